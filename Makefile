@@ -1,0 +1,59 @@
+# make quickstart   install, then train, evaluate and export on the bundled sample
+# make test         install with the test extras, then lint and run the tests
+# make install      .venv with the pinned dependencies and this checkout, editable
+# make lint         ruff alone
+# make clean        delete what builds and tests leave; .venv and runs stay
+#
+# PYTHON=python3.12 picks the interpreter for a new .venv; a finished .venv is used as it is.
+
+PYTHON ?= python3
+VENV ?= .venv
+RUN ?= runs/quickstart
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+
+.PHONY: quickstart test install install-test lint clean
+
+quickstart: install
+	$(BIN)/python -m tfi2i.train --flagfile=configs/quickstart.flags --run_dir=$(RUN)
+	$(BIN)/python -m tfi2i.evaluate --run_dir=$(RUN) --split=test
+	$(BIN)/python -m tfi2i.export --run_dir=$(RUN) --direction=a2b --output=$(RUN)/export
+
+test: lint
+	$(BIN)/python -m pytest
+
+install: $(VENV)/.installed
+
+install-test: $(VENV)/.installed-test
+
+lint: install-test
+	$(BIN)/ruff check .
+
+clean:
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@command -v $(PYTHON) > /dev/null || { \
+	  echo "make: there is no $(PYTHON); tfi2i needs Python 3.11, 3.12 or 3.13:" \
+	    "make PYTHON=/path/to/python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { \
+	  echo "make: $(PYTHON) is $$($(PYTHON) -V 2>&1); tfi2i needs Python 3.11, 3.12 or 3.13:" \
+	    "make PYTHON=/path/to/python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2> /dev/null || { \
+	  echo "make: $(PYTHON) cannot make virtual environments; on Debian and Ubuntu:" \
+	    "apt install python$$($(PYTHON) -c \
+	    'import sys; print("%d.%d" % sys.version_info[:2])')-venv" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# The build tool is one of the pins, hence no isolated environment with another one.
+$(VENV)/.installed: requirements/runtime.txt setup.py pyproject.toml | $(BIN)/python
+	$(PIP) install --quiet -r requirements/runtime.txt
+	$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.installed-test: requirements/test.txt $(VENV)/.installed
+	$(PIP) install --quiet -r requirements/test.txt
+	@touch $@

@@ -1,0 +1,86 @@
+"""How many images the training stream delivers a second, decoded first and then from its cache.
+
+  python -m benchmarks.data --flagfile=configs/quickstart.flags --step_ms=150
+  python -m benchmarks.data --data=datasets/horse2zebra --samples=500
+
+--step_ms is what a training step takes on the same machine (benchmarks.train_step); the table then says how many
+times the step's need the stream delivers. Training shares the processor with it.
+"""
+
+import time
+
+from absl import flags
+
+from tfi2i import command, config
+
+
+def define_flags():
+    """The flags of tfi2i.train, and the benchmark's own."""
+    config.define_flags()
+    flags.adopt_module_key_flags(config)
+    flags.DEFINE_alias("size", "crop")
+    flags.DEFINE_float("step_ms", None, "ms of one training step, to compare with", lower_bound=1e-3)
+    flags.DEFINE_integer("samples", 400, "images of each domain to read per pass", lower_bound=1)
+
+
+def main(_):
+    """Reads the stream twice, prints the table."""
+    settings = config.resolve(flags.FLAGS.method, config.given_flags())
+    command.import_tensorflow()
+    from benchmarks import common
+
+    print(common.machine())
+    print(common.table(measure(settings, flags.FLAGS.samples, flags.FLAGS.step_ms)))
+
+
+def measure(settings, samples=400, step_ms=None):
+    """Times two passes over the same `samples` images of each domain.
+
+    Args:
+        settings: `config.Run`.
+        samples: images of each domain; rounded up to whole batches.
+        step_ms: ms of a training step, or None.
+
+    Returns:
+        rows for `common.table`, the first one a heading.
+
+    Raises:
+        UserError: the data cannot be read.
+    """
+    import tensorflow as tf
+
+    from tfi2i.data import pipeline, sources
+    from tfi2i.methods import model_class
+
+    batch_size = settings.training.batch_size
+    source_a, source_b = sources.open_domains(settings.data, "train")
+    stream = pipeline.TrainingStream(
+        source_a,
+        source_b,
+        settings.data,
+        value_range=model_class(settings.method).value_range,
+        seed=settings.training.seed,
+        batch_size=batch_size,
+    )
+    steps = -(-samples // batch_size)
+    rows = [["pass", "pairs/s", "ms per batch"] + (["times the step's need"] if step_ms else [])]
+    # The operating system may hold the files already: "first" means decoded here, not read from the disk. The second
+    # pass takes the same samples, so all of them are in the cache, if the data set fits into --cache_gib.
+    for name in ("first: decode, resize, crop", "second: the same samples, cached where they fit"):
+        start = time.perf_counter()
+        try:
+            for _ in stream.dataset().take(steps):
+                pass
+        except tf.errors.OpError:
+            stream.raise_error()
+            raise
+        seconds = (time.perf_counter() - start) / steps
+        rows.append([name, f"{batch_size / seconds:.1f}", f"{1e3 * seconds:.2f}"])
+        if step_ms:
+            rows[-1].append(f"{step_ms / (1e3 * seconds):.1f}")
+    return rows
+
+
+if __name__ == "__main__":
+    define_flags()
+    command.run(main)

@@ -1,0 +1,105 @@
+"""What it costs to translate one image: with the Keras model, the SavedModel and each kind of LiteRT file.
+
+  python -m benchmarks.inference --run_dir=runs/quickstart
+  python -m benchmarks.inference --generator=resnet_6blocks --generator_width=32 --size=128 --formats=float32,dynamic
+
+Without --run_dir the networks are new, by the flags of tfi2i.train. Weights hardly matter to the time, so int8 is
+calibrated on noise: the files are for the clock, not for use.
+"""
+
+import contextlib
+import io
+import pathlib
+import tempfile
+
+from absl import flags
+
+from tfi2i import command, config
+
+
+def define_flags():
+    """The flags of tfi2i.train, and the benchmark's own."""
+    config.define_flags()
+    flags.adopt_module_key_flags(config)
+    flags.DEFINE_alias("size", "crop")
+    flags.DEFINE_string("run_dir", None, "run directory of tfi2i.train [a new model]")
+    flags.DEFINE_enum("direction", "a2b", ("a2b", "b2a"), "which way to translate")
+    flags.DEFINE_list(
+        "formats", ["saved_model", "float32", "float16", "dynamic", "int8"], "what to time beside the Keras model"
+    )
+    flags.DEFINE_float("seconds", 1.0, "to spend on each, about", lower_bound=0.0)
+
+
+def main(_):
+    """Makes or loads the model, exports it to a temporary folder, prints the table."""
+    given = config.given_flags()
+    settings = config.resolve(flags.FLAGS.method, given)
+    command.import_tensorflow()
+    from benchmarks import common
+    from tfi2i.training import checkpoints
+
+    if flags.FLAGS.run_dir:
+        model = checkpoints.load(flags.FLAGS.run_dir)
+        size = given.get("crop") or model.run.data.crop
+    else:
+        model, size = checkpoints.build(settings, "float32"), settings.data.crop
+    print(common.machine())
+    print(common.table(measure(model, size, flags.FLAGS.direction, flags.FLAGS.formats, flags.FLAGS.seconds)))
+
+
+def measure(model, size, direction="a2b", formats=("saved_model", "float32"), seconds=1.0):
+    """Times one image of random pixels through each format; they take turns.
+
+    Args:
+        model: a built `Translator` that computes in float32.
+        size: (height, width) of the image.
+        direction: "a2b" or "b2a".
+        formats: some of `tfi2i.export.FLOORS`.
+        seconds: to spend on each, about.
+
+    Returns:
+        rows for `common.table`, the first one a heading.
+    """
+    import numpy as np
+    import tensorflow as tf
+    from tfi2i.export import verify
+
+    from tfi2i import export
+
+    unknown = [f for f in formats if f not in export.FLOORS]
+    if unknown:
+        raise config.UserError(f"--formats={','.join(unknown)}: expected some of {', '.join(export.FLOORS)}")
+    channels = model.channels_a if direction == "a2b" else model.channels_b
+    image = np.random.default_rng(0).integers(0, 256, (*size, channels), dtype=np.uint8)
+    runs = {"Keras model.translate": lambda x: model.translate(x, direction)}
+    bytes_of = {}
+    with tempfile.TemporaryDirectory(prefix="tfi2i-") as folder:
+        if "saved_model" in formats:
+            export.write_saved_model(model, folder, direction)
+            serve = tf.saved_model.load(folder).signatures["serving_default"]
+            runs["saved_model"] = lambda x: serve(images=tf.constant(x))["images"].numpy()
+            bytes_of["saved_model"] = sum(p.stat().st_size for p in pathlib.Path(folder).rglob("*") if p.is_file())
+        kinds = [f for f in formats if f != "saved_model"]
+        plain = [k for k in ("float32", "float16") if k in kinds]
+        files = export.convert(model, direction, size, tuple({"float32", *plain})) if kinds else {}
+        for kind in kinds:
+            if kind not in plain:
+                calibration = [image[None].astype(np.float32)]
+                # The quantizer shows progress bars and totals.
+                quiet = io.StringIO()
+                with contextlib.redirect_stdout(quiet), contextlib.redirect_stderr(quiet):
+                    files[kind] = export.quantize(files["float32"], kind, calibration)
+            bytes_of[f"LiteRT {kind}"] = len(files[kind])
+            runs[f"LiteRT {kind}"] = verify.LiteRT(export.with_uint8_pixels(files[kind]), verify.threads())
+        times = verify.latencies(runs, image, seconds)
+    first = times["Keras model.translate"][0]
+    rows = [[f"{size[0]}x{size[1]}, one image", "ms, median", "ms, 10th %", "Keras = 1", "MiB"]]
+    for name, (median, low) in times.items():
+        mib = f"{bytes_of[name] / 2**20:.1f}" if name in bytes_of else ""
+        rows.append([name, f"{median:.2f}", f"{low:.2f}", f"{median / first:.2f}", mib])
+    return rows
+
+
+if __name__ == "__main__":
+    define_flags()
+    command.run(main)

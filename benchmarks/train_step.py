@@ -1,0 +1,126 @@
+"""What one training step costs, and how much of the machine's matrix-product speed it reaches.
+
+  python -m benchmarks.train_step --method=cyclegan --size=128 --batch=1 --precision=mixed_bfloat16
+  python -m benchmarks.train_step --flagfile=configs/quickstart.flags --strategy=mirrored --replicas=2 --batch=2
+
+All flags of tfi2i.train are known; images are random, so that the input pipeline has no part in it.
+"""
+
+import time
+
+from absl import flags
+
+from tfi2i import command, config
+
+
+def define_flags():
+    """The flags of tfi2i.train, and the benchmark's own."""
+    config.define_flags()
+    flags.adopt_module_key_flags(config)
+    flags.DEFINE_alias("size", "crop")
+    flags.DEFINE_alias("batch", "batch_size")
+    flags.DEFINE_integer("repeats", 10, "steps to time", lower_bound=1)
+    flags.DEFINE_integer("warmup", 2, "steps before that; the first one also traces the graph", lower_bound=1)
+    flags.DEFINE_integer("peak_size", 2048, "side of the matrices whose product is the yardstick", lower_bound=1)
+
+
+def main(_):
+    """Builds the model as training does, times its step, prints the table."""
+    settings = config.resolve(flags.FLAGS.method, config.given_flags())
+    command.import_tensorflow()
+    from benchmarks import common
+
+    print(common.machine())
+    print(common.table(measure(settings, flags.FLAGS.repeats, flags.FLAGS.warmup, flags.FLAGS.peak_size)))
+
+
+def measure(settings, repeats=10, warmup=2, peak_size=2048):
+    """Times the training step of `settings` (`config.Run`) on random images.
+
+    Returns:
+        rows of (what, value) for `common.table`.
+    """
+    import numpy as np
+    import tensorflow as tf
+
+    from benchmarks import common
+    from tfi2i.training import checkpoints, strategies
+
+    t, data = settings.training, settings.data
+    strategy = strategies.make_strategy(t.strategy, t.replicas)
+    replicas = strategy.num_replicas_in_sync
+    if t.batch_size % (replicas * t.accumulate):
+        raise config.UserError(
+            f"--batch={t.batch_size} cannot be shared by {replicas} replicas in {t.accumulate} parts each: "
+            f"use a multiple of {replicas * t.accumulate}"
+        )
+    precision, xla = strategies.resolve_precision(t.precision), strategies.resolve_xla(t.xla)
+    with strategy.scope():
+        model = checkpoints.build(settings, precision)
+        if any(side % model.size_multiple for side in data.crop):
+            raise config.UserError(f"--size={data.crop}: height and width must be multiples of {model.size_multiple}")
+        shapes = [(t.batch_size // replicas, *data.crop, c) for c in (data.channels_a, data.channels_b)]
+        model.compile(xla=xla, accumulate=t.accumulate)
+        model.build_for_training(*shapes)
+        model.build_optimizers()
+
+    @tf.function(autograph=False)
+    def train_step(batch):
+        losses = strategy.run(model.train_step, args=(batch,))
+        return {k: strategy.reduce(tf.distribute.ReduceOp.MEAN, v, axis=None) for k, v in losses.items()}
+
+    draw = np.random.default_rng(0)
+    values = [
+        tuple(tf.constant(draw.uniform(*model.value_range, shape), tf.float32) for shape in shapes)
+        for _ in range(replicas)
+    ]
+    batch = tuple(
+        strategy.experimental_distribute_values_from_function(
+            lambda context, i=i: values[context.replica_id_in_sync_group][i]
+        )
+        for i in range(2)
+    )
+
+    def step():
+        return {k: float(v) for k, v in train_step(batch).items()}  # reading waits for the device
+
+    compute = tf.as_dtype(model.dtype_policy.compute_dtype)
+    h, w = data.crop
+    size, width = max(1, min(h, w) // 4), max(8, peak_size // 8)
+
+    def peaks():
+        return common.matmul_peak(compute, peak_size), common.convolution_peak(compute, shapes[0][0], size, width)
+
+    # Before and after, because the machine may be busy with something else for a while.
+    before = peaks()
+    start = time.perf_counter()
+    step()
+    first = time.perf_counter() - start
+    for _ in range(warmup - 1):
+        step()
+    median, fastest = common.milliseconds(step, repeats)
+    memory = common.peak_memory()
+    flops = common.count_flops(train_step.get_concrete_function(batch))
+    speed = flops / (median * 1e6)
+    peak, convolution = map(max, zip(before, peaks()))
+    return [
+        ("method, size", f"{settings.method}, {h}x{w}"),
+        ("batch, replicas", f"{t.batch_size}, {replicas}"),
+        ("precision, XLA", f"{precision}, {'on' if xla else 'off'}"),
+        ("ms per step, median", f"{median:.1f}"),
+        (f"ms per step, fastest of {repeats}", f"{fastest:.1f}"),
+        ("images/s (per domain)", f"{1e3 * t.batch_size / median:.2f}"),
+        ("first step, with tracing, s", f"{first:.1f}"),
+        ("peak memory, GiB", f"{memory:.2f}"),
+        ("GFLOP per step, from the graph", f"{flops / 1e9:.4g}"),
+        ("GFLOP/s", f"{speed:.4g}"),
+        (f"matrix product {compute.name} {peak_size}x{peak_size}, GFLOP/s", f"{peak:.4g}"),
+        ("share of it", f"{speed / peak:.0%}"),
+        (f"3x3 convolution {size}x{size}x{width}, GFLOP/s", f"{convolution:.4g}"),
+        ("share of it", f"{speed / convolution:.0%}"),
+    ]  # fmt: skip
+
+
+if __name__ == "__main__":
+    define_flags()
+    command.run(main)

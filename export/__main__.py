@@ -1,0 +1,110 @@
+"""Exports a trained translator as a SavedModel and LiteRT files, and proves them equal to it.
+
+  python -m tfi2i.export --run_dir=runs/quickstart --direction=a2b --output=exported
+
+OUTPUT/1 is the SavedModel for TF Serving, OUTPUT/*.tflite are for phones and browsers, model.json
+says how to feed them, report.json and report.png how close each one is. A file below its floor
+means exit status 1, and the folder is called OUTPUT.failed.
+"""
+
+import dataclasses
+
+from absl import flags
+
+from tfi2i import command, config
+from tfi2i.config import UserError
+
+from . import FLOORS
+
+_FLAGS = flags.FLAGS
+
+flags.DEFINE_string("run_dir", None, "run directory of tfi2i.train", required=True)
+flags.DEFINE_integer("checkpoint", None, "step of the checkpoint [the newest]")
+flags.DEFINE_enum("direction", "a2b", ("a2b", "b2a"), "which way the files translate")
+flags.DEFINE_string("output", None, "folder to make", required=True)
+flags.DEFINE_list("formats", list(FLOORS), f"some of {', '.join(FLOORS)}")
+flags.DEFINE_string("size", None, "size of the LiteRT images: N or H,W [the crop of the training]")
+flags.DEFINE_enum(
+    "fit", "pad", ("pad", "resize"),
+    "what the SavedModel does with other sizes: mirror the edges and cut back, or resize to --size "
+    "and back",
+)  # fmt: skip
+flags.DEFINE_enum("io", "uint8", ("uint8", "float32"), "pixels (0-255) of the LiteRT files")
+flags.DEFINE_string("data", None, "folder to take images from [what the run was trained on]")
+flags.DEFINE_integer("calibration_images", 100, "training images that set the scales of int8")
+flags.DEFINE_integer("verification_images", None, "held-out images to verify on [all]")
+flags.DEFINE_list(
+    "min_psnr", [],
+    "least PSNR in dB against the model: a number for all formats, or FORMAT:NUMBER, … "
+    f"[{','.join(f'{kind}:{least:g}' for kind, least in FLOORS.items())}]",
+)  # fmt: skip
+flags.DEFINE_bool("overwrite", False, "replace an earlier export in --output")
+
+
+def main(_):
+    """Flags in, one call out."""
+    formats = tuple(dict.fromkeys(f.strip() for f in _FLAGS.formats))
+    floors = parse_floors(_FLAGS.min_psnr)
+    size = None
+    if _FLAGS.size:
+        try:
+            size = config.parse_size(_FLAGS.size)
+        except ValueError as error:
+            raise UserError(f"--size={_FLAGS.size}: {error}") from error
+    for name in ("calibration_images", "verification_images"):
+        if _FLAGS[name].value is not None and _FLAGS[name].value < 1:
+            raise UserError(f"--{name}={_FLAGS[name].value}: expected 1 or more")
+    command.import_tensorflow()
+    import tfi2i
+
+    from .exporter import export
+
+    model = tfi2i.load(_FLAGS.run_dir, checkpoint=_FLAGS.checkpoint)
+    data = None
+    if _FLAGS.data:
+        other = {"data": _FLAGS.data, "tfds": None, "csv": None, "domain_a": None, "domain_b": None}
+        data = dataclasses.replace(model.run.data, **other)
+    export(
+        model,
+        _FLAGS.output,
+        direction=_FLAGS.direction,
+        formats=formats,
+        size=size,
+        fit=_FLAGS.fit,
+        io=_FLAGS.io,
+        data=data,
+        calibration_images=_FLAGS.calibration_images,
+        verification_images=_FLAGS.verification_images,
+        floors=floors,
+        overwrite=_FLAGS.overwrite,
+    )
+    print(f"exported to {_FLAGS.output}: see report.png there")
+
+
+def parse_floors(texts):
+    """["30"] or ["int8:30", "dynamic:38"] → dict of format → dB.
+
+    Raises:
+        UserError: not of that form, or a format that does not exist.
+    """
+    floors = {}
+    for text in texts:
+        kind, colon, number = text.rpartition(":")
+        if colon and kind not in FLOORS:
+            raise UserError(f"--min_psnr={text}: the format is one of {', '.join(FLOORS)}")
+        try:
+            floors |= dict.fromkeys([kind] if colon else FLOORS, float(number))
+        except ValueError as error:
+            raise UserError(
+                f"--min_psnr={text}: expected decibels, as in 35 or int8:35,dynamic:40"
+            ) from error
+    return floors
+
+
+def run():
+    """Console entry point."""
+    command.run(main)
+
+
+if __name__ == "__main__":
+    run()

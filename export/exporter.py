@@ -1,0 +1,403 @@
+"""Writes the files, verifies them, and only then gives them their name."""
+
+import contextlib
+import dataclasses
+import hashlib
+import importlib.metadata
+import io as text_io
+import json
+import logging
+import pathlib
+import shutil
+import warnings
+
+import numpy as np
+
+import tfi2i
+from tfi2i.config import Data, UserError
+from tfi2i.data import images, sources
+
+from . import FLOORS, verify
+
+_PICTURES = 4
+_MADE_WITH = ("tensorflow", "keras", "ai-edge-litert", "ai-edge-quantizer")
+
+
+class FloorError(UserError):
+    """A written file is not close enough to the model; `report` says how far each one is."""
+
+    def __init__(self, message, report):
+        super().__init__(message)
+        self.report = report
+
+
+def export(
+    model,
+    output,
+    direction="a2b",
+    formats=tuple(FLOORS),
+    size=None,
+    fit="pad",
+    io="uint8",
+    data=None,
+    calibration_images=100,
+    verification_images=None,
+    floors=None,
+    overwrite=False,
+    log=print,
+):
+    """Exports one direction of a model and proves the files equal to it.
+
+    OUTPUT/1/ is the SavedModel, OUTPUT/KIND.tflite are the LiteRT files, model.json says how to feed
+    them, report.json and report.png how close they are. All is written to OUTPUT.tmp; OUTPUT appears
+    when every file has reached its floor. Otherwise the folder is kept as OUTPUT.failed.
+
+    Args:
+        model: a built `Translator` that computes in float32, such as `tfi2i.load` returns.
+        output: the folder to make.
+        direction: "a2b" or "b2a".
+        formats: some of "saved_model", "float32", "float16", "dynamic", "int8".
+        size: (height, width) of the LiteRT files' images, and what "resize" resizes to; None: the
+            crop that the model was trained on.
+        fit: the SavedModel's rule for other sizes, "pad" or "resize"; see `saved_model.any_size`.
+        io: "uint8" or "float32": type of the pixels, 0 to 255, that LiteRT files take and give.
+        data: `config.Data`, or None: what the model was trained on. Calibration takes training
+            images, verification those for test, or else for validation.
+        calibration_images: how many images set the scales of "int8".
+        verification_images: how many images to verify on; None: all.
+        floors: dict of format → least PSNR in dB, over `FLOORS`.
+        overwrite: replace an earlier export in `output`.
+        log: function that is told, in lines of text, how far it is.
+
+    Returns:
+        dict, the content of report.json.
+
+    Raises:
+        FloorError: a file is below its floor.
+        UserError: an argument or the data cannot be used.
+    """
+    floors = FLOORS | (floors or {})
+    output = pathlib.Path(output).resolve()
+    run = getattr(model, "run", None)
+    data = data or (run and run.data)
+    size = tuple(size or (run and run.data.crop) or ())
+    _check(model, output, direction, formats, size, fit, data, overwrite)
+    held_out, split = _held_out(data, direction)
+    plan = _Plan(model, direction, size, fit, io, data, calibration_images, log)
+    partial = output.with_name(output.name + ".tmp")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True)
+        graphs = plan.write(partial, formats)
+        chosen = _spread(len(held_out), verification_images)
+        log(f"verifying on {len(chosen)} images, {split} split")
+        report = plan.verify(partial, formats, graphs, held_out, chosen, split, floors)
+        _write_json(partial / "report.json", report)
+        _write_json(partial / "model.json", plan.sidecar(partial, formats))
+    except BaseException as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise UserError(f"cannot write {partial}: {error.strerror or error}") from error
+        raise
+    log(verify.table(report))
+    for kind, result in report["formats"].items():
+        if "note" in result:
+            log(f"{kind}: {result['note']}")
+    if not report["passed"]:
+        failed = output.with_name(output.name + ".failed")
+        _replace(partial, failed)
+        faults = [fault for r in report["formats"].values() for fault in r["faults"]]
+        raise FloorError(f"not exported: {'; '.join(faults)}; see {failed}/report.png", report)
+    _replace(partial, output)
+    return report
+
+
+@dataclasses.dataclass
+class _Plan:
+    """One export: what is written, and the same thing computed by Keras."""
+
+    model: object
+    direction: str
+    size: tuple
+    fit: str
+    io: str
+    data: Data
+    calibration_images: int
+    log: object
+
+    def write(self, folder, formats):
+        """Writes all files into `folder`; returns LiteRT kind → the file before `with_uint8_pixels`."""
+        from . import litert, saved_model
+
+        if "saved_model" in formats:
+            target = folder / "1"
+            saved_model.write_saved_model(
+                self.model, target, self.direction, self.fit, self.size, self.data.background
+            )
+            self.log("SavedModel written")
+        kinds = [f for f in formats if f != "saved_model"]
+        floats = {"float32": None} | ({"float16": None} if "float16" in kinds else {})
+        graphs = litert.convert(self.model, self.direction, self.size, floats) if kinds else {}
+        for kind in kinds:
+            if kind in ("dynamic", "int8"):
+                calibration = self._calibration() if kind == "int8" else ()
+                with _quiet():
+                    graphs[kind] = litert.quantize(graphs["float32"], kind, calibration)
+            file = litert.with_uint8_pixels(graphs[kind]) if self.io == "uint8" else graphs[kind]
+            (folder / f"{kind}.tflite").write_bytes(file)
+            self.log(f"{kind}.tflite written, {len(file) / 2**20:.2f} MiB")
+        return {kind: graphs[kind] for kind in kinds}
+
+    def _calibration(self):
+        source = sources.open_domains(self.data, "train")[self.direction == "b2a"]
+        chosen = _spread(len(source), self.calibration_images)
+        return [x[None].astype(np.float32) for _, x in _read(source, chosen, self.size, self.log)]
+
+    def reference(self, pixels):
+        """uint8 [1, H, W, C] → float32 pixels [1, H, W, C'], by the live Keras model."""
+        from . import saved_model
+
+        x = self.model.to_float(np.asarray(pixels))
+        if self.fit == "pad":
+            y = self.model.translate(x.numpy(), self.direction)
+        else:
+            y = saved_model.any_size(self.model, self.direction, self.fit, self.size)(x).numpy()
+        low, high = self.model.value_range
+        return (y - low) * (255 / (high - low))
+
+    def verify(self, folder, formats, graphs, held_out, chosen, split, floors):
+        """Runs the files in `folder` on the `chosen` images of `held_out`; returns the report."""
+        import tensorflow as tf
+
+        threads = verify.threads()
+        written, candidates = {}, {}
+        if "saved_model" in formats:
+            loaded = tf.saved_model.load(str(folder / "1"))
+            serve = loaded.signatures["serving_default"]
+            candidates["saved_model"] = lambda x: serve(images=tf.constant(x))["images"].numpy()
+        for kind, graph in graphs.items():
+            written[kind] = verify.LiteRT(folder / f"{kind}.tflite", threads)
+            candidates[kind] = written[kind]
+            if self.io == "uint8":
+                candidates[f"{kind} before rounding"] = verify.LiteRT(graph, threads)
+        typical = next(_read(held_out, chosen, self.size, self.log))[1]
+        if "saved_model" in formats:
+            png = images.encode_image(".png", typical)
+            _write_warmup(folder / "1", typical, png)
+        keep = _spread(len(chosen), _PICTURES)
+        stream = _read(held_out, chosen, self.size, self.log)
+        scores, kept = verify.compare(self.reference, candidates, stream, keep)
+        kept = [{k: v for k, v in row.items() if "before" not in k} for row in kept]
+        images.write_image(folder / "report.png", verify.picture(kept))
+        times = verify.latencies({k: candidates[k] for k in formats}, typical)
+        report = {
+            "direction": self.direction,
+            "method": type(self.model).__name__.lower(),
+            "images": len(chosen),
+            "split": split,
+            "size": list(self.size),
+            "threads": threads,
+            "passed": True,
+            "formats": {},
+        }
+        for kind in formats:
+            before = scores.get(f"{kind} before rounding")
+            result = scores[kind].summary()
+            if before:
+                result["before_rounding"] = before.summary()
+            path = folder / ("1" if kind == "saved_model" else f"{kind}.tflite")
+            result |= {
+                "floor": floors[kind],
+                "bytes": sum(f.stat().st_size for f in _files(path)),
+                "latency_ms": times[kind][0],
+                "latency_ratio": times[kind][1] / times["float32"][1] if "float32" in times else None,
+            }
+            if kind == "saved_model":
+                encode = lambda x: images.encode_image(".png", x)  # noqa: E731
+                faults = verify.saved_model_faults(loaded, self.reference, typical, encode)
+            else:
+                result |= self._graph_figures(path, written[kind])
+                faults = []
+                note = _slower(kind, result, written.get("float32"))
+                result |= {"note": note} if note else {}
+            result["faults"] = verify.judge(kind, scores[kind], before, floors[kind]) + faults
+            report["passed"] &= not result["faults"]
+            report["formats"][kind] = result
+        return report
+
+    @staticmethod
+    def _graph_figures(path, runner):
+        from . import litert
+
+        return {
+            "operations": litert.operations(path.read_bytes()),
+            "delegate_partitions": runner.partitions,
+            "peak_memory_mib": verify.peak_memory(path),
+        }
+
+    def sidecar(self, folder, formats):
+        """What a client must know to use the files, and what they are made of."""
+        channels = (self.model.channels_a, self.model.channels_b)
+        inputs, outputs = channels if self.direction == "a2b" else channels[::-1]
+        quantization = {"scale": 1.0, "zero_point": 0} if self.io == "uint8" else None
+        pixels = {"dtype": self.io, "range": [0, 255], "quantization": quantization}
+        files = {str(p.relative_to(folder)): _sha256(p) for p in _files(folder) if "report" not in p.name}
+        lite = {
+            "name": "images",
+            "layout": "NHWC",
+            "input": {"shape": [1, *self.size, inputs], **pixels},
+            "output": {"shape": [1, *self.size, outputs], **pixels},
+            "signature": "translate",
+        }
+        dynamic = {"layout": "NHWC", "dtype": "uint8", "range": [0, 255]}
+        serving = {
+            "fit": self.fit,
+            "resized_to": list(self.size) if self.fit == "resize" else None,
+            "serving_default": {
+                "images": {"shape": [None, None, None, inputs], **dynamic},
+                "returns": {"images": {"shape": [None, None, None, outputs], **dynamic}},
+            },
+            "image_bytes": {
+                "image_bytes": "string [N]: JPEG, PNG, BMP or GIF",
+                "returns": {"image_bytes": "string [N]: PNG"},
+            },
+        }
+        return {
+            "method": type(self.model).__name__.lower(),
+            "direction": self.direction,
+            "checkpoint_step": getattr(self.model, "checkpoint_step", None),
+            # Of the network inside; the files' own pixels go from 0 to 255.
+            "value_range": list(self.model.value_range),
+            "size_multiple": self.model.size_multiple,
+            "litert": lite if any(f != "saved_model" for f in formats) else None,
+            "saved_model": serving if "saved_model" in formats else None,
+            "sha256": files,
+            "versions": {
+                "tfi2i": tfi2i.__version__,
+                **{p: importlib.metadata.version(p) for p in _MADE_WITH},
+            },
+        }
+
+
+def _check(model, output, direction, formats, size, fit, data, overwrite):
+    if direction not in model.generators:
+        raise UserError(f"--direction={direction}: expected one of {', '.join(model.generators)}")
+    unknown = [f for f in formats if f not in FLOORS]
+    if unknown or not formats:
+        raise UserError(f"--formats={','.join(formats)}: expected some of {', '.join(FLOORS)}")
+    if model.dtype_policy.compute_dtype != "float32":
+        raise UserError(
+            f"the model computes in {model.dtype_policy.compute_dtype}: load it with tfi2i.load, or "
+            "build it with dtype='float32'; the files choose their own precision"
+        )
+    if data is None:
+        raise UserError("the model has no run to take images from: give --data (or data=)")
+    if len(size) != 2:
+        raise UserError("the run does not say what size it was trained on: give --size=N or H,W")
+    if min(size) < 8:
+        raise UserError(f"--size={size[0]},{size[1]}: expected at least 8 pixels a side")
+    multiple = model.size_multiple
+    if fit == "resize" and any(s % multiple for s in size):
+        nearest = ",".join(str(max(1, round(s / multiple)) * multiple) for s in size)
+        raise UserError(
+            f"--fit=resize brings images to --size={size[0]},{size[1]}, but the sides must be "
+            f"multiples of {multiple}: give --size={nearest} or --fit=pad"
+        )
+    if output.exists() and not output.is_dir():
+        raise UserError(f"--output={output} is a file: expected a folder that is new or empty")
+    if output.is_dir() and any(output.iterdir()):
+        if not overwrite:
+            raise UserError(f"--output={output} is not empty: add --overwrite to replace an export")
+        if not (output / "model.json").is_file():
+            raise UserError(
+                f"--output={output} is no export (it has no model.json): --overwrite leaves it alone"
+            )
+
+
+def _held_out(data, direction):
+    """The source of the domain translated from, of the first split there is, and that one's name."""
+    for split in ("test", "val"):
+        try:
+            return sources.open_domains(data, split)[direction == "b2a"], split
+        except sources.MissingSplit:
+            pass
+    logging.warning("no test or validation images: verifying on training images")
+    return sources.open_domains(data, "train")[direction == "b2a"], "train"
+
+
+def _spread(total, wanted):
+    """`wanted` positions, or all for None, evenly spread over `total`."""
+    return sorted({*np.linspace(0, total - 1, min(total, wanted or total)).round().astype(int).tolist()})
+
+
+def _read(source, chosen, size, log):
+    """Yields (name, uint8 [*size, C]) of the readable ones of the `chosen` images."""
+    for i in chosen:
+        try:
+            pixels = source.read(i)
+        except images.BadImage as error:
+            log(f"left out: {error}")
+            continue
+        if pixels.dtype == np.uint16:
+            pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+        yield source.names[i], images.resize(pixels, size)
+
+
+def _slower(kind, result, float32):
+    """Why a LiteRT file is slower than float32, or None where it is not, by more than 5 %."""
+    if kind == "float32" or result["latency_ratio"] is None or result["latency_ratio"] <= 1.05:
+        return None
+    ratio = f"{result['latency_ratio']:.2f} times the time of float32"
+    if kind == "float16":
+        return f"{ratio}: it computes in float32 all the same; the gain is its size"
+    if result["delegate_partitions"] > float32.partitions:
+        return (
+            f"{ratio}: the CPU delegate runs it in {result['delegate_partitions']} parts, float32 in "
+            f"{float32.partitions}; operations between them run without it"
+        )
+    return (
+        f"{ratio}: scaling the activations to 8 bits costs more here than 8-bit convolutions save, "
+        "as happens with few channels, small images or a processor without 8-bit instructions"
+    )
+
+
+def _replace(partial, final):
+    """Gives a finished folder its name; what had that name before goes only then."""
+    old = final.with_name(final.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if final.exists():
+        final.rename(old)
+    partial.rename(final)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _write_warmup(folder, image, png):
+    from . import saved_model
+
+    if saved_model.write_warmup(folder, image, png) is None:
+        logging.info("no warm-up requests: the package tensorflow-serving-api is not installed")
+
+
+def _files(path):
+    return [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+
+
+def _write_json(path, content):
+    path.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def _sha256(path):
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Keeps the quantizer's progress bars, totals and warnings to itself."""
+    nowhere = text_io.StringIO()
+    with (
+        warnings.catch_warnings(action="ignore"),
+        contextlib.redirect_stdout(nowhere),
+        contextlib.redirect_stderr(nowhere),
+    ):
+        yield

@@ -1,0 +1,281 @@
+"""Is a file the model? Runs written files against the Keras model on held-out images.
+
+The figure is the PSNR of the squared error pooled over all images, peak 255: a mean of decibels per
+image would hide the bad ones. A file with float output is compared before rounding. One with uint8
+output is compared after rounding, on both sides; as rounding alone turns an error of a hundredth of
+a level into a whole one now and then, such a LiteRT file is also judged before rounding, on the
+graph it was made of (`litert.with_uint8_pixels` adds only its two ends).
+"""
+
+import os
+import subprocess
+import sys
+import time
+
+import numpy as np
+
+# What two roundings of a nearly equal value leave: no floor above it can be asked of uint8 output.
+ROUNDING = 59.0
+
+
+class Score:
+    """Adds up how far outputs are from the reference."""
+
+    def __init__(self):
+        self.squares, self.values, self.off = 0.0, 0, 0
+        self.worst = (-1.0, None)
+
+    def add(self, name, reference, output):
+        """Compares one image.
+
+        Args:
+            name: of the image.
+            reference: float32 pixels, 0 to 255, not rounded.
+            output: uint8, or float32 on the same scale.
+        """
+        if output.dtype == np.uint8:
+            reference = np.rint(np.clip(reference, 0, 255))
+        error = output.astype(np.float64) - reference
+        mean = float(np.mean(error**2))
+        self.squares += mean * error.size
+        self.values += error.size
+        # Not a number counts as off and as worst.
+        self.off += int(np.sum(~(np.abs(error) <= 1)))
+        if not mean <= self.worst[0]:
+            self.worst = (mean, name)
+
+    @property
+    def psnr(self):
+        """Pooled PSNR in dB; infinite for equal images."""
+        return psnr(self.squares / self.values)
+
+    def summary(self):
+        return {
+            "psnr": _number(self.psnr),
+            "exact": self.squares == 0,
+            "worst": {"psnr": _number(psnr(self.worst[0])), "image": self.worst[1]},
+            "off_by_more_than_one_level": self.off / self.values,
+        }
+
+
+def psnr(mean_squared_error):
+    """PSNR in dB for peak 255; infinite for 0."""
+    with np.errstate(divide="ignore"):
+        return float(10 * np.log10(255.0**2 / np.float64(mean_squared_error)))
+
+
+class LiteRT:
+    """A LiteRT file, ready to run.
+
+    Args:
+        file: path, or bytes.
+        threads: that it may use.
+    """
+
+    def __init__(self, file, threads=None):
+        from ai_edge_litert import interpreter
+
+        source = {"model_content": file} if isinstance(file, bytes) else {"model_path": str(file)}
+        self._interpreter = interpreter.Interpreter(**source, num_threads=threads)
+        self._interpreter.allocate_tensors()
+        self._runner = self._interpreter.get_signature_runner()
+        (self.input,) = self._runner.get_input_details().values()
+        (self.output,) = self._runner.get_output_details().values()
+
+    def __call__(self, pixels):
+        """uint8 [1, H, W, C] → the file's output [1, H, W, C'], uint8 or float32."""
+        return self._runner(images=pixels.astype(self.input["dtype"]))["images"]
+
+    @property
+    def partitions(self):
+        """Parts of the graph that the CPU delegate (XNNPACK) runs; 1 is best, 0 is none."""
+        return sum(o["op_name"] == "DELEGATE" for o in self._interpreter._get_ops_details())
+
+
+def compare(reference, candidates, images, keep=()):
+    """Runs everything on every image.
+
+    Args:
+        reference: function of uint8 [1, H, W, C] to float32 pixels.
+        candidates: dict of name → function of uint8 [1, H, W, C] to uint8 or float32 pixels.
+        images: iterable of (name, uint8 [H, W, C]).
+        keep: positions of images whose outputs are returned too.
+
+    Returns:
+        (dict of name → `Score`, list of dicts of input, reference and outputs as uint8).
+    """
+    scores = {name: Score() for name in candidates}
+    kept = []
+    for i, (name, image) in enumerate(images):
+        expected = reference(image[None])
+        outputs = {kind: run(image[None]) for kind, run in candidates.items()}
+        for kind, output in outputs.items():
+            scores[kind].add(name, expected, output)
+        if i in keep:
+            pictures = {"input": image, "Keras": expected[0]}
+            pictures |= {kind: output[0] for kind, output in outputs.items()}
+            kept.append({k: _rounded(v) for k, v in pictures.items()})
+    return scores, kept
+
+
+def latencies(candidates, image, seconds=1.0):
+    """Milliseconds per image; candidates take turns, so that a busy machine slows all alike.
+
+    Args:
+        candidates: dict of name → function of uint8 [1, H, W, C].
+        image: uint8 [H, W, C].
+        seconds: to spend on each, about; at least 5 runs.
+
+    Returns:
+        dict of name → (median, 10th percentile). Ratios of the latter depend least on what else the
+        machine does.
+    """
+    times = {name: [] for name in candidates}
+    for run in candidates.values():
+        run(image[None])
+    end = time.perf_counter() + seconds * len(candidates)
+    while min(map(len, times.values())) < 5 or time.perf_counter() < end:
+        for name, run in candidates.items():
+            start = time.perf_counter()
+            run(image[None])
+            times[name].append(1e3 * (time.perf_counter() - start))
+    return {name: (float(np.median(t)), float(np.percentile(t, 10))) for name, t in times.items()}
+
+
+def peak_memory(path):
+    """MiB that a process needs more once it has loaded and run a LiteRT file, or None."""
+    program = (
+        "import resource, sys, numpy as np\n"
+        "from ai_edge_litert import interpreter\n"
+        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024\n"
+        "before = peak()\n"
+        f"model = interpreter.Interpreter(model_path=sys.argv[1], num_threads={threads()})\n"
+        "model.allocate_tensors()\n"
+        "run = model.get_signature_runner()\n"
+        "run(**{k: np.zeros(d['shape'], d['dtype']) for k, d in run.get_input_details().items()})\n"
+        "print(peak() - before)\n"
+    )
+    command = [sys.executable, "-c", program, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return float(done.stdout) if done.returncode == 0 else None
+
+
+def threads():
+    """Threads that LiteRT is measured with."""
+    return min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2)
+
+
+def saved_model_faults(loaded, reference, image, encode):
+    """Checks a loaded SavedModel beyond its figure: batches, an odd size, files of mixed sizes.
+
+    Args:
+        loaded: of `tf.saved_model.load`.
+        reference: function of uint8 [1, H, W, C] to float32 pixels.
+        image: uint8 [H, W, C].
+        encode: function of uint8 [H, W, C] to the bytes of a PNG.
+
+    Returns:
+        list of sentences, empty when all is well.
+    """
+    import tensorflow as tf
+
+    from tfi2i.data import images
+
+    serve, files = (loaded.signatures[s] for s in ("serving_default", "image_bytes"))
+    faults = []
+    odd = np.ascontiguousarray(image[: image.shape[0] - 3, : image.shape[1] - 1])
+    for what, batch in (("an odd size", odd[None]), ("a batch", np.stack([image, image[::-1]]))):
+        output = serve(images=tf.constant(batch))["images"].numpy()
+        score = Score()
+        for x, y in zip(batch, output):
+            score.add(what, reference(x[None]), y[None])
+        if output.shape[:3] != batch.shape[:3] or not score.psnr >= ROUNDING:
+            seen = f"{output.shape}, {score.psnr:.1f} dB"
+            faults.append(f"serving_default on {what} {batch.shape} gives {seen}")
+    encoded = files(image_bytes=tf.constant([encode(image), encode(odd)]))["image_bytes"].numpy()
+    for pixels, png in zip((image, odd), encoded):
+        expected = serve(images=tf.constant(pixels[None]))["images"].numpy()[0]
+        if not np.array_equal(images.read_image(png), expected):
+            faults.append(f"image_bytes and serving_default differ on {pixels.shape}")
+    return faults
+
+
+def judge(kind, score, before_rounding, floor):
+    """Whether a file reaches its floor; a list of sentences, empty if it does.
+
+    Args:
+        kind: one of the formats.
+        score: of the written file.
+        before_rounding: of its graph, for a LiteRT file with uint8 output, else None.
+        floor: dB.
+    """
+    if before_rounding is None:
+        measured = [("", score.psnr, floor)]
+    else:
+        measured = [
+            (" before rounding", before_rounding.psnr, floor),
+            (" after rounding", score.psnr, min(floor, ROUNDING)),
+        ]
+    return [
+        f"{kind}: {value:.1f} dB{when}, the floor is {least:g} dB"
+        for when, value, least in measured
+        if not value >= least
+    ]
+
+
+def table(report):
+    """The report's figures as lines of text."""
+    heads = ("format", "PSNR dB", "worst dB", ">1 level", "MiB", "ms", "float32=1", "parts", "floor")
+    rows = [heads]
+    for kind, r in report["formats"].items():
+        figures = r.get("before_rounding", r)
+        rows.append((
+            kind,
+            "exact" if figures["exact"] else _text(figures["psnr"], ".1f"),
+            "exact" if figures["exact"] else _text(figures["worst"]["psnr"], ".1f"),
+            f"{100 * r['off_by_more_than_one_level']:.2f} %",
+            f"{r['bytes'] / 2**20:.2f}",
+            _text(r["latency_ms"], ".2f"),
+            _text(r["latency_ratio"], ".2f"),
+            _text(r.get("delegate_partitions"), "d"),
+            f"{r['floor']:g} {'ok' if not r['faults'] else 'FAILED'}",
+        ))  # fmt: skip
+    widths = [max(len(row[i]) for row in rows) for i in range(len(heads))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)) for row in rows]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def picture(kept, amplify=8):
+    """Input, Keras' output, then each file's output and its difference, amplified.
+
+    Args:
+        kept: of `compare`.
+        amplify: factor of the differences shown.
+
+    Returns:
+        uint8 [H, W, 3].
+    """
+    from tfi2i import pictures
+
+    columns, titles = [], []
+    for name in kept[0]:
+        columns.append(np.stack([row[name] for row in kept]))
+        titles.append(name)
+        if name not in ("input", "Keras"):
+            difference = np.abs(columns[-1].astype(np.int32) - columns[1])
+            columns.append(np.minimum(amplify * difference, 255).astype(np.uint8))
+            titles.append(f"error x{amplify}")
+    return pictures.page(columns, titles)
+
+
+def _rounded(pixels):
+    return np.rint(np.clip(np.nan_to_num(pixels), 0, 255)).astype(np.uint8)
+
+
+def _number(value):
+    """For JSON, which knows neither infinity nor NaN."""
+    return value if np.isfinite(value) else None
+
+
+def _text(value, form):
+    return "-" if value is None else format(value, form)

@@ -1,0 +1,41 @@
+from setuptools import find_packages, setup
+
+setup(
+    name="tfi2i",
+    version="0.1.0",
+    description="Unpaired image-to-image translation in TensorFlow, from two folders to LiteRT",
+    # CC-BY-SA-4.0 is for the drawings in tfi2i/data/emoji.
+    license_expression="Apache-2.0 AND CC-BY-SA-4.0",
+    license_files=["LICENSE", "tfi2i/data/emoji/LICENSE.txt"],
+    python_requires=">=3.11,<3.14",
+    packages=find_packages(include=["tfi2i", "tfi2i.*"]) + ["tfi2i.export"],
+    package_dir={"tfi2i.export": "export"},
+    package_data={"tfi2i": ["data/emoji/**/*"]},
+    install_requires=[
+        "tensorflow>=2.21,<2.22",
+        "keras>=3.15,<3.16",
+        "tensorflow-datasets>=4.9.10,<5",
+        "tensorboard>=2.20,<3",  # tf.summary needs it; TensorFlow 2.21 no longer requires it
+        "importlib_resources>=6",  # tensorflow-datasets 4.9.10 imports it without requiring it
+        "numpy>=2.1",
+        "absl-py>=2.1",
+        "pillow>=11",
+        "tifffile>=2024.8.10",
+        "ai-edge-litert>=2.3,<3",
+        "ai-edge-quantizer>=0.10,<0.11",
+    ],
+    extras_require={
+        "gpu": ["tensorflow[and-cuda]>=2.21,<2.22"],
+        "serving": ["tensorflow-serving-api>=2.21,<2.22"],
+        "test": ["pytest>=8", "ruff", "tensorflow-serving-api>=2.21,<2.22"],
+        "dev": ["ruff", "resvg_py==0.5.0"],
+    },
+    entry_points={
+        "console_scripts": [
+            "tfi2i-train = tfi2i.train:run",
+            "tfi2i-translate = tfi2i.translate:run",
+            "tfi2i-evaluate = tfi2i.evaluate:run",
+            "tfi2i-export = tfi2i.export.__main__:run",
+        ]
+    },
+)

@@ -1,0 +1,152 @@
+"""Counted operations equal a count by hand; the programs run at a tiny size. Nothing here looks at a clock."""
+
+import functools
+import importlib
+
+import pytest
+import tensorflow as tf
+from absl import flags
+
+from benchmarks import common
+from tfi2i import config
+from tfi2i.training import checkpoints
+
+
+def count(function, *shapes):
+    return common.count_flops(tf.function(function).get_concrete_function(*[tf.zeros(s) for s in shapes]))
+
+
+def test_matrix_product():
+    assert count(tf.matmul, (3, 5), (5, 7)) == 2 * 3 * 5 * 7
+    assert count(functools.partial(tf.matmul, transpose_a=True), (5, 3), (5, 7)) == 2 * 3 * 5 * 7
+    assert count(tf.matmul, (2, 3, 5), (2, 5, 7)) == 2 * 2 * 3 * 5 * 7
+    assert count(functools.partial(tf.einsum, "nhd,nwd->nhw"), (2, 3, 5), (2, 7, 5)) == 2 * 2 * 3 * 5 * 7
+
+
+def test_convolutions():
+    # 6x6 positions of a 3x3 kernel over 8x8, from 3 to 4 channels
+    assert count(lambda x, w: tf.nn.conv2d(x, w, 1, "VALID"), (2, 8, 8, 3), (3, 3, 3, 4)) == 2 * 2 * 36 * 4 * 27
+    assert count(lambda x, w: tf.nn.depthwise_conv2d(x, w, [1] * 4, "VALID"), (1, 8, 8, 3), (3, 3, 3, 2)) == (
+        2 * 36 * 6 * 9
+    )
+    # Transposed, 4x4 to 8x8: each of the 16 pixels and 4 channels meets 3x3x3 kernel values once.
+    assert count(
+        lambda x, w: tf.nn.conv2d_transpose(x, w, (1, 8, 8, 3), 2, "SAME"), (1, 4, 4, 4), (3, 3, 3, 4)
+    ) == 2 * 16 * 4 * 27
+
+
+def net(x, w, v):
+    """A convolution and a matrix product."""
+    y = tf.nn.relu(tf.nn.conv2d(x, w, 2, "SAME"))  # [1, 8, 8, 3] → [1, 4, 4, 4]
+    return tf.matmul(tf.reshape(y, (1, 64)), v)
+
+
+NET = ((1, 8, 8, 3), (3, 3, 3, 4), (64, 2))
+CONVOLUTION, PRODUCT = 2 * 16 * 4 * 27, 2 * 64 * 2
+FORWARD = CONVOLUTION + PRODUCT
+
+
+def test_gradients_with_respect_to_weights_and_input():
+    def learn(*sources):
+        def gradients(x, w, v):
+            with tf.GradientTape() as tape:
+                watched = [(x, w, v)[i] for i in sources]
+                tape.watch(watched)
+                loss = tf.reduce_sum(net(x, w, v) ** 2)
+            return tape.gradient(loss, watched)
+
+        return count(gradients, *NET)
+
+    assert learn(0, 1, 2) == 3 * FORWARD
+    assert learn(1, 2) == FORWARD + CONVOLUTION + 2 * PRODUCT
+    assert learn(2) == FORWARD + PRODUCT
+
+
+def test_nested_and_compiled_functions_count_each_call():
+    inner = tf.function(net, jit_compile=True)
+    middle = tf.function(lambda *a: inner(*a) + inner(*a))
+    assert count(lambda *a: middle(*a) * 2 + net(*a), *NET) == 3 * FORWARD
+
+
+def test_of_two_branches_the_dearer_counts():
+    def branches(x, w, v):
+        return tf.cond(tf.reduce_sum(x) > 0, lambda: net(x, w, v), lambda: tf.zeros((1, 2)))
+
+    assert count(branches, *NET) == FORWARD
+
+
+def test_what_cannot_be_counted_is_an_error():
+    with pytest.raises(ValueError, match="unknown number of times"):
+        count(lambda x: tf.while_loop(lambda y: tf.reduce_sum(y) < 1, lambda y: [y @ y], [x]), (2, 2))
+    unknown = tf.function(tf.matmul).get_concrete_function(tf.TensorSpec((None, 5)), tf.TensorSpec((5, 7)))
+    with pytest.raises(ValueError, match="known shapes"):
+        common.count_flops(unknown)
+
+
+def test_generator_equals_its_layers():
+    run = config.resolve("cyclegan", {"generator": "resnet_6blocks", "generator_width": 4})
+    model = checkpoints.build(run, "float32")
+    layers = [
+        (16 * 16, 7 * 7 * 3, 4), (8 * 8, 9 * 4, 8), (4 * 4, 9 * 8, 16), *[(4 * 4, 9 * 16, 16)] * 12,
+        (4 * 4, 9 * 16, 8), (8 * 8, 9 * 8, 4), (16 * 16, 7 * 7 * 4, 3),
+    ]  # fmt: skip
+    by_hand = sum(2 * pixels * kernel * filters for pixels, kernel, filters in layers)
+    assert count(lambda x: model.generator_a2b(x), (1, 16, 16, 3)) == by_hand
+
+
+def test_table_aligns():
+    assert common.table([("a", "1"), ("long", 10.5)]) == "a        1\nlong  10.5"
+
+
+# Programs
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Runs a benchmark by its command line; returns what it prints, in lines."""
+
+    def run(program, *arguments):
+        mine = flags.FlagValues()
+        with monkeypatch.context() as patch:
+            for name in (n for n in dir(flags) if n.startswith("DEFINE") and n != "DEFINE_flag"):
+                patch.setattr(flags, name, functools.partial(getattr(flags, name), flag_values=mine))
+            patch.setattr(flags, "adopt_module_key_flags", lambda module: None)
+            patch.setattr(flags, "FLAGS", mine)
+            module = importlib.import_module(f"benchmarks.{program}")
+            module.define_flags()
+            assert mine([program, *arguments]) == [program]
+            module.main([])
+        return capsys.readouterr().out.splitlines()
+
+    return run
+
+
+TINY = ("--generator=resnet_6blocks", "--generator_width=2", "--discriminator_width=2", "--discriminator_layers=1")
+
+
+def test_train_step(run):
+    flags_ = ("--size=16", "--batch=2", "--precision=float32", "--repeats=1", "--warmup=1", "--peak_size=16")
+    lines = run("train_step", *TINY, *flags_)
+    assert "TensorFlow" in lines[0]
+    one = {line.rsplit("  ", 1)[0].strip(): line.rsplit("  ", 1)[-1].strip() for line in lines[1:]}
+    assert (one["method, size"], one["batch, replicas"]) == ("cyclegan, 16x16", "2, 1")
+    assert {"ms per step, median", "images/s (per domain)", "peak memory, GiB", "share of it"} <= set(one)
+    assert float(one["GFLOP per step, from the graph"]) > 0
+    with pytest.raises(config.UserError, match="--batch=1 cannot be shared by 2 replicas"):
+        run("train_step", *TINY, "--size=16", "--strategy=mirrored", "--replicas=2")
+    with pytest.raises(config.UserError, match="multiples of 4"):
+        run("train_step", *TINY, "--size=18")
+
+
+def test_data(run):
+    lines = run("data", "--data=emoji", "--size=16", "--batch_size=2", "--samples=3", "--step_ms=1000")
+    assert lines[1].split("  ")[-1].strip() == "times the step's need"
+    assert [line.split(":")[0] for line in lines[2:]] == ["first", "second"]
+
+
+def test_inference(run):
+    lines = run("inference", *TINY, "--size=16", "--seconds=0", "--formats=saved_model,float32,dynamic")
+    names = ["Keras model.translate", "saved_model", "LiteRT float32", "LiteRT dynamic"]
+    assert [line.split("  ")[0] for line in lines[2:]] == names
+    with pytest.raises(config.UserError, match="--formats=onnx"):
+        run("inference", *TINY, "--size=16", "--formats=onnx")

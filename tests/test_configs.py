@@ -1,0 +1,116 @@
+"""Every flagfile parses, resolves, and says what it is."""
+
+import dataclasses
+import functools
+import pathlib
+import re
+
+import pytest
+from absl import flags
+
+from tfi2i import config
+from tfi2i.methods import model_class
+
+ROOT = pathlib.Path(__file__).parent.parent
+FILES = sorted(p.relative_to(ROOT).as_posix() for p in (ROOT / "configs").rglob("*.flags"))
+CYCLEGAN = (
+    "horse2zebra", "apple2orange", "summer2winter_yosemite", "monet2photo", "cezanne2photo", "ukiyoe2photo",
+    "vangogh2photo", "iphone2dslr_flower", "maps", "facades", "cityscapes", "folder", "emoji",
+)  # fmt: skip
+
+
+@pytest.fixture
+def resolve(monkeypatch):
+    """Resolves a command line, from the repository's root, by flags that only this test sees."""
+    mine = flags.FlagValues()
+    for name in ("DEFINE", "DEFINE_string", "DEFINE_bool", "DEFINE_integer", "DEFINE_float", "DEFINE_enum"):
+        monkeypatch.setattr(flags, name, functools.partial(getattr(flags, name), flag_values=mine))
+    monkeypatch.setattr(flags, "FLAGS", mine)
+    monkeypatch.chdir(ROOT)
+    config.define_flags()
+    flags.DEFINE_string("run_dir", None, "")
+
+    def run(*arguments):
+        mine.unparse_flags()
+        for name in mine:
+            mine[name].unparse()
+        assert mine(["train", *arguments]) == ["train"]
+        return config.resolve(mine.method, config.given_flags())
+
+    return run
+
+
+def opening(file):
+    """The comment that a flagfile opens with, as one line."""
+    lines = (ROOT / file).read_text(encoding="ascii").splitlines()
+    end = next(i for i, line in enumerate([*lines, ""]) if not line.startswith("#"))
+    return " ".join(" ".join(line.lstrip("#") for line in lines[:end]).split())
+
+
+def test_all_are_there():
+    names = {pathlib.Path(f).stem for f in FILES if f.startswith("configs/cyclegan/")}
+    ablation = {f"ablation_{n}" for n in ("cycle_only", "gan_only", "gan_forward", "gan_backward")}
+    assert names >= {*CYCLEGAN, *ablation}
+    assert "configs/quickstart.flags" in FILES
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_resolves_to_something_that_can_be_built(file, resolve):
+    run = resolve(f"--flagfile={file}")
+    assert run.data.data or run.data.tfds or run.data.csv
+    steps, per_epoch = run.training.total_steps(1000, 1200)
+    assert steps >= 1 and per_epoch >= 1
+    channels = {"channels_a": run.data.channels_a, "channels_b": run.data.channels_b}
+    model = model_class(run.method)(**channels, **dataclasses.asdict(run.model))
+    assert all(side % model.size_multiple == 0 and side >= model.size_minimum for side in run.data.crop)
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_opens_with_its_command_source_and_expectation(file, resolve):
+    text = opening(file)
+    command = re.search(rf"python -m tfi2i\.train (--flagfile={re.escape(file)}( --\w+=\S+)*)", text)
+    assert command, f"{file} does not open with the command that uses it"
+    assert "--run_dir=" in command.group(1)
+    resolve(*command.group(1).split())
+    assert re.search(r"arXiv \d{4}\.\d{5}|[Mm]easured|[Cc]hosen|[Tt]uned", text), "no source of its numbers"
+    assert re.search(r"[Ee]xpect", text), "no expectation"
+    assert re.search(r"hour|minute", text), "no duration"
+
+
+@pytest.mark.parametrize("file", [f for f in FILES if re.search("/cyclegan/(.*2|maps|facades)", f)])
+def test_tfds_can_be_replaced_by_a_folder_as_the_comment_says(file, resolve):
+    alternative = re.search(r"add (--tfds=) (--data=\S+)", opening(file)).groups()
+    given = resolve(f"--flagfile={file}")
+    assert given.data.tfds == f"cycle_gan/{pathlib.Path(file).stem}" and not given.data.data
+    other = resolve(f"--flagfile={file}", *alternative)
+    assert not other.data.tfds and other.data.data == f"datasets/{pathlib.Path(file).stem}"
+
+
+@pytest.mark.parametrize(
+    "name, weights",
+    [
+        ("cycle_only", {"lambda_gan": 0, "lambda_a": 10, "lambda_b": 10}),
+        ("gan_only", {"lambda_gan": 1, "lambda_a": 0, "lambda_b": 0}),
+        ("gan_forward", {"lambda_gan": 1, "lambda_a": 10, "lambda_b": 0}),
+        ("gan_backward", {"lambda_gan": 1, "lambda_a": 0, "lambda_b": 10}),
+    ],
+)
+def test_ablation_differs_from_the_quickstart_in_its_weights_only(name, weights, resolve):
+    whole = resolve("--flagfile=configs/quickstart.flags", "--lambda_identity=0")
+    part = resolve(f"--flagfile=configs/cyclegan/ablation_{name}.flags")
+    kept = {k: getattr(whole.model, k) if v else 0 for k, v in weights.items()}
+    assert part == dataclasses.replace(whole, model=dataclasses.replace(whole.model, **kept))
+
+
+def test_paper_specifics(resolve):
+    cityscapes = resolve("--flagfile=configs/cyclegan/cityscapes.flags")
+    assert (cityscapes.data.resize, cityscapes.data.crop) == ((143, 143), (128, 128))
+    assert cityscapes.model.generator == "resnet_6blocks"
+    identity = {n: resolve(f"--flagfile=configs/cyclegan/{n}.flags").model.lambda_identity for n in CYCLEGAN[:11]}
+    assert {n for n, weight in identity.items() if not weight} == {"maps", "facades", "cityscapes"}
+
+
+def test_an_unknown_flag_is_an_error(resolve, tmp_path):
+    (tmp_path / "wrong.flags").write_text("--flagfile=configs/cyclegan/horse2zebra.flags\n--lambda_c=1\n")
+    with pytest.raises(flags.UnrecognizedFlagError, match="lambda_c"):
+        resolve(f"--flagfile={tmp_path}/wrong.flags")

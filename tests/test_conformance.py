@@ -1,0 +1,339 @@
+"""Every method in every situation. A new method adds one row to METHODS."""
+
+import dataclasses
+import functools
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import textwrap
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tfi2i
+from tfi2i import config
+from tfi2i.methods import model_class
+from tfi2i.training import loop
+
+# How to build each method small: hyper-parameters, side of its training images.
+METHODS = {
+    "cyclegan": (
+        {"generator": "resnet_6blocks", "generator_width": 4, "discriminator_width": 4, "discriminator_layers": 2,
+         "pool_size": 3},
+        16,
+    ),
+}  # fmt: skip
+every_method = pytest.mark.parametrize("method", METHODS)
+STEPS = 3
+as_numpy = keras.ops.convert_to_numpy
+
+
+def build(method, **kwargs):
+    hyperparameters, _ = METHODS[method]
+    keras.utils.set_random_seed(0)
+    return model_class(method)(**{**hyperparameters, **kwargs})
+
+
+def batches(method, count=STEPS, batch_size=2, seed=0):
+    side = METHODS[method][1]
+    low, high = model_class(method).value_range
+    draw = np.random.default_rng(seed)
+    return [
+        tuple(draw.uniform(low, high, (batch_size, side, side, 3)).astype("float32") for _ in "ab")
+        for _ in range(count)
+    ]
+
+
+def learn(method, data, strategy=None, model=None, **compiled):
+    """Trains a model, a fresh one unless given, on `data`; returns it and the losses of every step.
+
+    After the first step Adam's momentum is (1 - beta_1) times the gradient; it is kept as `model.first_gradients`.
+    """
+    strategy = strategy or tf.distribute.OneDeviceStrategy("/cpu:0")
+    replicas = strategy.num_replicas_in_sync
+    with strategy.scope():
+        if model is None:
+            model = build(method)
+            model.compile(**compiled)
+            shape = (len(data[0][0]) // replicas, *data[0][0].shape[1:])
+            model.build_for_training(shape, shape)
+            model.build_optimizers()
+
+    @tf.function(autograph=False)
+    def step(batch):
+        losses = strategy.run(model.train_step, args=(batch,))
+        return {k: strategy.reduce("mean", v, axis=None) for k, v in losses.items()}
+
+    history = []
+    for a, b in data:
+        size = len(a) // replicas
+
+        def part(context, a=a, b=b, size=size):
+            i = context.replica_id_in_sync_group * size
+            return tf.constant(a[i : i + size]), tf.constant(b[i : i + size])
+
+        losses = step(strategy.experimental_distribute_values_from_function(part))
+        history.append({k: float(v) for k, v in losses.items()})
+        if len(history) == 1:
+            model.first_gradients = {n: v / 0.5 for n, v in state(model).items() if n.endswith("_momentum")}
+    return model, history
+
+
+@functools.cache
+def plain(method):
+    """The run that others are compared with: one device, float32, no XLA."""
+    model, history = learn(method, batches(method))
+    return model, history
+
+
+def assert_same_step(one, other):
+    """Equal losses and gradients of the first step, 1e-5 relative; later steps only roughly, GANs amplify rounding."""
+    (model, history), (other_model, other_history) = one, other
+    count = min(len(history), len(other_history))
+    assert_close_losses(history[:1], other_history[:1], rtol=1e-5)
+    assert_close_losses(history[:count], other_history[:count], rtol=5e-3)
+    assert model.first_gradients.keys() == other_model.first_gradients.keys() and model.first_gradients
+    # Relative to the largest gradient of the phase: single elements are sums that cancel.
+    for role in ("generator", "discriminator"):
+        names = [n for n in model.first_gradients if f"{role}_adam" in n]
+        largest = max(np.abs(model.first_gradients[n]).max() for n in names)
+        for name in names:
+            difference = np.abs(model.first_gradients[name] - other_model.first_gradients[name]).max()
+            assert difference <= 1e-5 * largest, f"{name}: {difference} of {largest}"
+
+
+def state(model):
+    """Every variable of the model and its optimizers, by path."""
+    optimizers = model.generator_optimizer.variables + model.discriminator_optimizer.variables
+    return {f"{i} {v.path}": as_numpy(v) for i, v in enumerate(model.variables + optimizers)}
+
+
+def assert_equal_state(x, y, **tolerance):
+    assert x.keys() == y.keys()
+    for name in x:
+        if tolerance:
+            np.testing.assert_allclose(x[name], y[name], err_msg=name, **tolerance)
+        else:
+            np.testing.assert_array_equal(x[name], y[name], err_msg=name)
+
+
+def assert_close_losses(x, y, **tolerance):
+    for before, after in zip(x, y, strict=True):
+        assert before.keys() == after.keys()
+        for name in before:
+            np.testing.assert_allclose(before[name], after[name], err_msg=name, **tolerance)
+
+
+def settings(method, **training):
+    hyperparameters, side = METHODS[method]
+    given = {"data": "emoji", "resize": (side + 2,) * 2, "crop": (side,) * 2, "batch_size": 2, "precision": "float32"}
+    given |= {"save_every": 2, "sample_every": 1000, "log_every": 1}
+    return config.resolve(method, {**hyperparameters, **given, **training})
+
+
+@every_method
+def test_steps_move_every_weight(method):
+    model, history = plain(method)
+    fresh = build(method)
+    fresh.build((None, None, None, 3))
+    assert all(np.isfinite(v) for losses in history for v in losses.values())
+    for name, network in model.networks.items():
+        for new, old in zip(network.trainable_variables, fresh.networks[name].trainable_variables, strict=True):
+            if "bias" not in new.path:
+                assert np.abs(as_numpy(new) - as_numpy(old)).max() > 0, new.path
+
+
+@every_method
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_stopped_and_resumed_is_an_unbroken_run(method, replicas, tmp_path):
+    more = {"strategy": "mirrored", "replicas": replicas} if replicas > 1 else {}
+    whole = loop.train(settings(method, steps=4, **more), tmp_path / "whole")
+    # An interrupted run: what an unbroken one had on disk after step 2, and logs that went further.
+    broken = tmp_path / "broken"
+    shutil.copytree(tmp_path / "whole", broken)
+    shutil.rmtree(broken / "checkpoints" / "00000004")
+    again = loop.train(settings(method, steps=4, **more), broken)
+    assert_equal_state(state(whole), state(again))
+    lines = [json.loads(line) for line in (broken / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if line["event"] == "step"] == [1, 2, 3, 4]
+
+
+@every_method
+def test_two_replicas_equal_one(method):
+    two = learn(method, batches(method), tf.distribute.MirroredStrategy(["/cpu:0", "/cpu:1"]))
+    assert_same_step(plain(method), two)
+    model = two[0]
+    everything = model.variables + model.generator_optimizer.variables + model.discriminator_optimizer.variables
+    for variable in everything:
+        copies = [v.numpy() for v in variable.value.values]
+        np.testing.assert_array_equal(copies[0], copies[1], err_msg=variable.path)
+    for variable in model.non_trainable_variables:
+        assert variable.aggregation != "none", f"{variable.path}: copies may drift apart"
+
+
+@every_method
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_xla_equals_plain(method, replicas):
+    strategy = tf.distribute.MirroredStrategy([f"/cpu:{i}" for i in range(replicas)])
+    assert_same_step(plain(method), learn(method, batches(method, 1), strategy, xla=True))
+
+
+@every_method
+def test_accumulated_parts_equal_the_whole_batch(method):
+    assert_same_step(plain(method), learn(method, batches(method, 1), accumulate=2))
+
+
+@every_method
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision(method, precision):
+    model = build(method, dtype=precision)
+    data = batches(method)
+    model.compile()
+    model.build_for_training(data[0][0].shape, data[0][0].shape)
+    model.build_optimizers()
+    model, history = learn(method, data[:1], model=model)
+    _, exact = plain(method)
+    assert all(v.dtype == "float32" for v in model.trainable_variables)
+    assert_close_losses(history[:1], exact[:1], rtol=0.05, atol=0.02)
+    scaled = isinstance(model.generator_optimizer, keras.optimizers.LossScaleOptimizer)
+    assert scaled == (precision == "mixed_float16")
+
+
+@every_method
+def test_fit_learns_as_the_loop_does(method, tmp_path):
+    data = batches(method)
+    _, expected = plain(method)
+    model = build(method)
+    model.compile()
+    stack = [np.stack(x) for x in zip(*data)]
+    dataset = tf.data.Dataset.from_tensor_slices(tuple(stack))
+    saved = keras.callbacks.ModelCheckpoint(str(tmp_path / "w{epoch}.weights.h5"), save_weights_only=True)
+    history = model.fit(dataset, epochs=1, verbose=0, callbacks=[saved, keras.callbacks.TerminateOnNaN()])
+    assert int(model.step.numpy()) == STEPS
+    for name, values in expected[-1].items():
+        np.testing.assert_allclose(history.history[name][-1], values, rtol=1e-3)
+    assert (tmp_path / "w1.weights.h5").is_file()
+
+
+@every_method
+def test_fit_on_two_replicas(method):
+    with tf.distribute.MirroredStrategy(["/cpu:0", "/cpu:1"]).scope():
+        model = build(method)
+        model.compile()
+    a, b = (np.concatenate(x) for x in zip(*batches(method)))
+    model.fit(tf.data.Dataset.from_tensor_slices((a, b)).batch(2, drop_remainder=True), verbose=0)
+    assert int(model.step.numpy()) == STEPS
+
+
+@every_method
+def test_keras_file_round_trip(method, tmp_path):
+    data = batches(method)
+    model, _ = learn(method, data[:2])
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert_equal_state(state(model), state(loaded))
+    x = data[0][0]
+    np.testing.assert_array_equal(model.predict(x, verbose=0), loaded.predict(x, verbose=0))
+    _, expected = learn(method, data[2:], model=model)
+    _, history = learn(method, data[2:], model=loaded)
+    assert expected == history
+    model.save_weights(tmp_path / "model.weights.h5")
+    other = build(method, seed=1)
+    other.compile()
+    other.build_for_training(x.shape, x.shape)
+    other.build_optimizers()
+    other.load_weights(tmp_path / "model.weights.h5")
+    np.testing.assert_array_equal(model.predict(x, verbose=0), other.predict(x, verbose=0))
+
+
+@every_method
+@pytest.mark.parametrize("size", [(1, 1), (3, 5), (17, 30)])
+@pytest.mark.parametrize("direction", ["a2b", "b2a"])
+def test_any_size_any_pixels(method, size, direction):
+    model = build(method)
+    model.build((None, None, None, 3))
+    draw = np.random.default_rng(0)
+    for dtype in ("uint8", "uint16"):
+        pixels = draw.integers(0, np.iinfo(dtype).max, (2, *size, 3), dtype)
+        result = model.translate(pixels, direction)
+        assert result.shape == pixels.shape and result.dtype == pixels.dtype
+        np.testing.assert_array_equal(model.translate(pixels[0], direction), result[0])
+    low, high = model.value_range
+    x = np.full((*size, 3), high, "float32")
+    assert model.translate(x, direction).dtype == np.float32
+    with pytest.raises(ValueError, match="range"):
+        model.translate(x * 3 + 1, direction)
+    with pytest.raises(ValueError, match="expected"):
+        model.translate(x[..., :2], direction)
+
+
+@every_method
+def test_load_gives_the_trained_networks(method, tmp_path):
+    trained = loop.train(settings(method, steps=2), tmp_path / "run")
+    loaded = tfi2i.load(tmp_path / "run")
+    assert loaded.checkpoint_step == 2
+    for name, network in trained.networks.items():
+        for x, y in zip(network.variables, loaded.networks[name].variables, strict=True):
+            np.testing.assert_array_equal(as_numpy(x), as_numpy(y), err_msg=x.path)
+    tuned = settings(method, steps=1, lr_schedule="constant", init_from=str(tmp_path / "run"))
+    assert int(loop.train(tuned, tmp_path / "tuned").step.numpy()) == 1
+    # A constant rate may go on for longer.
+    longer = dataclasses.replace(tuned, training=dataclasses.replace(tuned.training, steps=2))
+    assert int(loop.train(longer, tmp_path / "tuned").step.numpy()) == 2
+
+
+WORKER = """
+    import json, sys
+    from tests import test_conformance as t
+    from tfi2i import config
+    import tensorflow as tf
+    run_dir, method, steps = sys.argv[1:]
+    from tfi2i.training import loop
+    model = loop.train(t.settings(method, steps=int(steps), lr_schedule="constant", strategy="multi_worker"), run_dir)
+    print("SUM", json.dumps({k: float(abs(v.astype("float64")).sum()) for k, v in t.state(model).items()}))
+"""
+
+
+@every_method
+def test_two_processes_train_in_step_and_survive_a_restart(method, tmp_path):
+    def both(steps):
+        ports = []
+        sockets = [socket.socket() for _ in range(2)]
+        for s in sockets:
+            s.bind(("127.0.0.1", 0))
+            ports.append(f"127.0.0.1:{s.getsockname()[1]}")
+        for s in sockets:
+            s.close()
+        workers = []
+        for index in range(2):
+            cluster = {"cluster": {"worker": ports}, "task": {"type": "worker", "index": index}}
+            environment = {**os.environ, "TF_CONFIG": json.dumps(cluster), "TFI2I_ONE_CPU": "1"}
+            command = [sys.executable, "-c", textwrap.dedent(WORKER), str(tmp_path / "run"), method, str(steps)]
+            workers.append(
+                subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            )
+        results = [w.communicate(timeout=300) for w in workers]
+        for worker, (_, error) in zip(workers, results):
+            assert worker.returncode == 0, error[-3000:]
+        return [json.loads(out.split("SUM ")[1].splitlines()[0]) for out, _ in results]
+
+    first, second = both(2)
+    assert first == second
+    first, second = both(4)
+    assert first == second
+    alone = loop.train(settings(method, steps=4, lr_schedule="constant"), tmp_path / "alone")
+    for (name, total), value in zip(first.items(), state(alone).values(), strict=True):
+        if "bias" in name:
+            continue  # before a norm it has no gradient, and Adam makes steps of rounding noise
+        np.testing.assert_allclose(total, np.abs(value.astype("float64")).sum(), rtol=2e-2, atol=1e-3, err_msg=name)
+
+
+def test_every_method_has_its_row():
+    assert set(METHODS) == set(config.METHODS)
+    for method, kind in config.METHODS.items():
+        assert dataclasses.is_dataclass(kind) and model_class(method).config_class is kind

@@ -1,0 +1,430 @@
+"""Exported files: what they compute, how they are judged, what is left when they fail."""
+
+import hashlib
+import io
+import json
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+from tfi2i.export import FLOORS, FloorError, export, litert, saved_model, verify
+from tfi2i.export.__main__ import parse_floors
+
+import tfi2i
+from tfi2i import config, layers
+from tfi2i.config import Data, UserError
+from tfi2i.data import images
+from tfi2i.training import checkpoints
+
+SIZE = (32, 36)
+KINDS = ("float32", "float16", "dynamic", "int8")
+# Random weights are far harder to quantize than trained ones.
+EASY = {"float16": 40.0, "dynamic": 15.0, "int8": 15.0}
+
+
+def tiny(**hyperparameters):
+    small = {"generator": "resnet_6blocks", "generator_width": 4, "discriminator_width": 4}
+    model = tfi2i.CycleGAN(**small | {"init_gain": 0.1} | hyperparameters)
+    model.build((None, None, None, model.channels_a))
+    return model
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny()
+
+
+@pytest.fixture(scope="module")
+def exported(model, tmp_path_factory):
+    """The folder of an export in all formats, and its report."""
+    folder = tmp_path_factory.mktemp("export") / "out"
+    few = {"calibration_images": 3, "verification_images": 3}
+    data = Data(data="emoji")
+    report = export(model, folder, size=SIZE, data=data, floors=EASY, log=lambda _: None, **few)
+    return folder, report
+
+
+@pytest.fixture(scope="module")
+def served(exported):
+    return tf.saved_model.load(str(exported[0] / "1"))
+
+
+def picture(height, width, channels=3, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, channels), np.uint8)
+
+
+def encoded(pixels, form="PNG", **options):
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, form, **options)
+    return buffer.getvalue()
+
+
+# ------------------------------------------------------------------------------------------ scores
+
+
+def test_score_pools_squared_errors():
+    score = verify.Score()
+    zeros = np.zeros((1, 2, 2, 3), np.float32)
+    score.add("one", zeros, zeros + np.float32(1))
+    score.add("three", zeros, zeros + np.float32(3))
+    # Mean squared error (1 + 9) / 2 = 5, where the mean of the images' decibels would say 43.4.
+    assert score.psnr == pytest.approx(10 * np.log10(65025 / 5))
+    summary = score.summary()
+    assert summary["worst"] == {"psnr": pytest.approx(10 * np.log10(65025 / 9)), "image": "three"}
+    assert summary["off_by_more_than_one_level"] == 0.5
+    assert not summary["exact"]
+
+
+def test_score_rounds_the_reference_for_uint8_only():
+    reference = np.array([9.4, 9.6, -3.0, 300.0], np.float32).reshape(1, 2, 2, 1)
+    rounded = np.array([9, 10, 0, 255], np.uint8).reshape(1, 2, 2, 1)
+    score = verify.Score()
+    score.add("x", reference, rounded)
+    assert score.summary()["exact"] and score.summary()["psnr"] is None
+    score.add("y", reference[:, :1], rounded[:, :1].astype(np.float32))
+    assert score.psnr == pytest.approx(10 * np.log10(65025 / (2 * 0.16 / 6)), rel=1e-5)
+
+
+def test_nan_is_below_every_floor():
+    score = verify.Score()
+    score.add("x", np.zeros((1, 1, 1, 1), np.float32), np.full((1, 1, 1, 1), np.nan, np.float32))
+    assert verify.judge("float32", score, None, -1000.0)
+    assert score.summary()["off_by_more_than_one_level"] == 1
+    json.dumps(score.summary(), allow_nan=False)
+
+
+def test_floor_above_what_rounding_leaves_is_asked_before_rounding():
+    good, rounded = verify.Score(), verify.Score()
+    zero = np.zeros((1, 10, 10, 1), np.float32)
+    good.add("x", zero, zero + np.float32(0.01))
+    flipped = zero.astype(np.uint8)
+    flipped[0, 0, 0, 0] = 1  # 1 % of the values one level off: 68 dB
+    rounded.add("x", zero, flipped)
+    assert verify.judge("float32", rounded, good, 70.0) == []
+    assert "before rounding" in verify.judge("float32", good, rounded, 70.0)[0]
+    assert "the floor is 70 dB" in verify.judge("float32", rounded, None, 70.0)[0]
+
+
+@pytest.mark.parametrize(
+    "texts, floors",
+    [
+        ([], {}),
+        (["30"], dict.fromkeys(FLOORS, 30.0)),
+        (["int8:30", "dynamic:38.5"], {"int8": 30.0, "dynamic": 38.5}),
+        (["30", "int8:20"], {**dict.fromkeys(FLOORS, 30.0), "int8": 20.0}),
+    ],
+)
+def test_min_psnr(texts, floors):
+    assert parse_floors(texts) == floors
+
+
+@pytest.mark.parametrize("text", ["int9:3", "int8:x", "x", "int8:"])
+def test_min_psnr_errors(text):
+    with pytest.raises(UserError, match="--min_psnr"):
+        parse_floors([text])
+
+
+# ------------------------------------------------------------------- other forms of our operations
+
+
+@pytest.mark.parametrize(
+    "layer, shape",
+    [
+        (layers.Conv2D(3, 3, pad=1, pad_mode="reflect"), (1, 5, 7, 2)),
+        (layers.Conv2D(3, 7, pad=3, pad_mode="reflect"), (1, 4, 6, 2)),
+        (layers.Conv2D(3, 3, strides=2, pad=1), (1, 6, 8, 2)),
+        (layers.Conv2DTranspose(3, 3, pad=1, output_pad=1), (1, 4, 5, 2)),
+        (layers.Conv2DTranspose(3, 4, pad=1, use_bias=False), (1, 4, 5, 2)),
+        (layers.Conv2DTranspose(3, 5, strides=3, pad=1, activation="relu"), (1, 4, 5, 2)),
+        (litert.keras.layers.UpSampling2D(2), (1, 3, 4, 2)),
+        (litert.keras.layers.UpSampling2D(2, interpolation="bilinear"), (1, 3, 4, 2)),
+    ],
+    ids=lambda value: getattr(value, "name", None),
+)
+def test_delegated_forms_compute_the_same(layer, shape):
+    x = tf.random.stateless_normal(shape, (0, 1))
+    layer.build(shape)
+    if getattr(layer, "bias", None) is not None:
+        layer.bias.assign(np.linspace(-1, 1, layer.filters))
+    usual = layer(x)
+    call = type(layer).call
+    with litert._delegated_forms():
+        assert type(layer).call is not call
+        np.testing.assert_allclose(layer(x), usual, atol=1e-5)
+    assert type(layer).call is call
+
+
+# ---------------------------------------------------------------------------------- the files
+
+
+def test_all_formats_pass(exported):
+    folder, report = exported
+    assert report == json.loads((folder / "report.json").read_text())
+    assert report["passed"] and report["images"] == 3 and report["split"] == "test"
+    assert set(report["formats"]) == set(FLOORS)
+    assert report["formats"]["float32"]["before_rounding"]["psnr"] > 90
+    assert report["formats"]["saved_model"]["psnr"] is None or (
+        report["formats"]["saved_model"]["psnr"] > 70
+    )
+    with Image.open(folder / "report.png") as page:
+        assert page.size[0] > 10 * SIZE[1]
+    assert not list(folder.parent.glob("out.*"))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_litert_takes_and_gives_pixels(exported, model, kind):
+    file = verify.LiteRT(exported[0] / f"{kind}.tflite")
+    for end in (file.input, file.output):
+        assert end["dtype"] == np.uint8 and tuple(end["shape"]) == (1, *SIZE, 3)
+        assert end["quantization"] == (1.0, 0)
+    image = picture(*SIZE)
+    output = file(image[None])
+    truth = model.translate(image[None])
+    assert output.dtype == np.uint8 and output.shape == truth.shape
+    difference = np.abs(output.astype(int) - truth)
+    assert difference.max() <= 1 if kind == "float32" else difference.mean() < 20
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_litert_runs_in_one_part(exported, kind):
+    result = exported[1]["formats"][kind]
+    assert result["delegate_partitions"] == 1
+    assert not {"MIRROR_PAD", "TRANSPOSE_CONV", "CAST"} & set(result["operations"])
+    # Each conversion of the pixels, and in int8 of every convolution but the last.
+    convolutions = result["operations"]["CONV_2D"]
+    assert result["operations"]["QUANTIZE"] == (convolutions if kind == "int8" else 1)
+
+
+def test_quantized_files_are_smaller(exported):
+    sizes = {kind: r["bytes"] for kind, r in exported[1]["formats"].items()}
+    assert sizes["dynamic"] < sizes["float16"] < sizes["float32"]
+    assert sizes["int8"] < sizes["float16"]
+
+
+@pytest.mark.parametrize(
+    "hyperparameters, direction, size",
+    [
+        ({"generator": "unet_128", "generator_width": 2}, "a2b", (128, 128)),
+        ({"upsample": "resize_conv"}, "b2a", (32, 32)),
+        ({"norm": "batch", "channels_a": 1, "lambda_identity": 0.0}, "a2b", (33, 30)),
+    ],
+    ids=["unet", "resize_conv", "batch norm, grey, odd size"],
+)
+def test_other_networks_convert(hyperparameters, direction, size):
+    model = tiny(**hyperparameters)
+    channels = model.channels_a if direction == "a2b" else model.channels_b
+    file = litert.convert(model, direction, size)["float32"]
+    image = picture(*size, channels)[None]
+    output = verify.LiteRT(file)(image)
+    assert output.dtype == np.float32
+    truth = model.translate(model.to_float(image).numpy(), direction)
+    np.testing.assert_allclose(output, (truth + 1) * 127.5, atol=0.05)
+    rounded = verify.LiteRT(litert.with_uint8_pixels(file))(image)
+    np.testing.assert_array_equal(rounded, np.rint(np.clip(output, 0, 255)))
+
+
+def test_sidecar_hashes_every_file(exported):
+    folder, _ = exported
+    sidecar = json.loads((folder / "model.json").read_text())
+    written = {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
+    assert set(sidecar["sha256"]) == written - {"model.json", "report.json", "report.png"}
+    for name, digest in sidecar["sha256"].items():
+        assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
+    assert sidecar["direction"] == "a2b" and sidecar["value_range"] == [-1.0, 1.0]
+    assert sidecar["litert"]["input"]["shape"] == [1, *SIZE, 3]
+    assert sidecar["litert"]["input"]["quantization"] == {"scale": 1.0, "zero_point": 0}
+    assert str(folder.parent) not in (folder / "model.json").read_text()
+
+
+# ------------------------------------------------------------------------------- the SavedModel
+
+
+@pytest.mark.parametrize("size", [(32, 32), (31, 45), (8, 9)])
+def test_serving_default_equals_translate_at_any_size(served, model, size):
+    batch = np.stack([picture(*size, seed=0), picture(*size, seed=1)])
+    output = served.signatures["serving_default"](images=tf.constant(batch))
+    assert set(output) == {"images"} and output["images"].dtype == tf.uint8
+    truth = np.concatenate([model.translate(x[None]) for x in batch])
+    assert np.abs(output["images"].numpy().astype(int) - truth).max() <= 1
+
+
+def test_image_bytes_of_mixed_sizes(served, model):
+    pictures = [picture(32, 32), picture(9, 21), picture(16, 8, seed=2)]
+    files = tf.constant([encoded(p) for p in pictures])
+    output = served.signatures["image_bytes"](image_bytes=files)
+    assert set(output) == {"image_bytes"}
+    for pixels, png in zip(pictures, output["image_bytes"].numpy()):
+        with Image.open(io.BytesIO(png)) as image:
+            assert image.format == "PNG"
+            result = np.asarray(image)
+        assert np.abs(result.astype(int) - model.translate(pixels)).max() <= 1
+
+
+def test_image_bytes_keeps_16_bits(served, model):
+    pixels = np.random.default_rng(0).integers(0, 65536, (16, 16, 3), np.uint16)
+    files = tf.constant([tf.io.encode_png(pixels).numpy()])
+    (png,) = served.signatures["image_bytes"](image_bytes=files)["image_bytes"].numpy()
+    result = images.read_image(png)
+    assert result.dtype == np.uint16
+    assert np.abs(result.astype(int) - model.translate(pixels)).max() <= 32
+
+
+def with_orientation(orientation, endian=">"):
+    exif = Image.Exif()
+    exif.endian = endian
+    exif[0x0112] = orientation
+    return exif.tobytes()
+
+
+SMOOTH = np.linspace(0, 255, 12 * 20 * 3).reshape(12, 20, 3).astype(np.uint8)
+ENCODED = {
+    "rgb": encoded(picture(5, 7)),
+    "grey": encoded(picture(5, 7, 1)[..., 0]),
+    "transparent": encoded(picture(5, 7, 4)),
+    "grey and transparent": encoded(picture(5, 7, 2)),
+    "palette": encoded(np.asarray(picture(5, 7, 1)[..., 0] // 128)),
+    "16 bits": tf.io.encode_png(picture(5, 7).astype(np.uint16) * 250).numpy(),
+    "16 bits, transparent": tf.io.encode_png(picture(5, 7, 4).astype(np.uint16) * 250).numpy(),
+    "jpeg": encoded(SMOOTH, "JPEG", quality=95),
+    "bmp": encoded(picture(5, 7), "BMP"),
+    **{f"jpeg turned {i}": encoded(SMOOTH, "JPEG", exif=with_orientation(i)) for i in range(1, 9)},
+    "jpeg turned, little endian": encoded(SMOOTH, "JPEG", exif=with_orientation(6, "<")),
+    **{f"png turned {i}": encoded(SMOOTH, exif=with_orientation(i)) for i in (1, 6, 7)},
+}
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_decode_reads_as_read_image(channels):
+    decode = tf.function(
+        lambda contents: saved_model.decode(contents, channels, (10, 200, 30)),
+        input_signature=[tf.TensorSpec([], tf.string)],
+    )
+    for what, contents in ENCODED.items():
+        pixels, deep = decode(tf.constant(contents))
+        truth = images.to_channels(images.read_image(contents, (10, 200, 30)), channels)
+        assert bool(deep) == (truth.dtype == np.uint16), what
+        truth = truth / (257 if truth.dtype == np.uint16 else 1)
+        assert pixels.shape == truth.shape, what
+        # Where transparency meets grey, `read_image` may mix before or after taking the luma.
+        assert np.abs(pixels - truth).max() <= (1 if "transparent" in what else 0.01), what
+
+
+def test_fit_resize_brings_every_image_to_the_size(model, tmp_path):
+    saved_model.write_saved_model(model, tmp_path / "1", "b2a", "resize", (16, 16))
+    serve = tf.saved_model.load(str(tmp_path / "1")).signatures["serving_default"]
+    image = picture(16, 16)
+    output = serve(images=tf.constant(image[None]))["images"].numpy()[0]
+    assert np.abs(output.astype(int) - model.translate(image, "b2a")).max() <= 1
+    large = image.repeat(2, 0).repeat(3, 1)
+    assert serve(images=tf.constant(large[None]))["images"].shape == (1, 32, 48, 3)
+
+
+def test_warmup_requests_run(exported, served):
+    logs = pytest.importorskip("tensorflow_serving.apis.prediction_log_pb2")
+    path = exported[0] / "1" / "assets.extra" / "tf_serving_warmup_requests"
+    signatures = []
+    for record in tf.data.TFRecordDataset(str(path)):
+        request = logs.PredictionLog.FromString(record.numpy()).predict_log.request
+        inputs = {k: tf.constant(tf.make_ndarray(v)) for k, v in request.inputs.items()}
+        signatures.append(request.model_spec.signature_name)
+        served.signatures[signatures[-1]](**inputs)
+    assert signatures == ["serving_default", "image_bytes"]
+
+
+# --------------------------------------------------------------------------------------- failures
+
+
+def quick(model, folder, **arguments):
+    few = {"formats": ("float32",), "size": (16, 16), "verification_images": 2}
+    quiet = {"data": Data(data="emoji"), "log": lambda _: None}
+    return export(model, folder, **few | quiet | arguments)
+
+
+def test_a_wrong_file_is_found_and_kept_apart(model, tmp_path, monkeypatch):
+    right = litert.convert
+    monkeypatch.setattr(litert, "convert", lambda m, direction, *rest: right(m, "b2a", *rest))
+    with pytest.raises(FloorError, match="float32.*the floor is 70 dB.*out.failed") as error:
+        quick(model, tmp_path / "out")
+    assert error.value.report["formats"]["float32"]["faults"]
+    assert [p.name for p in tmp_path.iterdir()] == ["out.failed"]
+    report = json.loads((tmp_path / "out.failed" / "report.json").read_text())
+    assert report["passed"] is False
+    assert (tmp_path / "out.failed" / "report.png").is_file()
+
+
+def test_float_pixels_and_overwriting(model, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "mine.txt").write_text("keep")
+    with pytest.raises(UserError, match="not empty: add --overwrite"):
+        quick(model, out)
+    with pytest.raises(UserError, match="is no export"):
+        quick(model, out, overwrite=True)
+    (out / "model.json").write_text("{}")
+    report = quick(model, out, overwrite=True, io="float32")
+    assert sorted(p.name for p in out.iterdir()) == [
+        "float32.tflite", "model.json", "report.json", "report.png",
+    ]  # fmt: skip
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+    assert "before_rounding" not in report["formats"]["float32"]
+    assert report["formats"]["float32"]["psnr"] > 90
+    file = verify.LiteRT(out / "float32.tflite")
+    assert file.input["dtype"] == file.output["dtype"] == np.float32
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"direction": "a2c"}, "--direction=a2c: expected one of a2b, b2a"),
+        ({"formats": ("onnx",)}, "--formats=onnx: expected some of saved_model, float32"),
+        ({"size": (4, 16)}, "--size=4,16: expected at least 8"),
+        ({"size": None}, "give --size"),
+        ({"size": (30, 32), "fit": "resize"}, "multiples of 4: give --size=32,32 or --fit=pad"),
+        ({"data": None}, "give --data"),
+        ({"data": Data(data="/nowhere")}, "--data=/nowhere does not exist"),
+    ],
+)
+def test_errors_leave_nothing(model, tmp_path, arguments, message):
+    with pytest.raises(UserError, match=message):
+        quick(model, tmp_path / "out", **arguments)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_output_that_cannot_be_written(model, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write .*out.tmp: Not a directory"):
+        quick(model, tmp_path / "file" / "out")
+
+
+def test_low_precision_models_are_refused(tmp_path):
+    with pytest.raises(UserError, match="computes in bfloat16: load it with tfi2i.load"):
+        quick(tiny(dtype="mixed_bfloat16"), tmp_path / "out")
+
+
+def test_help_imports_no_tensorflow():
+    program = "import sys, tfi2i.export.__main__; sys.exit('tensorflow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_command_exits_with_1_below_the_floor(tmp_path):
+    given = {"data": "emoji", "crop": (16, 16), "steps": 1, "generator": "resnet_6blocks"}
+    settings = config.resolve("cyclegan", given | {"generator_width": 4, "discriminator_width": 4})
+    run = tmp_path / "run"
+    checkpoints.save(run, checkpoints.build(settings), 7, keep=1)
+    (run / "config.json").write_text(settings.to_json())
+    command = [
+        sys.executable, "-m", "tfi2i.export", f"--run_dir={run}", f"--output={tmp_path / 'out'}",
+        "--formats=float32", "--verification_images=2", "--min_psnr=float32:400",
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1 and "the floor is 400 dB" in errors[0]
+    assert "Traceback" not in done.stderr and "FAILED" in done.stdout
+    assert not (tmp_path / "out").exists()
+    sidecar = json.loads((pathlib.Path(f"{tmp_path}/out.failed") / "model.json").read_text())
+    assert sidecar["checkpoint_step"] == 7 and sidecar["litert"]["input"]["shape"] == [1, 16, 16, 3]

@@ -1,0 +1,261 @@
+"""Layers against answers computable by hand."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfi2i import layers
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+# Instance normalisation
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_instance_norm_of_a_constant_is_zero(training):
+    y = layers.InstanceNormalization()(np.full((2, 3, 4, 5), 7, np.float32), training=training)
+    np.testing.assert_array_equal(y, np.zeros((2, 3, 4, 5)))
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_instance_norm_by_hand(training):
+    # Sample 0: mean 4, biased variance 5; sample 1 is 0 but for one 4: mean 1, variance 3.
+    x = np.array([[[1, 3], [5, 7]], [[0, 0], [0, 4]]], np.float32)[..., None]
+    y = layers.InstanceNormalization(epsilon=4.0)(x, training=training)
+    expected = [[[-3 / 3, -1 / 3], [1 / 3, 3 / 3]], [[-1 / 7**0.5, -1 / 7**0.5], [-1 / 7**0.5, 3 / 7**0.5]]]
+    np.testing.assert_allclose(y[..., 0], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("n", [1, 3, 9])
+def test_instance_norm_fused_is_moments(rng, n):
+    """Outputs and gradients; 9 samples are more than are fused."""
+    x = tf.constant(rng.normal(0.5, 2, (n, 6, 5, 4)), tf.float32)
+    weigh = tf.constant(rng.normal(size=x.shape), tf.float32)
+    norm = layers.InstanceNormalization(center=True, scale=True)
+    norm.build(x.shape)
+    norm.set_weights([rng.normal(1, 0.5, 4), rng.normal(0, 1, 4)])
+    results = []
+    for training in (True, False):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = norm(x, training=training)
+            loss = tf.reduce_sum(y * weigh)
+        results.append([y, *tape.gradient(loss, [x, *norm.trainable_variables])])
+    for fused, moments in zip(*results):
+        np.testing.assert_allclose(fused, moments, atol=1e-5)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_instance_norm_statistics_are_float32(rng, training):
+    """Around 100 bfloat16 has steps of 1/2: a mean in bfloat16 would be off by up to a quarter of the deviation."""
+    x = 100 + rng.integers(-2, 3, (1, 8, 8, 16)) / 2
+    expected = (x - x.mean((1, 2), keepdims=True)) / np.sqrt(x.var((1, 2), keepdims=True) + 1e-5)
+    norm = layers.InstanceNormalization(dtype="mixed_bfloat16")
+    y = norm(tf.constant(x, tf.bfloat16), training=training)
+    assert y.dtype == "bfloat16"
+    np.testing.assert_allclose(np.asarray(y, np.float32), expected, atol=0.01)
+
+
+def test_instance_norm_affine(rng):
+    x = rng.normal(size=(2, 4, 4, 3)).astype(np.float32)
+    norm = layers.InstanceNormalization(center=True, scale=True)
+    norm.build(x.shape)
+    np.testing.assert_array_equal(norm(x), layers.InstanceNormalization()(x))
+    norm.set_weights([np.array([0.5, 1, 1]), np.array([2, 2, 0])])
+    y = norm(x).numpy()
+    np.testing.assert_allclose(y.mean((1, 2)), [[2, 2, 0]] * 2, atol=1e-5)
+    np.testing.assert_allclose(y.std((1, 2)), [[0.5, 1, 1]] * 2, atol=1e-4)
+    assert not layers.InstanceNormalization().weights
+
+
+# Batch normalisation
+
+
+def test_batch_norm_by_hand():
+    x = np.array([1, 3, 5, 7], np.float32).reshape(2, 1, 2, 1)  # mean 4, variance 5 biased, 20/3 unbiased
+    norm = layers.BatchNormalization(epsilon=4.0, gain=0.0)
+    np.testing.assert_allclose(np.ravel(norm(x, training=True)), [-1, -1 / 3, 1 / 3, 1], atol=1e-6)
+    np.testing.assert_allclose(norm.moving_mean, [0.1 * 4])
+    np.testing.assert_allclose(norm.moving_variance, [0.9 + 0.1 * 20 / 3], rtol=1e-6)
+    expected = (x - 0.4) / np.sqrt(0.9 + 2 / 3 + 4)
+    np.testing.assert_allclose(norm(x), expected, atol=1e-6)
+    np.testing.assert_allclose(norm.moving_mean, [0.4])  # inference moves nothing
+
+
+def test_batch_norm_starts_as_published():
+    norm = layers.BatchNormalization(gain=0.02)
+    norm.build((None, None, None, 10000))
+    gamma, beta, mean, variance = norm.get_weights()
+    assert gamma.mean() == pytest.approx(1, abs=1e-3) and gamma.std() == pytest.approx(0.02, rel=0.03)
+    assert not beta.any() and not mean.any() and (variance == 1).all()
+    assert len(norm.trainable_variables) == 2
+
+
+# Convolutions
+
+
+def delta(size, row, column):
+    kernel = np.zeros((size, size, 1, 1), np.float32)
+    kernel[row, column] = 1
+    return kernel
+
+
+def apply(layer, x, kernel):
+    x = np.asarray(x, np.float32)[None, :, :, None]
+    layer.build(x.shape)
+    layer.set_weights([kernel])
+    y = layer(x)
+    assert y.shape == layer.compute_output_shape(x.shape)
+    return y[0, :, :, 0].numpy()
+
+
+def test_conv_stride_2_pads_both_sides():
+    """A kernel's centre looks at rows 0, 2, …; TF's 'same' would look at 1, 3, …."""
+    x = np.arange(16).reshape(4, 4)
+    conv = layers.Conv2D(1, 3, strides=2, pad=1, use_bias=False)
+    np.testing.assert_array_equal(apply(conv, x, delta(3, 1, 1)), x[::2, ::2])
+    conv = layers.Conv2D(1, 3, strides=2, pad=1, use_bias=False)
+    np.testing.assert_array_equal(apply(conv, x, delta(3, 0, 0)), [[0, 0], [0, x[1, 1]]])
+
+
+def test_conv_kernel_4_stride_1_loses_a_row():
+    x = np.arange(25).reshape(5, 5)
+    conv = layers.Conv2D(1, 4, pad=1, use_bias=False)
+    np.testing.assert_array_equal(apply(conv, x, delta(4, 1, 1)), x[:4, :4])
+
+
+def test_conv_reflects_without_the_edge():
+    x = np.arange(9).reshape(3, 3)
+    conv = layers.Conv2D(1, 3, pad=1, pad_mode="reflect", use_bias=False)
+    np.testing.assert_array_equal(apply(conv, x, delta(3, 0, 0)), [[4, 3, 4], [1, 0, 1], [4, 3, 4]])
+
+
+def test_conv_refuses_an_unknown_pad_mode():
+    with pytest.raises(ValueError, match="pad_mode='same': expected 'zeros' or 'reflect'"):
+        layers.Conv2D(1, 3, pad=1, pad_mode="same")
+
+
+def test_transposed_conv_kernel_3_drops_the_first_row_and_column():
+    x = np.array([[1, 2], [3, 4]])
+    up = layers.Conv2DTranspose(1, 3, 2, pad=1, output_pad=1, use_bias=False)
+    # Each pixel's kernel starts at twice its position; the centre lands one further, the cut takes it back.
+    expected = np.zeros((4, 4))
+    expected[::2, ::2] = x
+    np.testing.assert_array_equal(apply(up, x, delta(3, 1, 1)), expected)
+    up = layers.Conv2DTranspose(1, 3, 2, pad=1, output_pad=1, use_bias=False)
+    np.testing.assert_array_equal(apply(up, x, delta(3, 2, 2)), np.pad(expected, ((1, 0), (1, 0)))[:4, :4])
+
+
+def test_transposed_conv_sizes():
+    x = np.array([[1, 2], [3, 4]])
+    up = layers.Conv2DTranspose(1, 3, 2, pad=1, use_bias=False)
+    np.testing.assert_array_equal(apply(up, x, delta(3, 1, 1)), [[1, 0, 2], [0, 0, 0], [3, 0, 4]])
+    up = layers.Conv2DTranspose(1, 4, 2, pad=1, use_bias=False)
+    np.testing.assert_array_equal(apply(up, x, np.ones((4, 4, 1, 1))), [
+        [1, 3, 3, 2],
+        [4, 10, 10, 6],
+        [4, 10, 10, 6],
+        [3, 7, 7, 4],
+    ])  # fmt: skip
+
+
+# Initialisers
+
+
+@pytest.mark.parametrize("shape", [(3, 3, 64, 128), (4, 4, 96, 48)])
+@pytest.mark.parametrize(
+    "name, deviation",
+    [
+        ("normal", lambda fan_in, fan_out: 0.5),
+        ("xavier", lambda fan_in, fan_out: 0.5 * (2 / (fan_in + fan_out)) ** 0.5),
+        ("kaiming", lambda fan_in, fan_out: (2 / fan_in) ** 0.5),
+    ],
+)
+def test_initializers_draw_normal_numbers(name, deviation, shape):
+    kernel = np.asarray(layers.initializer(name, 0.5, 1)(shape))
+    expected = deviation(np.prod(shape[:3]), np.prod(shape[:2]) * shape[3])
+    assert kernel.std() == pytest.approx(expected, rel=0.02)
+    assert abs(kernel.mean()) < 0.02 * expected
+    # Not truncated: 4.6 % of a normal distribution lie beyond two deviations.
+    assert (np.abs(kernel) > 2 * expected).mean() == pytest.approx(0.0455, rel=0.1)
+
+
+def test_orthogonal_initializer():
+    kernel = np.asarray(layers.initializer("orthogonal", 0.5, 1)((3, 3, 8, 16))).reshape(-1, 16)
+    np.testing.assert_allclose(kernel.T @ kernel, 0.25 * np.eye(16), atol=1e-5)
+
+
+def test_initializers_depend_on_their_seed():
+    draws = [np.asarray(layers.initializer("normal", 1.0, seed)((2, 2, 4, 4))) for seed in (1, 1, 2)]
+    assert (draws[0] == draws[1]).all() and (draws[0] != draws[2]).all()
+
+
+def test_initializer_refuses_an_unknown_name():
+    with pytest.raises(ValueError, match="init='lecun': expected normal, xavier, kaiming or orthogonal"):
+        layers.initializer("lecun", 1.0, 0)
+
+
+# Random draws
+
+
+def test_seeds_are_a_function_of_seed_step_index_and_purpose():
+    def seeds(seed=3, step=5, indices=(0, 1, 2, 3), purpose="noise"):
+        return layers.sample_seeds(seed, tf.constant(step, tf.int64), tf.constant(indices), purpose).numpy()
+
+    first = seeds()
+    assert first.shape == (4, 2) and len(np.unique(first, axis=0)) == 4
+    np.testing.assert_array_equal(first, seeds())
+    # Two replicas, each with its half of the batch, draw what one would.
+    np.testing.assert_array_equal(first, np.concatenate([seeds(indices=(0, 1)), seeds(indices=(2, 3))]))
+    for other in (seeds(seed=4), seeds(step=6), seeds(purpose="pool"), seeds(indices=(4, 5, 6, 7))):
+        assert not (first == other).all(1).any()
+    in_graph = tf.function(lambda step: layers.sample_seeds(3, step, tf.range(4), "noise"))
+    np.testing.assert_array_equal(first, in_graph(tf.constant(5, tf.int64)))
+
+
+def test_uniform_draws_look_uniform():
+    draws = layers.uniform(layers.sample_seeds(0, 7, tf.range(200), "test"), (50,)).numpy()
+    assert draws.shape == (200, 50) and draws.min() >= 0 and draws.max() < 1
+    np.testing.assert_allclose(np.histogram(draws, 10, (0, 1))[0], 1000, atol=150)
+    assert abs(np.corrcoef(draws[:-1].ravel(), draws[1:].ravel())[0, 1]) < 0.04  # neighbours are strangers
+
+
+def test_dropout_keeps_half_and_doubles_it():
+    x = np.ones((3, 20, 20, 8), np.float32)
+    drop = layers.Dropout(0.5, index=1)
+    np.testing.assert_array_equal(drop(x), x)  # no seeds, no dropout
+    seeds = layers.sample_seeds(0, 0, tf.range(3), "dropout")
+    y = drop(x, seeds).numpy()
+    assert set(np.unique(y)) == {0, 2} and y.mean() == pytest.approx(1, abs=0.05)
+    np.testing.assert_array_equal(y, drop(x, seeds))
+    np.testing.assert_array_equal(y[1:2], drop(x[1:2], seeds[1:2]))  # alone as in a batch
+    assert (y[0] != y[1]).any() and (y != layers.Dropout(0.5, index=2)(x, seeds).numpy()).any()
+
+
+# Keras
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        layers.Conv2D(4, 3, 2, pad=1, pad_mode="reflect", kernel_initializer=layers.initializer("xavier", 2, 3)),
+        layers.Conv2DTranspose(4, 3, 2, pad=1, output_pad=1, use_bias=False),
+        layers.InstanceNormalization(epsilon=0.1, center=True, scale=True, dtype="mixed_bfloat16"),
+        layers.BatchNormalization(epsilon=0.1, momentum=0.8, gain=0.3, seed=4),
+        layers.Dropout(0.25, index=3),
+    ],
+    ids=lambda layer: type(layer).__name__,
+)
+def test_layers_survive_serialization(layer):
+    again = keras.layers.deserialize(json.loads(json.dumps(keras.layers.serialize(layer))))
+    assert type(again) is type(layer)
+    assert keras.layers.serialize(again) == keras.layers.serialize(layer)
+    x = np.random.default_rng(0).normal(size=(1, 8, 8, 3)).astype(np.float32)
+    np.testing.assert_array_equal(again(x).shape, layer(x).shape)

@@ -1,0 +1,66 @@
+"""Distances between images, by hand."""
+
+import numpy as np
+import pytest
+
+from tfi2i.metrics import faithfulness as f
+
+
+def grey(*levels):
+    """A row of grey RGB pixels: uint8 [1, n, 3]."""
+    return np.repeat(np.array(levels, np.uint8)[None, :, None], 3, axis=-1)
+
+
+def test_l1_by_hand():
+    assert f.l1(grey(0, 10), grey(0, 10)) == 0
+    assert f.l1(grey(0, 10), grey(4, 10)) == 2
+    # Unsigned bytes must not wrap around in either direction.
+    assert f.l1(grey(0), grey(255)) == f.l1(grey(255), grey(0)) == 255
+
+
+def test_l1_counts_channels_equally():
+    x = np.zeros((1, 1, 3), np.uint8)
+    y = x.copy()
+    y[..., 1] = 9
+    assert f.l1(x, y) == 3
+
+
+def test_pixel_accuracy_needs_every_channel_within_16():
+    x = np.full((2, 2, 3), 100, np.uint8)
+    y = x.copy()
+    y[0, 0] = (116, 84, 100)  # right: at the limit in two channels
+    y[0, 1, 2] = 117  # wrong: one channel is off by 17
+    y[1, 0] = 83  # wrong
+    assert f.pixel_accuracy(x, y) == 0.5
+    assert f.pixel_accuracy(x, y, within=17) == 1
+    assert f.pixel_accuracy(x, y, within=0) == 0.25
+
+
+def test_psnr_by_hand():
+    assert f.squared_error(grey(0, 0), grey(5, 5)) == 25
+    assert f.psnr(grey(0), grey(255)) == 0
+    # 25.5 squared is a hundredth of 255 squared.
+    assert f.decibels(25.5**2) == pytest.approx(20)
+    assert f.psnr(grey(7), grey(7)) == np.inf
+
+
+def test_one_number_per_image():
+    x = np.zeros((3, 4, 5, 1), np.uint8)
+    y = x + np.array([0, 1, 20], np.uint8)[:, None, None, None]
+    np.testing.assert_array_equal(f.l1(x, y), [0, 1, 20])
+    np.testing.assert_array_equal(f.pixel_accuracy(x, y), [1, 1, 0])
+    np.testing.assert_array_equal(f.squared_error(x, y), [0, 1, 400])
+    assert f.l1(x[0], y[1]).shape == ()
+
+
+@pytest.mark.parametrize("function", [f.l1, f.pixel_accuracy, f.psnr])
+def test_other_images_are_refused(function):
+    x = grey(1, 2)
+    with pytest.raises(ValueError, match="expected uint8"):
+        function(x, x.astype(np.float32))
+    with pytest.raises(ValueError, match="expected uint8"):
+        function(x.astype(np.uint16), x.astype(np.uint16))
+    with pytest.raises(ValueError, match="two equal shapes"):
+        function(x, x[:, :1])
+    with pytest.raises(ValueError, match="two equal shapes"):
+        function(x[0], x[0])

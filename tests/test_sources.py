@@ -1,0 +1,257 @@
+import hashlib
+
+import numpy as np
+import pytest
+
+from tfi2i.config import Data, UserError
+from tfi2i.data import images, sources
+
+LAYOUTS = [
+    ("trainA", "trainB", "testA", "testB"),
+    ("train_A", "train_B", "test_A", "test_B"),
+    ("TRAINA", "trainb", "Test-A", "testB"),
+    ("train/A", "train/B", "test/A", "test/B"),
+    ("train/horse_A", "train/zebra_B", "test/horse_A", "test/zebra_B"),
+]
+
+
+def write(folder, *names, value=0):
+    for i, name in enumerate(names):
+        images.write_image(folder / name, np.full((4, 6, 3), value + i, np.uint8))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout[0])
+def test_folder_layouts(tmp_path, layout):
+    for value, folder in enumerate(layout):
+        write(tmp_path / folder, "x.png", "y.png", value=10 * value)
+    data = Data(data=str(tmp_path))
+    for split, (a, b) in (("train", layout[:2]), ("test", layout[2:])):
+        source_a, source_b = sources.open_domains(data, split)
+        assert source_a.names == [f"{a}/x.png", f"{a}/y.png"]
+        assert source_b.names == [f"{b}/x.png", f"{b}/y.png"]
+        assert source_b.read(1).max() == 10 * layout.index(b) + 1
+        assert source_a.image_size(0) == (4, 6)
+    with pytest.raises(sources.MissingSplit, match="has no val images"):
+        sources.open_domains(data, "val")
+
+
+def test_swap_channels_background_and_fingerprint(tmp_path):
+    write(tmp_path / "trainA", "x.png", "y.png")
+    write(tmp_path / "trainB", "z.png", "w.png", value=50)
+    images.write_image(tmp_path / "trainB/w.png", np.zeros((1, 1, 3), np.uint8), np.zeros((1, 1), np.uint8))
+    data = Data(data=str(tmp_path), swap_domains=True, channels_a=1, background=(5, 5, 5))
+    a, b = sources.open_domains(data)
+    assert a.names == ["trainB/w.png", "trainB/z.png"] and len(a) == 2
+    assert a.read(0).tolist() == [[[5]]] and a.read(1).shape == (4, 6, 1) and b.read(0).shape == (4, 6, 3)
+    sizes = [(tmp_path / name).stat().st_size for name in a.names]
+    text = f"trainB/w.png\t{sizes[0]}\ntrainB/z.png\t{sizes[1]}\n"
+    assert a.fingerprint == hashlib.sha256(text.encode()).hexdigest()
+    assert a.fingerprint != b.fingerprint
+    assert "2 images" in a.description
+
+
+def test_the_bundled_sample_is_there():
+    a, b = sources.open_domains(Data(data="emoji"))
+    assert len(a) > 100 and len(b) > 100
+    assert a.read(0).shape[-1] == 3
+    for split in ("val", "test"):
+        a, b = sources.open_domains(Data(data="emoji"), split)
+        assert [n.split("/")[1] for n in a.names] == [n.split("/")[1] for n in b.names]
+
+
+def test_folder_errors(tmp_path):
+    def fails(message, **data):
+        with pytest.raises(UserError, match=message):
+            sources.open_domains(Data(**data))
+
+    root = str(tmp_path)
+    fails("nothing to read: give --data")
+    fails("does not exist: expected a folder with trainA", data=f"{root}/none")
+    fails("no folder for domain A: expected trainA, train_A or train/A; it holds no folders", data=root)
+    write(tmp_path / "trainA", "x.png", "y.png")
+    fails("no folder for domain B.*it holds trainA", data=root)
+    (tmp_path / "trainB").mkdir()
+    fails("trainB has no images", data=root)
+    write(tmp_path / "trainB", "x.png")
+    fails(r"domain B has only one image \(trainB/x.png\): at least 2", data=root)
+    fails(r"domain A has only one image \(trainB/x.png\): at least 2", data=root, swap_domains=True)
+    write(tmp_path / "train/B", "x.png")
+    fails("train/B and trainB|trainB and train/B", data=root)
+    fails("is a file", data=f"{root}/trainA/x.png")
+
+
+def test_an_unreadable_folder_is_named(tmp_path, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(sources.os, "scandir", refuse)
+    with pytest.raises(UserError, match=f"cannot read the folder {tmp_path}: Permission denied"):
+        sources.open_domains(Data(data=str(tmp_path)))
+
+
+# ------------------------------------------------------------------------------------------------- CSV
+
+
+def write_csv(tmp_path, text):
+    write(tmp_path, *(f"{c}.png" for c in "abcdef"))
+    (tmp_path / "list.csv").write_text(text)
+    return str(tmp_path / "list.csv")
+
+
+FACES = "image_id,Male,label\na.png,1,cat\nb.png,-1,dog\nc.png,true,bird\nd.png,0,cat\n"
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        ("Male", ["a.png", "c.png"]),
+        ("!Male", ["b.png", "d.png"]),
+        ("label=cat", ["a.png", "d.png"]),
+        ("label=dog|bird", ["b.png", "c.png"]),
+        ("!label=cat", ["b.png", "c.png"]),
+    ],
+)
+def test_csv_rules(tmp_path, rule, expected):
+    csv = write_csv(tmp_path, FACES)
+    a, b = sources.open_domains(Data(csv=csv, domain_a=rule, domain_b="!" + rule if rule[0] != "!" else rule[1:]))
+    assert a.names == expected
+    assert sorted(a.names + b.names) == ["a.png", "b.png", "c.png", "d.png"]
+    assert a.read(0).shape == (4, 6, 3)
+
+
+def test_csv_split_column_and_folder(tmp_path):
+    csv = write_csv(
+        tmp_path,
+        "name,x,split\na.png,1,train\nb.png,1,train\nc.png,0,train\nd.png,0,train\ne.png,1,test\nf.png,0,test\n",
+    )
+    (tmp_path / "elsewhere").mkdir()
+    moved = tmp_path / "elsewhere" / "list.csv"
+    moved.write_text((tmp_path / "list.csv").read_text())
+    rules = {"domain_a": "x", "domain_b": "!x"}
+    a, b = sources.open_domains(Data(csv=csv, **rules), "test")
+    assert (a.names, b.names) == (["e.png"], ["f.png"])
+    with pytest.raises(sources.MissingSplit, match="no rows for val"):
+        sources.open_domains(Data(csv=csv, **rules), "val")
+    with pytest.raises(UserError, match="none of the files.*give the folder.*--csv_folder"):
+        sources.open_domains(Data(csv=str(moved), **rules))
+    a, b = sources.open_domains(Data(csv=str(moved), csv_folder=str(tmp_path), **rules))
+    assert a.names == ["a.png", "b.png"]
+
+
+def test_csv_errors(tmp_path):
+    def fails(message, text=FACES, a="Male", b="!Male"):
+        with pytest.raises(UserError, match=message):
+            sources.open_domains(Data(csv=write_csv(tmp_path, text), domain_a=a, domain_b=b))
+
+    fails("the rule 'Glasses' names 'Glasses', which is not there: expected one of Male, label", a="Glasses")
+    fails("--domain_b='label=cow' matches none of 4 images: values of label are bird, cat, dog", b="label=cow")
+    fails("expected a header, a path column and at least one attribute", text="image_id\na.png\n")
+    fails("row 2 does not have the header's 3 columns", text="image_id,Male,label\na.png,1,cat\nb.png,1\n")
+    fails("lists a.png twice", text=FACES + "a.png,1,cat\n")
+    with pytest.raises(UserError, match="cannot read --csv=.*none.csv"):
+        sources.open_domains(Data(csv=str(tmp_path / "none.csv"), domain_a="x", domain_b="!x"))
+
+
+# ------------------------------------------------------------------------------------------------ TFDS
+
+
+@pytest.fixture(scope="module")
+def tfds_dir(tmp_path_factory):
+    """Two prepared data sets: the real cycle_gan builder on own files, and a labelled one with attributes."""
+    tfds = pytest.importorskip("tensorflow_datasets")
+    own, prepared = tmp_path_factory.mktemp("own"), tmp_path_factory.mktemp("prepared")
+    for value, split in enumerate(("trainA", "trainB", "testA", "testB")):
+        write(own / "horse2zebra" / split, *(f"{i}.jpg" for i in range(3)), value=60 * value)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tfds.download.DownloadManager, "download_and_extract", lambda *_: own)
+        tfds.builder("cycle_gan/horse2zebra", data_dir=prepared).download_and_prepare()
+
+    class Faces(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+        VERSION = tfds.core.Version("1.0.0")
+        name = "faces"
+
+        def _info(self):
+            return self.dataset_info_from_configs(
+                features=tfds.features.FeaturesDict(
+                    {
+                        "image": tfds.features.Image(shape=(None, None, 3), encoding_format="png"),
+                        "label": tfds.features.ClassLabel(names=["cat", "dog", "bird"]),
+                        "attributes": {"Eyeglasses": np.bool_},
+                    }
+                )
+            )
+
+        def _split_generators(self, dl_manager):
+            return {"train": self._generate_examples(6), "test": self._generate_examples(2)}
+
+        def _generate_examples(self, n):
+            for i in range(n):
+                image = np.full((5, 7, 3), 10 * i, np.uint8)
+                yield i, {"image": image, "label": i % 3, "attributes": {"Eyeglasses": i % 2 == 0}}
+
+    for file_format in ("tfrecord", "array_record"):
+        Faces(data_dir=prepared / file_format, file_format=file_format).download_and_prepare()
+    return prepared
+
+
+def test_tfds_with_four_splits(tfds_dir):
+    data = Data(tfds="cycle_gan/horse2zebra", tfds_dir=str(tfds_dir))
+    a, b = sources.open_domains(data)
+    assert len(a) == len(b) == 3 and len(set(a.names)) == 3
+    assert sorted(round(a.read(i).mean()) for i in range(3)) == [0, 1, 2]
+    assert sorted(round(b.read(i).mean()) for i in range(3)) == [60, 61, 62]
+    again = sources.open_domains(data)[0]
+    assert again.names == a.names and again.fingerprint == a.fingerprint
+    assert a.image_size(0) == (4, 6)
+    a, b = sources.open_domains(data, "test")
+    assert sorted(round(a.read(i).mean()) for i in range(3)) == [120, 121, 122]
+    with pytest.raises(sources.MissingSplit, match="no split valA and valB: it has .*testA"):
+        sources.open_domains(data, "val")
+
+
+@pytest.mark.parametrize("file_format", ["tfrecord", "array_record"])
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        ("attributes/Eyeglasses", [0, 20, 40]),
+        ("!attributes/Eyeglasses", [10, 30, 50]),
+        ("label=1", [10, 40]),
+        ("label=cat|dog", [0, 10, 30, 40]),
+    ],
+)
+def test_tfds_split_by_rule(tfds_dir, file_format, rule, expected):
+    other = rule[1:] if rule[0] == "!" else "!" + rule
+    a, b = sources.open_domains(Data(tfds="faces", tfds_dir=str(tfds_dir / file_format), domain_a=rule, domain_b=other))
+    values = [sorted(int(s.read(i)[0, 0, 0]) for i in range(len(s))) for s in (a, b)]
+    assert values == [expected, [v for v in range(0, 60, 10) if v not in expected]]
+    assert not set(a.names) & set(b.names)
+
+
+def test_tfds_errors_come_without_the_network(tfds_dir, monkeypatch):
+    import socket
+
+    def refuse(*args, **kwargs):
+        raise AssertionError("reached for the network")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+
+    def fails(message, **data):
+        with pytest.raises(UserError, match=message) as caught:
+            sources.open_domains(Data(**data))
+        assert len(str(caught.value).splitlines()) == 1
+
+    folder = str(tfds_dir)
+    fails("is not prepared in .*: add --download, or run: tfds build", tfds="cycle_gan/maps", tfds_dir=folder)
+    fails("--tfds=no_such_set cannot be opened", tfds="no_such_set", tfds_dir=folder)
+    fails("would be looked up on the network", tfds="huggingface:mnist", tfds_dir=folder)
+    faces = {"tfds": "faces", "tfds_dir": f"{folder}/tfrecord"}
+    fails("no split trainA and trainB: it has .*split one labelled set with --domain_a and --domain_b", **faces)
+    fails(
+        "'age', which is not there: expected one of .*attributes/Eyeglasses", **faces, domain_a="age", domain_b="!age"
+    )
+    fails(
+        "--domain_a='label=cow' matches none of 6 images: values of label are bird, cat, dog",
+        **faces,
+        domain_a="label=cow",
+        domain_b="label=cat",
+    )

@@ -1,0 +1,286 @@
+"""The loop around the steps: refusals, damage, interruption, what is written."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfi2i import config
+from tfi2i.config import UserError
+from tfi2i.data import images, pipeline
+from tfi2i.training import checkpoints, loop, strategies, summaries
+
+TINY = {
+    "generator": "resnet_6blocks", "generator_width": 4, "discriminator_width": 4, "discriminator_layers": 1,
+    "pool_size": 2, "resize": (18, 18), "crop": (16, 16), "precision": "float32",
+    "save_every": 1, "sample_every": 100, "log_every": 1,
+}  # fmt: skip
+
+
+def settings(**given):
+    return config.resolve("cyclegan", {"data": "emoji", **TINY, **given})
+
+
+def lines(run_dir, event):
+    text = (pathlib.Path(run_dir) / "log.jsonl").read_text()
+    return [line for line in map(json.loads, text.splitlines()) if line["event"] == event]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run of three steps; copy it before changing it."""
+    folder = tmp_path_factory.mktemp("runs") / "finished"
+    loop.train(settings(steps=3, keep=2), folder)
+    return folder
+
+
+@pytest.fixture
+def run(finished, tmp_path):
+    return shutil.copytree(finished, tmp_path / "run")
+
+
+def test_a_run_directory_holds_what_the_readme_says(finished):
+    names = {p.name for p in finished.iterdir()}
+    assert {"config.json", "flags.txt", "log.jsonl", "samples", "train", "checkpoints"} <= names
+    assert checkpoints.steps(finished) == [2, 3]  # --keep=2
+    assert [line["step"] for line in lines(finished, "step")] == [1, 2, 3]
+    assert (finished / "samples" / "00000003.png").is_file()
+    scalars = set()
+    for path in (finished / "train").iterdir():
+        for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
+            scalars |= {v.tag for v in tf.compat.v1.Event.FromString(record).summary.value}
+    assert {"loss/cycle_a", "loss/discriminator_b", "run/images_per_second", "samples"} <= scalars
+
+
+def test_flags_file_gives_the_same_configuration(finished):
+    text = (finished / "flags.txt").read_text()
+    command = [sys.executable, "-m", "tfi2i.train", f"--flagfile={finished}/flags.txt", "--run_dir=x", "--dry_run"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert config.Run.from_json(shown) == checkpoints.read_config(finished), text
+
+
+def test_finished_run_has_nothing_to_do(run, capsys):
+    before = sorted(p.stat().st_mtime_ns for p in run.rglob("state.*"))
+    loop.train(settings(steps=3, keep=2), run)
+    assert "finished at step 3" in capsys.readouterr().out
+    assert before == sorted(p.stat().st_mtime_ns for p in run.rglob("state.*"))
+
+
+@pytest.mark.parametrize(
+    "changed, message",
+    [
+        ({"lambda_a": 5.0}, "--lambda_a was 10.0, is 5.0"),
+        ({"crop": (12, 12)}, "--crop was .*16.*is .*12"),
+        ({"steps": 5}, "--steps was 3, is 5"),  # a linear schedule would have had other rates
+        ({"precision": "mixed_bfloat16"}, "--precision was float32"),
+        ({"seed": 1}, "--seed was 0, is 1"),
+    ],
+)
+def test_another_configuration_is_refused(run, changed, message):
+    with pytest.raises(UserError, match=message):
+        loop.train(settings(**{"steps": 3, "keep": 2, **changed}), run)
+
+
+def test_what_may_change_on_resume(run):
+    shutil.rmtree(run / "checkpoints" / "00000003")
+    loop.train(settings(steps=3, keep=1, log_every=5, xla="off", strategy="mirrored"), run)
+    assert checkpoints.steps(run) == [3]
+
+
+def test_changed_files_are_refused_unless_accepted(run, tmp_path):
+    data = tmp_path / "data"
+    for name in ("trainA", "trainB"):
+        (data / name).mkdir(parents=True)
+        for i in range(3):
+            images.write_image(data / name / f"{i}.png", np.full((18, 18, 3), 40 * i, np.uint8))
+    own = tmp_path / "own"
+    loop.train(settings(data=str(data), steps=1, lr_schedule="constant"), own)
+    images.write_image(data / "trainA" / "3.png", np.zeros((18, 18, 3), np.uint8))
+    more = {"data": str(data), "steps": 2, "lr_schedule": "constant"}
+    with pytest.raises(UserError, match="domain A .*--accept_changed_data"):
+        loop.train(settings(**more), own)
+    loop.train(settings(**more, accept_changed_data=True), own)
+    assert checkpoints.steps(own) == [1, 2]
+
+
+def test_foreign_folder_is_refused(tmp_path):
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(UserError, match="not a run directory"):
+        loop.train(settings(steps=1), tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def damage_truncate(path):
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def damage_flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(bytes(content))
+
+
+@pytest.mark.parametrize("damage", [damage_truncate, damage_flip, pathlib.Path.unlink])
+def test_damaged_checkpoint_is_noticed_and_the_one_before_is_used(run, damage, caplog):
+    damage(run / "checkpoints" / "00000003" / "state.data-00000-of-00001")
+    assert checkpoints.newest_good(run).name == "00000002"
+    assert "00000003 is damaged" in caplog.text
+    again = loop.train(settings(steps=3, keep=2), run)
+    assert int(again.step.numpy()) == 3
+    assert checkpoints.newest_good(run).name == "00000003"
+
+
+def test_all_checkpoints_damaged(run):
+    for step in checkpoints.steps(run):
+        damage_flip(run / "checkpoints" / f"{step:08d}" / "state.index")
+    with pytest.raises(UserError, match="all 2 checkpoints .* damaged"):
+        loop.train(settings(steps=3, keep=2), run)
+
+
+def test_unfinished_checkpoint_is_no_checkpoint(run):
+    shutil.copytree(run / "checkpoints" / "00000003", run / "checkpoints" / "00000009.tmp")
+    assert checkpoints.steps(run) == [2, 3]
+
+
+def test_full_disk_leaves_the_last_good_checkpoint(run, monkeypatch):
+    shutil.rmtree(run / "checkpoints" / "00000003")
+
+    def full(self, path):
+        pathlib.Path(path + ".data-00000-of-00001").write_bytes(b"half")
+        raise tf.errors.ResourceExhaustedError(None, None, "No space left on device")
+
+    monkeypatch.setattr(tf.train.Checkpoint, "write", full)
+    with pytest.raises(UserError, match="No space left on device; the last good one is step 2"):
+        loop.train(settings(steps=3, keep=2), run)
+    assert checkpoints.steps(run) == [2] and checkpoints.newest_good(run).name == "00000002"
+    assert not list(run.glob("checkpoints/*.tmp"))
+
+
+def test_loss_that_is_not_finite_stops_with_the_files_and_keeps_what_was(tmp_path, monkeypatch):
+    sample = pipeline.TrainingStream.sample
+    monkeypatch.setattr(
+        pipeline.TrainingStream, "sample", lambda self, domain, k: sample(self, domain, k) * (np.nan if k == 2 else 1)
+    )
+    match = r"step 3: .*cycle_a is nan.* Batch: A \['.*\.png'\], B .*The last checkpoint is step 2"
+    with pytest.raises(FloatingPointError, match=match):
+        loop.train(settings(steps=5), tmp_path / "run")
+    assert checkpoints.steps(tmp_path / "run") == [1, 2]
+    assert lines(tmp_path / "run", "stopped")[0]["step"] == 3
+
+
+def test_bad_files_are_counted(tmp_path):
+    data = tmp_path / "data"
+    for name in ("trainA", "trainB"):
+        (data / name).mkdir(parents=True)
+        for i in range(3):
+            images.write_image(data / name / f"{i}.png", np.full((18, 18, 3), 40 * i, np.uint8))
+    (data / "trainA" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n half a header")
+    loop.train(settings(data=str(data), steps=4), tmp_path / "run")
+    assert lines(tmp_path / "run", "step")[-1]["bad_files"] == 1
+    with pytest.raises(UserError, match="max_bad_files=0"):
+        loop.train(settings(data=str(data), steps=4, max_bad_files=0), tmp_path / "strict")
+
+
+def test_sigterm_saves_and_the_same_command_goes_on(tmp_path):
+    run_dir = tmp_path / "run"
+    given = [f"--{k}={','.join(map(str, v)) if isinstance(v, tuple) else v}" for k, v in TINY.items()]
+    command = [sys.executable, "-m", "tfi2i.train", "--data=emoji", *given, "--save_every=1000000", "--steps=1000000"]
+    command += [f"--run_dir={run_dir}", "--lr_schedule=constant"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    for line in process.stdout:  # plain lines appear as steps are done
+        if "/1000000 steps" in line:
+            process.send_signal(signal.SIGTERM)
+            break
+    out = process.stdout.read()
+    assert process.wait() == 128 + signal.SIGTERM, out
+    (step,) = checkpoints.steps(run_dir)
+    assert f"stopped at step {step}" in out
+    command[command.index("--steps=1000000")] = f"--steps={step + 1}"
+    # Fewer steps than planned is another configuration; more is not, with a constant rate.
+    refused = subprocess.run(command, capture_output=True, text=True)
+    assert refused.returncode == 1 and "error: " in refused.stderr and "--steps was" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_two_processes_cannot_share_a_run(run):
+    held = os.open(run / ".lock", os.O_RDWR)
+    try:
+        loop.fcntl.flock(held, loop.fcntl.LOCK_EX)
+        with pytest.raises(UserError, match="in use by another"):
+            loop.train(settings(steps=3, keep=2), run)
+    finally:
+        os.close(held)
+
+
+def test_batches_must_fit_the_replicas(tmp_path):
+    with pytest.raises(UserError, match="multiple of 2"):
+        loop.train(settings(steps=1, strategy="mirrored", replicas=2), tmp_path / "run")
+
+
+def test_crop_must_fit_the_networks(tmp_path):
+    with pytest.raises(UserError, match="multiples of 4"):
+        loop.train(settings(steps=1, crop=(18, 18)), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_init_from_another_architecture_is_refused(finished, tmp_path):
+    with pytest.raises(UserError, match="holds another network"):
+        loop.train(settings(steps=1, generator_width=8, init_from=str(finished)), tmp_path / "run")
+
+
+def test_cut_log_keeps_what_was_and_drops_a_torn_line(tmp_path):
+    path = tmp_path / "log.jsonl"
+    path.write_text('{"event": "step", "step": 1}\n{"event": "step", "step": 2}\n{"event": "st')
+    summaries.cut_log(path, 1)
+    assert path.read_text() == '{"event": "step", "step": 1}\n'
+
+
+def test_cut_events(tmp_path):
+    writer = tf.summary.create_file_writer(str(tmp_path))
+    with writer.as_default():
+        for step in range(5):
+            tf.summary.scalar("x", step, step=step)
+    writer.close()
+    summaries.cut_events(tmp_path, 2)
+    (path,) = tmp_path.glob("*tfevents*")
+    kept = [tf.compat.v1.Event.FromString(r) for r in tf.data.TFRecordDataset(str(path)).as_numpy_iterator()]
+    assert [e.step for e in kept if e.summary.value] == [0, 1, 2]
+
+
+def test_alarms():
+    alarms = summaries.Alarms()
+    assert not alarms.losses({"discriminator_a": 0.001}) and not alarms.losses({"discriminator_a": 0.001})
+    assert "discriminator_a" in alarms.losses({"discriminator_a": 0.001})[0]
+    assert not alarms.losses({"discriminator_a": 0.001})  # once
+    draw = np.random.default_rng(0)
+    x = draw.uniform(-1, 1, (2, 8, 8, 3)).astype("float32")
+    assert "returns its input" in alarms.pictures(x, x + 1e-4, "A to B")[0]
+    assert "inverts colours" in alarms.pictures(x, -x, "A to B")[0]
+    assert not alarms.pictures(x, 0.5 * x + 0.2 * draw.normal(size=x.shape), "B to A")
+    assert not alarms.pictures(x, x.mean(-1, keepdims=True), "B to A")
+
+
+def test_durations():
+    for given, expected in (({"steps": 7}, 7), ({"epochs": 2.0}, 10), ({"images": 12}, 6)):
+        training = dataclasses.replace(settings(steps=1).training, **{"steps": None, "batch_size": 2, **given})
+        assert training.total_steps(8, 11) == (expected, 5)
+
+
+def test_strategies(monkeypatch):
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    assert strategies.make_strategy("auto").num_replicas_in_sync == 1
+    assert strategies.make_strategy("mirrored", 2).num_replicas_in_sync == 2
+    with pytest.raises(UserError, match="TF_CONFIG"):
+        strategies.make_strategy("multi_worker")
+    assert strategies.is_chief(strategies.make_strategy("one_device"))
+    assert strategies.resolve_precision("float32") == "float32"
+    assert strategies.resolve_precision("auto") in ("float32", "mixed_bfloat16")
+    assert strategies.resolve_xla("on") and not strategies.resolve_xla("off")

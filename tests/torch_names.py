@@ -1,0 +1,34 @@
+"""Arrays under PyTorch's names and in its layout, as a network of ours holds them."""
+
+import numpy as np
+
+
+def in_our_order(file, prefix, trainable=False):
+    """Arrays `prefix/KEY` of a golden file, [(KEY, array)], kernels as Keras lays them out.
+
+    PyTorch and we list layers in the order of the forward pass, and kernel, bias, running mean, running variance
+    within a layer. `trainable` leaves the running statistics out.
+    """
+    named = [(key.removeprefix(prefix + "/"), file[key]) for key in file.files if key.startswith(prefix + "/")]
+    skipped = ("num_batches_tracked", "running_mean", "running_var")[: 3 if trainable else 1]
+    return [(k, v.transpose(2, 3, 1, 0) if v.ndim == 4 else v) for k, v in named if not k.endswith(skipped)]
+
+
+def load(network, file, prefix="weights"):
+    """Gives `network`, which must be built, the weights of a golden file."""
+    arrays = in_our_order(file, prefix)
+    assert [v.shape for _, v in arrays] == [tuple(v.shape) for v in network.variables]
+    network.set_weights([v for _, v in arrays])
+
+
+def before_norm(key):
+    """Whether KEY, of an instance-norm network, is a bias whose true gradient is 0 because a norm follows.
+
+    All biases but those of a generator's last (model.23 with 6 blocks) and a discriminator's first and last layers.
+    """
+    return key.endswith(".bias") and key not in ("model.23.bias", "model.0.bias", "model.11.bias")
+
+
+def differences(ours, theirs):
+    """Largest absolute difference over two lists of arrays."""
+    return max(float(np.max(np.abs(np.asarray(a) - np.asarray(b)))) for a, b in zip(ours, theirs, strict=True))

@@ -1,0 +1,410 @@
+"""What can be set, with defaults, sources and checks; the command line is derived from here.
+
+Three frozen dataclasses describe a run: `Data` (which images, brought to which size), `Training` (how long, on what)
+and one class per method with that method's hyper-parameters. Every field is one absl flag of the same name. A field
+whose default differs between methods is None here and named in the method's `recipe`.
+
+This module knows no TensorFlow, so `--help` answers at once.
+"""
+
+import dataclasses
+import difflib
+import json
+import types
+import typing
+
+from absl import flags
+
+
+class UserError(ValueError):
+    """Something the user can fix. Commands print it as one line, without a traceback."""
+
+
+def option(default, help, choices=None):
+    """A dataclass field that is also a flag: `help` is its text, `choices` the values it may take."""
+    return dataclasses.field(default=default, metadata={"help": help, "choices": choices})
+
+
+Size = tuple[int, int]
+
+
+def parse_size(text):
+    """'256' or '256,512' (height, width) → (256, 256) or (256, 512).
+
+    Raises:
+        ValueError: `text` is not one or two positive integers.
+    """
+    if not isinstance(text, str):
+        text = ",".join(str(t) for t in text) if isinstance(text, (tuple, list)) else str(text)
+    parts = text.replace("x", ",").split(",")
+    if len(parts) > 2 or not all(p.strip().isdigit() and int(p) > 0 for p in parts):
+        raise ValueError(f"'{text}' is not a size: give N for a square or H,W (height, width), in pixels")
+    numbers = tuple(int(p) for p in parts)
+    return numbers if len(numbers) == 2 else numbers * 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """Which images a run reads and how they become training crops."""
+
+    data: str | None = option(None, "folder with trainA, trainB (and testA, testB), or 'emoji', the bundled sample")
+    tfds: str | None = option(None, "TFDS data set instead of a folder, e.g. cycle_gan/horse2zebra")
+    tfds_dir: str | None = option(None, "where TFDS keeps prepared data (default: TFDS' own)")
+    download: bool = option(False, "let TFDS download and prepare the data set when it is not there")
+    csv: str | None = option(None, "CSV file with one row per image: a path column, then attributes or labels")
+    csv_folder: str | None = option(None, "folder that the paths in --csv are relative to (default: the file's own)")
+    domain_a: str | None = option(
+        None, "with --tfds or --csv of one labelled set: rule for domain A, e.g. attributes/Eyeglasses, label=3, !Male"
+    )
+    domain_b: str | None = option(None, "the same for domain B")
+    swap_domains: bool = option(False, "exchange A and B after reading")
+    channels_a: int = option(3, "channels of domain A: 1 (grey) or 3", choices=(1, 3))
+    channels_b: int = option(3, "channels of domain B: 1 (grey) or 3", choices=(1, 3))
+    background: tuple[int, int, int] = option((255, 255, 255), "R,G,B (0-255) put behind transparent pixels")
+    resize: Size | None = option(None, "size before the crop: N or H,W; for short_side the length of that side")
+    resize_mode: str | None = option(
+        None,
+        "exact: to --resize whatever the aspect; short_side: keep the aspect; none",
+        ("exact", "short_side", "none"),
+    )
+    resize_filter: str | None = option(None, "antialiased filter, as Pillow's", ("bicubic", "bilinear", "lanczos"))
+    crop: Size | None = option(None, "size of the random crop that the networks see: N or H,W")
+    flip: float | None = option(None, "probability of a horizontal flip")
+    flip_first: bool | None = option(None, "flip before resize and crop (True) or last (False)")
+    max_bad_files: int = option(10, "stop when more files than this cannot be read")
+    cache_gib: float = option(2.0, "keep decoded images in memory while they take no more than this, in GiB; 0: never")
+    accept_changed_data: bool = option(False, "resume although the list of training files has changed")
+
+    def __post_init__(self):
+        _check_choices(self)
+        given = [n for n in ("data", "tfds", "csv") if getattr(self, n)]
+        if len(given) > 1:
+            raise UserError(f"--{given[0]} and --{given[1]} both name the images: give one of --data, --tfds, --csv")
+        if self.csv and not (self.domain_a and self.domain_b):
+            raise UserError("--csv needs --domain_a and --domain_b: the rules that split its rows into two domains")
+        if bool(self.domain_a) != bool(self.domain_b):
+            raise UserError("--domain_a and --domain_b go together: one rule for each domain")
+        if len(self.background) != 3 or not all(0 <= c <= 255 for c in self.background):
+            raise UserError(f"--background={self.background}: expected three numbers from 0 to 255, e.g. 255,255,255")
+        if self.flip is not None and not 0 <= self.flip <= 1:
+            raise UserError(f"--flip={self.flip}: expected a probability from 0 to 1")
+        if self.max_bad_files < 0:
+            raise UserError(f"--max_bad_files={self.max_bad_files}: expected 0 or more")
+        if self.resize and self.crop and self.resize_mode == "exact":
+            if self.crop[0] > self.resize[0] or self.crop[1] > self.resize[1]:
+                raise UserError(
+                    f"--crop={_text(self.crop)} does not fit into --resize={_text(self.resize)}: "
+                    "make the crop smaller or the resize larger"
+                )
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """How long, on what, and what is written on the way."""
+
+    batch_size: int | None = option(None, "images per domain in one step, over all replicas and hosts (global)")
+    accumulate: int = option(1, "compute the step in this many parts and add up the gradients, to save memory")
+    steps: int | None = option(None, "duration in steps; give one of --steps, --epochs, --images")
+    epochs: float | None = option(None, "duration in epochs of max(|A|, |B|) / batch_size steps")
+    images: int | None = option(None, "duration in images per domain")
+    lr_schedule: str | None = option(
+        None,
+        "multiplier of the learning rate in epoch e = 1, 2, … with n constant and d decaying epochs. "
+        "linear: 1-max(0,e-n)/(d+1); linear_zero_last: 1-max(0,e+1-n)/(d+1), the last epoch at 0; "
+        "linear_torch7: 1-max(0,e-1-n)/d; linear_steps: as linear, moved every step; "
+        "step: 0.1^floor((e-1)/lr_step_epochs); cosine: (1+cos(pi (e-1)/N))/2; constant: 1",
+        ("linear", "linear_zero_last", "linear_torch7", "linear_steps", "step", "cosine", "constant"),
+    )
+    decay_fraction: float | None = option(None, "part of the duration, at its end, in which a linear schedule decays")
+    lr_step_epochs: int = option(50, "epochs between the tenfold drops of --lr_schedule=step")
+    seed: int = option(0, "seeds weights, data order, augmentation, image pool and noise")
+    precision: str = option(
+        "auto",
+        "auto: mixed_bfloat16 where the hardware has it, else float32",
+        ("auto", "float32", "mixed_bfloat16", "mixed_float16"),
+    )
+    strategy: str = option(
+        "auto",
+        "auto: all GPUs of this machine, or TF_CONFIG's workers when set",
+        ("auto", "one_device", "mirrored", "multi_worker"),
+    )
+    replicas: int | None = option(
+        None, "with --strategy=mirrored on a machine without GPUs: split the CPU into this many"
+    )
+    xla: str = option("auto", "compile the step with XLA; auto: on GPUs, not on CPUs", ("auto", "on", "off"))
+    init_from: str | None = option(None, "start from the networks of this run directory (fine-tuning)")
+    save_every: int = option(1000, "steps between checkpoints")
+    keep: int = option(3, "checkpoints to keep")
+    log_every: int = option(50, "steps between lines in log.jsonl and TensorBoard")
+    sample_every: int = option(500, "steps between pictures in samples/")
+
+    def __post_init__(self):
+        _check_choices(self)
+        given = [n for n in ("steps", "epochs", "images") if getattr(self, n) is not None]
+        if len(given) > 1:
+            both = " and ".join(f"--{n}={getattr(self, n)}" for n in given)
+            raise UserError(f"{both} contradict: give exactly one of --steps, --epochs, --images")
+        for name in (*given, "accumulate", "keep", "save_every", "log_every", "sample_every", "lr_step_epochs"):
+            if getattr(self, name) <= 0:
+                raise UserError(f"--{name}={getattr(self, name)}: expected more than 0")
+        for name in ("batch_size", "replicas"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise UserError(f"--{name}={getattr(self, name)}: expected 1 or more")
+        if self.batch_size and self.batch_size % self.accumulate:
+            raise UserError(
+                f"--batch_size={self.batch_size} cannot be split into --accumulate={self.accumulate} equal parts"
+            )
+        if self.decay_fraction is not None and not 0 <= self.decay_fraction <= 1:
+            raise UserError(f"--decay_fraction={self.decay_fraction}: expected 0 to 1")
+
+    def total_steps(self, size_a, size_b):
+        """The duration in steps for domains of `size_a` and `size_b` images, and the steps of one epoch."""
+        per_epoch = max(1, max(size_a, size_b) // self.batch_size)
+        if self.steps is not None:
+            return self.steps, per_epoch
+        if self.images is not None:
+            return max(1, self.images // self.batch_size), per_epoch
+        return max(1, round(self.epochs * per_epoch)), per_epoch
+
+
+@dataclasses.dataclass(frozen=True)
+class CycleGAN:
+    """Zhu et al., Unpaired Image-to-Image Translation using Cycle-Consistent Adversarial Networks, arXiv 1703.10593.
+
+    Defaults are those of the authors' PyTorch code (model `cycle_gan`), which follow the paper's section 4 and
+    appendix 7 but for the identity loss, which the paper uses for paintings only and the code everywhere.
+    """
+
+    generator: str = option(
+        "resnet_9blocks", "generator network (7.2)", ("resnet_9blocks", "resnet_6blocks", "unet_256", "unet_128")
+    )
+    generator_width: int = option(64, "channels after the generator's first layer (ngf)")
+    upsample: str = option(
+        "transposed",
+        "transposed convolutions, or nearest upsampling and a convolution (no checkerboard)",
+        ("transposed", "resize_conv"),
+    )
+    discriminator: str = option(
+        "n_layers", "PatchGAN of --discriminator_layers, or 1x1 convolutions per pixel", ("n_layers", "pixel")
+    )
+    discriminator_layers: int = option(3, "stride-2 convolutions of the PatchGAN; 3 sees 70x70 pixels (7.2)")
+    discriminator_width: int = option(64, "channels after the discriminator's first layer (ndf)")
+    norm: str = option("instance", "normalisation in all networks", ("instance", "batch", "none"))
+    dropout: bool = option(False, "dropout 0.5 in the generators (pix2pix has it, CycleGAN does not)")
+    init: str = option("normal", "initialiser of all kernels", ("normal", "xavier", "kaiming", "orthogonal"))
+    init_gain: float = option(0.02, "standard deviation of normal, gain of xavier and orthogonal")
+    gan_loss: str = option("lsgan", "adversarial loss (4)", ("lsgan", "vanilla", "wgan-gp"))
+    lambda_gan: float = option(1.0, "weight of the generators' adversarial loss; 0 leaves the discriminators out")
+    lambda_a: float = option(10.0, "weight of the forward cycle A to B to A (4)")
+    lambda_b: float = option(10.0, "weight of the backward cycle B to A to B")
+    lambda_identity: float = option(0.5, "identity loss, relative to lambda_a and lambda_b (5.2)")
+    lambda_gp: float = option(10.0, "weight of wgan-gp's gradient penalty")
+    pool_size: int = option(50, "images in the history that discriminators learn from (4); 0: none")
+    learning_rate: float = option(2e-4, "Adam's learning rate, all networks (4)")
+    beta_1: float = option(0.5, "Adam's decay of the first moment")
+    beta_2: float = option(0.999, "Adam's decay of the second moment")
+
+    recipe: typing.ClassVar = {
+        "resize": (286, 286), "resize_mode": "exact", "resize_filter": "bicubic", "crop": (256, 256),
+        "flip": 0.5, "flip_first": False,
+        "batch_size": 1, "epochs": 200, "lr_schedule": "linear", "decay_fraction": 0.5,
+    }  # fmt: skip
+
+    def __post_init__(self):
+        _check_choices(self)
+        _check_positive(self, "generator_width", "discriminator_width", "discriminator_layers", "learning_rate")
+        _check_not_negative(
+            self, "lambda_gan", "lambda_a", "lambda_b", "lambda_identity", "lambda_gp", "pool_size", "init_gain"
+        )
+        if self.upsample == "resize_conv" and self.generator.startswith("unet"):
+            raise UserError(
+                f"--upsample=resize_conv is for the ResNet generators, --generator={self.generator} has none: "
+                "use --generator=resnet_9blocks or leave --upsample out"
+            )
+        if not (self.lambda_gan or self.lambda_a or self.lambda_b):
+            raise UserError("--lambda_gan, --lambda_a and --lambda_b are all 0: nothing is left to learn")
+
+
+METHODS = {"cyclegan": CycleGAN}
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A whole, resolved configuration: what `config.json` of a run directory holds."""
+
+    method: str
+    model: CycleGAN
+    data: Data
+    training: Training
+
+    def to_json(self):
+        """The configuration as a JSON text, readable back by `Run.from_json`."""
+        return json.dumps(dataclasses.asdict(self), indent=2)
+
+    @classmethod
+    def from_json(cls, text):
+        """Reads `to_json`'s text back."""
+        values = json.loads(text)
+        tuples = {k: tuple(v) if isinstance(v, list) else v for k, v in values["data"].items()}
+        return cls(
+            method=values["method"],
+            model=METHODS[values["method"]](**values["model"]),
+            data=Data(**tuples),
+            training=Training(**values["training"]),
+        )
+
+
+def resolve(method, given):
+    """Puts the flags that were given over the method's recipe and the general defaults.
+
+    Args:
+        method: a name in `METHODS`.
+        given: dict of flag name to value, only flags that the user set.
+
+    Returns:
+        A `Run` without None where the method's recipe says something.
+
+    Raises:
+        UserError: an unknown method, a flag of another method, contradictory or impossible values.
+    """
+    if method not in METHODS:
+        near = difflib.get_close_matches(str(method), METHODS, n=1)
+        hint = f"; did you mean --method={near[0]}?" if near else ""
+        raise UserError(f"--method={method} is not known: expected one of {', '.join(METHODS)}{hint}")
+    kind = METHODS[method]
+    own, data, training = (_names(c) for c in (kind, Data, Training))
+    for name in given:
+        if name not in own and name not in data and name not in training:
+            raise UserError(f"--{name} is not a flag of --method={method}; its own are: --{', --'.join(own)}")
+    values = dict(kind.recipe)
+    if any(n in given for n in ("steps", "epochs", "images")):
+        values.pop("epochs", None)
+    if "crop" in given and "resize" not in given and values["resize_mode"] == "exact":
+        # Keeps the published margin (286 for 256), so that `--crop=128` alone means what it says.
+        published, crop = values["resize"], parse_size(given["crop"])
+        values["resize"] = tuple(round(c * r / p) for c, r, p in zip(crop, published, values["crop"]))
+    values |= given
+    return Run(
+        method=method,
+        model=kind(**{k: values[k] for k in own if k in values}),
+        data=Data(**{k: values[k] for k in data if k in values}),
+        training=Training(**{k: values[k] for k in training if k in values}),
+    )
+
+
+def define_flags():
+    """Declares one absl flag per field of the dataclasses above, and `--method`. Defaults are None: not given."""
+    flags.DEFINE_string("method", "cyclegan", f"one of: {', '.join(METHODS)}")
+    owners = {}
+    for kind in (Data, Training, *METHODS.values()):
+        for field in dataclasses.fields(kind):
+            owners.setdefault(field.name, []).append((kind, field))
+    for name, uses in owners.items():
+        kind, field = uses[0]
+        _define(name, field, _help(kind, field, uses))
+
+
+def given_flags():
+    """The flags of `define_flags` that the user set, as a dict of name to value."""
+    names = {f.name for kind in (Data, Training, *METHODS.values()) for f in dataclasses.fields(kind)}
+    return {n: flags.FLAGS[n].value for n in sorted(names) if flags.FLAGS[n].value is not None}
+
+
+def flags_text(method, given):
+    """A flagfile that gives the same run again.
+
+    Args:
+        method: a name in `METHODS`.
+        given: dict of flag name to value.
+    """
+    lines = [f"--method={method}"]
+    for name, value in given.items():
+        if isinstance(value, bool):
+            lines.append(f"--{name}" if value else f"--no{name}")
+        else:
+            lines.append(f"--{name}={_text(value)}")
+    return "\n".join(lines) + "\n"
+
+
+def _help(kind, field, uses):
+    default = field.default
+    if kind not in (Data, Training):
+        defaults = ", ".join(f"{n}: {_text(f.default)}" for n, c in METHODS.items() for k, f in uses if k is c)
+        return f"{field.metadata['help']} [{defaults}]"
+    published = {n: _text(c.recipe[field.name]) for n, c in METHODS.items() if field.name in c.recipe}
+    if published:
+        return f"{field.metadata['help']} [{', '.join(f'{n}: {v}' for n, v in published.items())}]"
+    return field.metadata["help"] + ("" if default is None else f" [{_text(default)}]")
+
+
+def _define(name, field, help):
+    hint = field.type
+    if isinstance(hint, types.UnionType):
+        hint = next(t for t in typing.get_args(hint) if t is not type(None))
+    choices = field.metadata["choices"]
+    if hint is bool:
+        flags.DEFINE_bool(name, None, help)
+    elif choices and hint is str:
+        flags.DEFINE_enum(name, None, choices, help)
+    elif hint is int:
+        flags.DEFINE_integer(name, None, help)
+    elif hint is float:
+        flags.DEFINE_float(name, None, help)
+    elif hint is str:
+        flags.DEFINE_string(name, None, help)
+    elif name == "background":
+        flags.DEFINE(_ColourParser(), name, None, help, serializer=_TupleSerializer())
+    else:
+        flags.DEFINE(_SizeParser(), name, None, help, serializer=_TupleSerializer())
+
+
+class _SizeParser(flags.ArgumentParser):
+    syntactic_help = "a size: N or H,W"
+
+    def parse(self, argument):
+        return parse_size(argument)
+
+    def flag_type(self):
+        return "N or H,W"
+
+
+class _ColourParser(flags.ArgumentParser):
+    syntactic_help = "a colour: R,G,B"
+
+    def parse(self, argument):
+        return tuple(int(p) for p in argument.split(",")) if isinstance(argument, str) else tuple(argument)
+
+    def flag_type(self):
+        return "R,G,B"
+
+
+class _TupleSerializer(flags.ArgumentSerializer):
+    def serialize(self, value):
+        return _text(value)
+
+
+def _text(value):
+    return ",".join(str(v) for v in value) if isinstance(value, (tuple, list)) else str(value)
+
+
+def _names(kind):
+    return [f.name for f in dataclasses.fields(kind)]
+
+
+def _check_choices(config):
+    for field in dataclasses.fields(config):
+        choices, value = field.metadata["choices"], getattr(config, field.name)
+        if choices and value is not None and value not in choices:
+            raise UserError(f"--{field.name}={value}: expected one of {', '.join(map(str, choices))}")
+
+
+def _check_positive(config, *names):
+    for name in names:
+        if not getattr(config, name) > 0:
+            raise UserError(f"--{name}={getattr(config, name)}: expected more than 0")
+
+
+def _check_not_negative(config, *names):
+    for name in names:
+        if not getattr(config, name) >= 0:
+            raise UserError(f"--{name}={getattr(config, name)}: expected 0 or more")

@@ -1,0 +1,365 @@
+"""The training stream: element k is a pure function of (seed, k, list of files), so any step can be started at."""
+
+import atexit
+import functools
+import logging
+import threading
+import time
+
+import numpy as np
+import tensorflow as tf
+
+from tfi2i.config import UserError
+from tfi2i.data import images
+
+_ORDER, _AUGMENT = range(2)  # purposes of random draws
+_PROBES = 16  # images per domain that are looked at before training
+
+
+class _Calls:
+    """Counts the calls from tf.data's threads into Python, to end them before the interpreter does.
+
+    An iterator that lives until the interpreter ends is destroyed while the GIL is held and waits for its threads; one
+    that waits for the GIL to call Python then hangs the process (seen with TF 2.21). So at exit further calls fail at
+    once, and the exit waits until the buffers are full of failures and no more calls come.
+    """
+
+    def __init__(self):
+        self._lock, self._closed, self._begun, self._ended = threading.Lock(), False, 0, 0
+        atexit.register(self._close)
+
+    def __enter__(self):
+        with self._lock:
+            self._begun += 1
+        if self._closed:
+            self.__exit__()
+            raise StopIteration
+
+    def __exit__(self, *_):
+        with self._lock:
+            self._ended += 1
+
+    def _close(self):
+        self._closed, seen = True, 0
+        while self._begun > seen or self._begun > self._ended:
+            seen = self._begun
+            time.sleep(0.25)
+
+
+_calls = _Calls()
+
+
+class TrainingStream:
+    """Unpaired training batches of (A, B), seekable and equal for every number of hosts and replicas.
+
+    Sample k of a domain with n images is image k mod n of that domain's permutation number k // n, resized, cropped
+    and flipped by draws that depend on (seed, domain, k) alone. Step s consists of the samples s·B … s·B + B-1.
+    A file that cannot be read is replaced by the next one of its permutation, with one warning.
+
+    Errors inside tf.data's threads reach the consumer as `tf.errors.OpError` without their type, so a loop does:
+
+        try:
+            batch = next(iterator)
+        except tf.errors.OpError:
+            stream.raise_error()
+            raise
+
+    Attributes:
+        bad_files: list of (path, reason), each file once.
+        error: None, or the `UserError` that stopped the stream.
+        shapes: the pair of static shapes [h, w, c] of one image, None where sizes differ between images.
+    """
+
+    def __init__(self, source_a, source_b, data, *, value_range, seed, batch_size):
+        """Prepares the stream, and checks the sizes of a few images per domain.
+
+        Args:
+            source_a: `sources.Source` of domain A; `source_b` of domain B.
+            data: `config.Data`.
+            value_range: (low, high) of the float images, e.g. (-1, 1).
+            seed: an integer; another one is another stream.
+            batch_size: images per domain in one step, over all replicas and hosts.
+
+        Raises:
+            UserError: images smaller than the crop, or of different sizes where nothing makes them equal.
+        """
+        self._sources, self._data = (source_a, source_b), data
+        self._range, self._seed, self._batch_size = value_range, seed % 2**64, batch_size
+        self.bad_files, self.error = [], None
+        self._bad, self._cache, self._lock = set(), {}, threading.Lock()
+        sizes = [check(source, data) for source in self._sources]
+        self.shapes = tuple(self._static_shape(*pair) for pair in zip(self._sources, sizes))
+        self._caching = self._cache_fits(sizes)
+        # Keyed by (domain, epoch); in a closure so that the cache goes with the stream.
+        self._permutation = functools.lru_cache(maxsize=4)(self._draw_permutation)
+
+    def dataset(self, start_step=0, context=None):
+        """Batches from `start_step` on, without an end.
+
+        Args:
+            start_step: the step whose batch comes first.
+            context: None, or the `tf.distribute.InputContext` that `distribute_datasets_from_function` hands out: then
+                a host's contiguous part of the global batch, as one batch per replica in their order. Replica r of R
+                gets samples s·B + r·B/R … of step s.
+
+        Returns:
+            `tf.data.Dataset` of (A, B), float32 [b, h, w, c] in `value_range`.
+
+        Raises:
+            UserError: the replicas cannot share the batch equally.
+        """
+        hosts = context.num_input_pipelines if context else 1
+        replicas = context.num_replicas_in_sync if context else 1
+        host = context.input_pipeline_id if context else 0
+        if self._batch_size % replicas:
+            raise UserError(
+                f"--batch_size={self._batch_size} is the global one and cannot be shared equally by {replicas} replicas"
+            )
+        part = self._batch_size // hosts  # consecutive samples of this host in each step
+
+        def load(j):
+            k = j // part * self._batch_size + host * part + j % part
+            pair = tf.numpy_function(self._load_pair, [k], (tf.float32, tf.float32), stateful=False)
+            return tuple(tf.ensure_shape(x, shape) for x, shape in zip(pair, self.shapes))
+
+        dataset = tf.data.Dataset.range(start_step * part, np.iinfo(np.int64).max)
+        dataset = dataset.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        dataset = dataset.batch(self._batch_size // replicas, drop_remainder=True)
+        return dataset.prefetch(tf.data.AUTOTUNE)
+
+    def names(self, step):
+        """The names (list of A, list of B) of the global batch of `step`, as far as bad files are known."""
+        steps = range(step * self._batch_size, (step + 1) * self._batch_size)
+        return tuple(
+            [source.names[next(self._candidates(domain, k))] for k in steps]
+            for domain, source in enumerate(self._sources)
+        )
+
+    def raise_error(self):
+        """Raises the error that stopped the stream, if one did."""
+        if self.error:
+            raise self.error
+
+    def sample(self, domain, k):
+        """Sample `k` of domain 0 (A) or 1 (B): float32 [h, w, c] in `value_range`.
+
+        Raises:
+            UserError: too many bad files, or an image smaller than the crop.
+        """
+        data = self._data
+        entropy = np.random.SeedSequence([self._seed, domain, k, _AUGMENT])
+        u_top, u_left, u_flip = np.random.Generator(np.random.Philox(entropy)).random(3)
+        flipped = u_flip < (data.flip or 0)
+        first = bool(data.flip_first)
+        pixels, name = self._read(domain, k, mirrored=flipped and first)
+        if data.crop:
+            h, w = pixels.shape[:2]
+            _check_crop((h, w), data, name)
+            top, left = int(u_top * (h - data.crop[0] + 1)), int(u_left * (w - data.crop[1] + 1))
+            pixels = pixels[top : top + data.crop[0], left : left + data.crop[1]]
+        elif None not in self.shapes[domain] and self.shapes[domain] != pixels.shape:
+            raise _unequal([self.shapes[domain][:2], pixels.shape[:2]], name)
+        if flipped and not first:
+            pixels = pixels[:, ::-1]
+        return scale(pixels, self._range)
+
+    def _static_shape(self, source, sizes):
+        h, w = _static_size(self._data)
+        if h is None and self._batch_size > 1 and sizes:
+            resized = {_resized_size(size, self._data) for size in sizes}
+            if len(resized) > 1:
+                raise _unequal(resized, source.description)
+            h, w = resized.pop()
+        return (h, w, source.channels)
+
+    def _load_pair(self, k):
+        with _calls:
+            try:
+                return self.sample(0, int(k)), self.sample(1, int(k))
+            except UserError as error:
+                with self._lock:
+                    self.error = self.error or error
+                raise
+
+    def _candidates(self, domain, k):
+        """Indices of the file for sample k and of its replacements, known bad files left out."""
+        n = len(self._sources[domain])
+        epoch, position = divmod(k, n)
+        order = self._permutation(domain, epoch)
+        for i in range(n):
+            index = int(order[(position + i) % n])
+            if (domain, index) not in self._bad:
+                yield index
+        raise UserError(f"none of the files of domain {'AB'[domain]} can be read:\n{self._bad_list()}")
+
+    def _draw_permutation(self, domain, epoch):
+        n = len(self._sources[domain])
+        seed = np.random.SeedSequence([self._seed, domain, epoch, _ORDER]).generate_state(2)
+        with tf.device("CPU"):  # the operation has no other kernel
+            order = tf.random.experimental.index_shuffle(tf.range(n, dtype=tf.int64), seed, np.int64(n - 1))
+        return order.numpy()
+
+    def _read(self, domain, k, mirrored):
+        for index in self._candidates(domain, k):
+            key = (domain, index, mirrored)
+            try:
+                pixels = self._cache.get(key)
+                if pixels is None:
+                    pixels = self._sources[domain].read(index)
+                    pixels = _resize(pixels[:, ::-1] if mirrored else pixels, self._data)
+                    if self._caching:
+                        self._cache[key] = pixels
+                return pixels, self._sources[domain].names[index]
+            except images.BadImage as bad:
+                self._count(domain, index, bad)
+
+    def _count(self, domain, index, bad):
+        with self._lock:  # several threads may meet the same file
+            if (domain, index) in self._bad:
+                return
+            self._bad.add((domain, index))
+            self.bad_files.append((bad.path, bad.reason))
+            logging.warning("skipped an image that cannot be read: %s (%s)", bad.path, bad.reason)
+        if len(self.bad_files) > self._data.max_bad_files:
+            raise UserError(
+                f"{len(self.bad_files)} files cannot be read, more than --max_bad_files={self._data.max_bad_files}; "
+                f"repair or remove them, or raise the limit:\n{self._bad_list()}"
+            )
+
+    def _bad_list(self):
+        return "\n".join(f"  {path}: {reason}" for path, reason in self.bad_files)
+
+    def _cache_fits(self, sizes):
+        """Whether all images, decoded and resized, take at most `cache_gib`, judged by the first readable one."""
+        total = 0
+        for source, seen in zip(self._sources, sizes):
+            area = np.mean([np.prod(_resized_size(size, self._data)) for size in seen] or [0])
+            try:
+                depth = source.read(0).dtype.itemsize
+            except images.BadImage:
+                depth = 1
+            total += len(source) * area * source.channels * depth
+        if self._data.flip_first and self._data.flip:
+            total *= 2  # an image and its mirror image
+        return 0 < total <= self._data.cache_gib * 2**30
+
+
+def check(source, data):
+    """Looks at the headers of a few images of `source`, evenly spread.
+
+    Returns:
+        List of (height, width) before resizing, unreadable images left out.
+
+    Raises:
+        UserError: an image that the crop does not fit into, or sizes that `resize_mode` cannot take.
+    """
+    if data.resize_mode == "short_side" and data.resize and data.resize[0] != data.resize[1]:
+        raise UserError(f"--resize={data.resize[0]},{data.resize[1]}: --resize_mode=short_side takes one number")
+    sizes = []
+    for i in np.unique(np.linspace(0, len(source) - 1, _PROBES).astype(int)):
+        try:
+            size = source.image_size(i)
+        except images.BadImage:
+            continue  # it is counted when its turn comes
+        if data.crop:
+            _check_crop(_resized_size(size, data), data, source.names[i])
+        sizes.append(size)
+    return sizes
+
+
+def eval_images(source, data, indices=None):
+    """Images as evaluation and sample pictures show them: nothing random, all of the crop's size.
+
+    With `resize_mode` exact the whole image becomes the crop's size, whatever its aspect, as in the published tests;
+    with short_side it is scaled to cover the crop and its centre is taken; with none the centre is cut out. Without a
+    crop it is only resized.
+
+    Args:
+        source: `sources.Source`.
+        data: `config.Data`.
+        indices: which images; None for all.
+
+    Yields:
+        (name, pixels [h, w, c] uint8 or uint16); an image that cannot be read is left out with a warning.
+    """
+    for i in range(len(source)) if indices is None else indices:
+        try:
+            yield source.names[i], _centre(source.read(i), data, source.names[i])
+        except images.BadImage as bad:
+            logging.warning("skipped an image that cannot be read: %s (%s)", bad.path, bad.reason)
+
+
+def load_batch(source, indices, data, value_range):
+    """The images `indices` of `source`, prepared as by `eval_images`, as float32 [n, h, w, c] in `value_range`.
+
+    Raises:
+        BadImage: one of them cannot be read.
+        UserError: sizes differ, or an image is smaller than the crop.
+    """
+    batch = [_centre(source.read(i), data, source.names[i]) for i in indices]
+    if len({pixels.shape for pixels in batch}) > 1:
+        raise _unequal({pixels.shape[:2] for pixels in batch}, source.description)
+    return np.stack([scale(pixels, value_range) for pixels in batch])
+
+
+def scale(pixels, value_range):
+    """uint8 or uint16 pixels → float32 in `value_range` = (low, high)."""
+    low, high = value_range
+    return pixels.astype(np.float32) / np.float32(np.iinfo(pixels.dtype).max) * np.float32(high - low) + np.float32(low)
+
+
+def _unequal(sizes, where):
+    seen = ", ".join(f"{h}x{w}" for h, w in sorted(sizes)[:3])
+    return UserError(
+        f"images of different sizes ({seen}; {where}) cannot form a batch: "
+        "set --crop, or --resize with --resize_mode=exact, or --batch_size=1"
+    )
+
+
+def _static_size(data):
+    if data.crop:
+        return data.crop
+    return data.resize if data.resize and data.resize_mode in (None, "exact") else (None, None)
+
+
+def _resized_size(size, data):
+    if not data.resize or data.resize_mode == "none":
+        return tuple(size)
+    if data.resize_mode == "short_side":
+        return _short_side(size, data.resize[0])
+    return data.resize
+
+
+def _short_side(size, length):
+    """The size with `length` as its shorter side; the longer one is rounded down, as torchvision does."""
+    h, w = size
+    return (length, length * w // h) if h <= w else (length * h // w, length)
+
+
+def _resize(pixels, data):
+    return images.resize(pixels, _resized_size(pixels.shape[:2], data), data.resize_filter or "bicubic")
+
+
+def _centre(pixels, data, name):
+    if not data.crop:
+        return _resize(pixels, data)
+    filter = data.resize_filter or "bicubic"
+    h, w = data.crop
+    if data.resize and data.resize_mode == "short_side":
+        height, width = pixels.shape[:2]
+        factor = max(h / height, w / width)
+        pixels = images.resize(pixels, (max(h, round(height * factor)), max(w, round(width * factor))), filter)
+    elif data.resize and data.resize_mode != "none":
+        return images.resize(pixels, data.crop, filter)
+    _check_crop(pixels.shape[:2], data, name)
+    top, left = (pixels.shape[0] - h) // 2, (pixels.shape[1] - w) // 2
+    return pixels[top : top + h, left : left + w]
+
+
+def _check_crop(size, data, name):
+    if size[0] < data.crop[0] or size[1] < data.crop[1]:
+        after = " after resizing" if data.resize and data.resize_mode != "none" else ""
+        raise UserError(
+            f"{name} is {size[0]}x{size[1]} (height x width){after}, smaller than "
+            f"--crop={data.crop[0]},{data.crop[1]}: use a smaller --crop, a larger --resize, or leave the image out"
+        )

@@ -1,0 +1,373 @@
+"""Where images come from: folders, the bundled sample, TFDS, or the rows of a CSV file, as two lists A and B."""
+
+import csv
+import dataclasses
+import hashlib
+import mmap
+import os
+import pathlib
+import re
+import tempfile
+
+import numpy as np
+
+from tfi2i.config import UserError
+from tfi2i.data import images
+
+SAMPLE = pathlib.Path(__file__).parent / "emoji"
+_SPLITS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
+_PATH_COLUMNS = ("path", "file", "filename", "image", "image_id")
+
+
+class MissingSplit(UserError):
+    """The data has no images for validation or test, which a caller may do without."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Source:
+    """The images of one domain and split, readable in any order and from any thread.
+
+    Attributes:
+        names: unique names, in a fixed order.
+        items: per image a path, or a (start, stop) range of `store`.
+        sizes: per image the bytes of its file.
+        description: one line for the log.
+        channels: 1 or 3, what `read` returns.
+        background: R, G, B (0-255) behind transparent pixels.
+        store: the encoded images, where they are not files.
+    """
+
+    names: list
+    items: list
+    sizes: list
+    description: str
+    channels: int = 3
+    background: tuple = (255, 255, 255)
+    store: mmap.mmap | None = None
+
+    def __len__(self):
+        return len(self.names)
+
+    def read(self, i):
+        """Image `i` as [H, W, channels], uint8 or uint16. Raises `images.BadImage`."""
+        pixels = images.read_image(self._item(i), self.background, name=self.names[i])
+        return images.to_channels(pixels, self.channels)
+
+    def image_size(self, i):
+        """(height, width) of image `i` from its header. Raises `images.BadImage`."""
+        return images.image_size(self._item(i), name=self.names[i])
+
+    @property
+    def fingerprint(self):
+        """SHA-256, in hexadecimal digits, of the names and file sizes in order."""
+        lines = (f"{name}\t{size}\n" for name, size in zip(self.names, self.sizes))
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+    def _item(self, i):
+        item = self.items[i]
+        return self.store[item[0] : item[1]] if self.store else item
+
+
+def open_domains(data, split="train"):
+    """Opens domains A and B of one split.
+
+    Args:
+        data: `config.Data`.
+        split: 'train', 'val' or 'test'.
+
+    Returns:
+        The pair of `Source` A and B, exchanged where `data.swap_domains` says so.
+
+    Raises:
+        MissingSplit: nothing at all is there for 'val' or 'test'.
+        UserError: folder missing, unreadable or without images, one domain missing or with a single training image,
+            TFDS data not prepared, a rule that is wrong or matches nothing.
+    """
+    if data.tfds:
+        domains = _open_tfds(data, split)
+    elif data.csv:
+        domains = _open_csv(data, split)
+    elif data.data:
+        domains = _open_folders(data, split)
+    else:
+        raise UserError("nothing to read: give --data=FOLDER, --data=emoji, --tfds=NAME or --csv=FILE")
+    a, b = reversed(domains) if data.swap_domains else domains
+    for letter, source in (("A", a), ("B", b)):
+        if split == "train" and len(source) < 2:
+            raise UserError(
+                f"domain {letter} has only one image ({source.names[0]}): at least 2 are needed to learn from"
+            )
+    settings = {"background": data.background}
+    return (
+        dataclasses.replace(a, channels=data.channels_a, **settings),
+        dataclasses.replace(b, channels=data.channels_b, **settings),
+    )
+
+
+# ---------------------------------------------------------------------------------------------- folders
+
+
+def _open_folders(data, split):
+    root = SAMPLE if data.data == "emoji" else pathlib.Path(data.data)
+    if not root.is_dir():
+        seen = "is a file" if root.exists() else "does not exist"
+        raise UserError(f"--data={data.data} {seen}: expected a folder with trainA and trainB, or 'emoji'")
+    subfolders = _subfolders(root)
+    found = {letter: _domain_folders(root, subfolders, split, letter) for letter in "AB"}
+    holds = f"it holds {', '.join(subfolders) or 'no folders'}"
+    if split != "train" and not found["A"] and not found["B"]:
+        raise MissingSplit(f"--data={data.data} has no {split} images ({split}A, {split}B): {holds}")
+    domains = []
+    for letter, folders in found.items():
+        if not folders:
+            raise UserError(
+                f"--data={data.data} has no folder for domain {letter}: expected {split}{letter}, {split}_{letter} or "
+                f"{split}/{letter}; {holds}"
+            )
+        if len(folders) > 1:
+            both = " and ".join(str(f.relative_to(root)) for f in folders)
+            raise UserError(f"--data={data.data}: {both} both look like {split}{letter}: rename or remove one")
+        paths = images.find_images(folders[0])
+        names = [p.relative_to(root).as_posix() for p in paths]
+        domains.append(_file_source(names, paths, str(folders[0])))
+    return domains
+
+
+def _subfolders(root):
+    try:
+        return sorted(e.name for e in os.scandir(root) if e.is_dir())
+    except OSError as error:
+        raise UserError(f"cannot read the folder {root}: {error.strerror}") from error
+
+
+def _domain_folders(root, subfolders, split, letter):
+    """The folders that are called trainA, train_A, TRAIN-a, train/A or train/HORSE_A, for split train and letter A."""
+    splits = "|".join(_SPLITS[split])
+    flat = re.compile(rf"({splits})[-_ ]?{letter}", re.IGNORECASE)
+    nested = re.compile(rf"(.+[-_ ])?{letter}", re.IGNORECASE)
+    found = [root / s for s in subfolders if flat.fullmatch(s)]
+    for outer in subfolders:
+        if outer.lower() in _SPLITS[split]:
+            found += [root / outer / s for s in _subfolders(root / outer) if nested.fullmatch(s)]
+    return found
+
+
+def _file_source(names, paths, where):
+    sizes = [p.stat().st_size if p.is_file() else -1 for p in paths]
+    return Source(names, paths, sizes, f"{len(names)} images in {where}")
+
+
+# --------------------------------------------------------------------------- one labelled set: rules
+
+
+def _rule(text, columns, label_name=lambda column, value: None):
+    """Turns 'Male', '!Male', 'label=3' or 'label=cat|dog' into a function of one row's attributes.
+
+    A bare name is true for 1, true and yes; CelebA's -1 is false.
+
+    Args:
+        text: the rule, from --domain_a or --domain_b.
+        columns: names of the attributes there are.
+        label_name: (column, value) → the name of a numbered label, or None.
+    """
+    column, equals, wanted = text.removeprefix("!").partition("=")
+    negated, wanted = text.startswith("!"), wanted.split("|")
+    if column not in columns:
+        raise UserError(f"the rule '{text}' names '{column}', which is not there: expected one of {', '.join(columns)}")
+
+    def holds(row):
+        value = row[column]
+        if equals:
+            return (str(value) in wanted or label_name(column, value) in wanted) != negated
+        return (str(value).strip().lower() in ("1", "1.0", "true", "yes")) != negated
+
+    return holds
+
+
+def _apply_rules(data, rows, columns, label_name=lambda column, value: None):
+    """The positions of the rows of domains A and B."""
+    rules = [_rule(text, columns, label_name) for text in (data.domain_a, data.domain_b)]
+    chosen = [[i for i, row in enumerate(rows) if holds(row)] for holds in rules]
+    for flag, text, positions in zip(("domain_a", "domain_b"), (data.domain_a, data.domain_b), chosen):
+        if not positions:
+            column = text.removeprefix("!").partition("=")[0]
+            seen = sorted({str(label_name(column, row[column]) or row[column]) for row in rows})
+            raise UserError(
+                f"--{flag}='{text}' matches none of {len(rows)} images: values of {column} are {', '.join(seen[:20])}"
+            )
+    return chosen
+
+
+# ------------------------------------------------------------------------------------------------- CSV
+
+
+def _open_csv(data, split):
+    path = pathlib.Path(data.csv)
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, skipinitialspace=True)
+            rows, header = list(reader), reader.fieldnames or []
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"cannot read --csv={path}: {error}") from error
+    if len(header) < 2 or not rows:
+        raise UserError(f"--csv={path}: expected a header, a path column and at least one attribute, and rows")
+    short = next((n for n, row in enumerate(rows, 1) if None in row or None in row.values()), None)
+    if short:
+        raise UserError(f"--csv={path}: row {short} does not have the header's {len(header)} columns")
+    path_column = next((c for c in header if c.lower() in _PATH_COLUMNS), header[0])
+    if "split" in header:
+        rows = [row for row in rows if row["split"].strip().lower() in _SPLITS[split]]
+    elif split != "train":
+        rows = []
+    if not rows:
+        kind = UserError if split == "train" else MissingSplit
+        raise kind(f"--csv={path} has no rows for {split}: expected them marked in a column 'split'")
+    folder = pathlib.Path(data.csv_folder) if data.csv_folder else path.parent
+    attributes = [c for c in header if c not in (path_column, "split")]
+    return [
+        _csv_source(path, folder, [rows[i][path_column] for i in chosen])
+        for chosen in _apply_rules(data, rows, attributes)
+    ]
+
+
+def _csv_source(path, folder, names):
+    if len(set(names)) < len(names):
+        twice = next(n for n in names if names.count(n) > 1)
+        raise UserError(f"--csv={path} lists {twice} twice in one domain: every image needs one row")
+    source = _file_source(names, [folder / n for n in names], f"{folder} listed in {path}")
+    if max(source.sizes) < 0:
+        raise UserError(
+            f"none of the files in --csv={path} exists, {source.items[0]} for one: "
+            "give the folder that the paths are relative to as --csv_folder"
+        )
+    return source
+
+
+# ------------------------------------------------------------------------------------------------ TFDS
+
+
+def _open_tfds(data, split):
+    import tensorflow_datasets as tfds
+
+    builder = _prepared_builder(tfds, data)
+    feature, key = _image_feature(tfds, builder)
+    available = builder.info.splits
+    if data.domain_a:
+        name = next((n for n in _SPLITS[split] if n in available), None)
+        names = {"A": name, "B": name}
+    else:
+        pattern = rf"({'|'.join(_SPLITS[split])})_?"
+        names = {
+            letter: next((n for n in available if re.fullmatch(pattern + letter, n, re.IGNORECASE)), None)
+            for letter in "AB"
+        }
+    wanted = split if data.domain_a else f"{split}A and {split}B"
+    if not all(names.values()):
+        kind = MissingSplit if split != "train" and not any(names.values()) else UserError
+        hint = "" if data.domain_a else "; split one labelled set with --domain_a and --domain_b"
+        raise kind(f"--tfds={data.tfds} has no split {wanted}: it has {', '.join(available)}{hint}")
+    where = f"TFDS {builder.info.full_name}"
+    if not data.domain_a:
+        spools = [_spool(tfds, builder, name, key) for name in names.values()]
+        chosen = [range(len(ids)) for ids, *_ in spools]
+    else:
+        ids, spans, store, rows = _spool(tfds, builder, names["A"], key)
+        spools = [(ids, spans, store, rows)] * 2
+        label_name = _label_names(tfds, feature)
+        chosen = _apply_rules(data, rows, list(rows[0]) if rows else [], label_name)
+    return [
+        Source(
+            names=[ids[i] for i in positions],
+            items=[spans[i] for i in positions],
+            sizes=[spans[i][1] - spans[i][0] for i in positions],
+            description=f"{len(positions)} images in {where}, split {name}",
+            store=store,
+        )
+        for (ids, spans, store, _), positions, name in zip(spools, chosen, names.values())
+    ]
+
+
+def _prepared_builder(tfds, data):
+    """The builder of data that is already on disk, or is downloaded now where `data.download` allows it."""
+    command = f"add --download, or run: tfds build {data.tfds}"
+    try:
+        # A namespace ('huggingface:x') is looked up on the network.
+        if tfds.core.naming.parse_builder_name_kwargs(data.tfds)[0].namespace and not data.download:
+            raise UserError(f"--tfds={data.tfds} would be looked up on the network: {command}")
+        builder = tfds.builder(data.tfds, data_dir=data.tfds_dir)
+    except UserError:
+        raise
+    except Exception as error:  # unknown names and versions come as several types, with long texts
+        first = (str(error) or type(error).__name__).splitlines()[0]
+        raise UserError(f"--tfds={data.tfds} cannot be opened: {first}") from error
+    if not builder.is_prepared():
+        if not data.download:
+            raise UserError(
+                f"--tfds={data.tfds} is not prepared in {builder.data_path}: {command} "
+                "(or name the folder that has it as --tfds_dir)"
+            )
+        builder.download_and_prepare()
+    return builder
+
+
+def _image_feature(tfds, builder):
+    features = builder.info.features
+    named = {k: f for k, f in features.items() if isinstance(f, tfds.features.Image)}
+    if not named:
+        raise UserError(f"TFDS {builder.info.full_name} has no image feature: it has {', '.join(features)}")
+    return features, "image" if "image" in named else next(iter(named))
+
+
+def _spool(tfds, builder, split, key):
+    """Copies one split's encoded images into one temporary file, so that any of them can be read at any time.
+
+    Exact, as the images stay encoded. The limit is the temporary folder's free space: as much as the split's size.
+
+    Returns:
+        names, (start, stop) per image, the mapped file, and per image a dict of its other features, flattened to
+        names like 'attributes/Eyeglasses'.
+    """
+    decoders = {key: tfds.decode.SkipDecoding()}
+    if builder.info.file_format == tfds.core.FileFormat.ARRAY_RECORD:
+        examples = builder.as_data_source(split, decoders=decoders)
+    else:
+        # The id names an example by its shard and position there.
+        config = tfds.ReadConfig(add_tfds_id=True)
+        examples = tfds.as_numpy(builder.as_dataset(split=split, decoders=decoders, read_config=config))
+    names, spans, rows = [], [], []
+    with tempfile.TemporaryFile(prefix="tfi2i-") as file:
+        for i, example in enumerate(examples):
+            encoded = _bytes(example.pop(key))
+            name = _bytes(example.pop("tfds_id", b"")).decode() or f"{split}/{i}"
+            names.append(name)
+            spans.append((file.tell(), file.tell() + len(encoded)))
+            rows.append(dict(_flatten(example)))
+            file.write(encoded)
+        file.flush()
+        if not names:
+            raise UserError(f"TFDS {builder.info.full_name} has no images in split {split}")
+        store = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    return names, spans, store, rows
+
+
+def _bytes(value):
+    return value if isinstance(value, bytes) else np.asarray(value).item()
+
+
+def _flatten(example, prefix=""):
+    for name, value in example.items():
+        if isinstance(value, dict):
+            yield from _flatten(value, f"{prefix}{name}/")
+        elif np.ndim(value) == 0:
+            value = np.asarray(value).item()
+            yield prefix + name, value.decode(errors="replace") if isinstance(value, bytes) else value
+
+
+def _label_names(tfds, features):
+    def name(column, value):
+        feature = features
+        for part in column.split("/"):
+            feature = feature[part]
+        return feature.int2str(value) if isinstance(feature, tfds.features.ClassLabel) else None
+
+    return name

@@ -1,0 +1,10 @@
+"""Layers that several methods share."""
+
+from tfi2i.layers.convolution import Conv2D as Conv2D
+from tfi2i.layers.convolution import Conv2DTranspose as Conv2DTranspose
+from tfi2i.layers.convolution import initializer as initializer
+from tfi2i.layers.normalization import BatchNormalization as BatchNormalization
+from tfi2i.layers.normalization import InstanceNormalization as InstanceNormalization
+from tfi2i.layers.random import Dropout as Dropout
+from tfi2i.layers.random import sample_seeds as sample_seeds
+from tfi2i.layers.random import uniform as uniform

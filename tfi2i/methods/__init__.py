@@ -1,0 +1,10 @@
+"""The methods, one a file."""
+
+import importlib
+
+_CLASSES = {"cyclegan": "CycleGAN"}
+
+
+def model_class(method):
+    """The `Translator` class of a method's name in `config.METHODS`; imports TensorFlow."""
+    return getattr(importlib.import_module(f"tfi2i.methods.{method}"), _CLASSES[method])

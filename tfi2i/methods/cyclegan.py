@@ -1,0 +1,395 @@
+"""CycleGAN: Zhu, Park, Isola, Efros, arXiv 1703.10593; layers as in the authors' PyTorch code.
+
+Names: `generator_a2b` is the paper's G and the code's G_A, `generator_b2a` is F and G_B. A suffix names the domain of
+the images that a loss or discriminator looks at: `discriminator_b` judges domain B (the code calls it D_A), `cycle_a`
+compares A with its way there and back, `identity_b` compares B with generator_a2b(B) (the code's idt_A).
+
+Departures: convolutions before an instance norm keep their biases, as in the code, although these cannot change the
+output; the gradient penalty of wgan-gp is applied (the code has it and never calls it).
+"""
+
+import keras
+from keras import ops
+
+from tfi2i import config, layers
+from tfi2i.methods.translator import ImagePool, Translator, gradient_penalty
+
+_register = keras.saving.register_keras_serializable(package="tfi2i")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Networks (paper: appendix 7.2)
+
+
+class _Network(keras.layers.Layer):
+    """Makes a network's layers, each with its own seed and the network's dtype policy.
+
+    With instance norm inner convolutions have biases; with batch norm and none they do not.
+    """
+
+    def __init__(self, norm, init, init_gain, dropout, seed, **kwargs):
+        super().__init__(**kwargs)
+        self.norm_kind = norm
+        self.init, self.init_gain, self.seed = init, init_gain, seed
+        self.dropout_on = dropout
+        self._made = 0
+
+    def _next(self, name):
+        self._made += 1
+        return {"dtype": self.dtype_policy, "name": f"{name}_{self._made}"}
+
+    def conv(self, filters, kernel, strides=1, pad=0, pad_mode="zeros", bias=None, kind=layers.Conv2D, **kwargs):
+        kwargs |= {"use_bias": self.norm_kind == "instance" if bias is None else bias, **self._next("conv")}
+        if kind is layers.Conv2D:
+            kwargs["pad_mode"] = pad_mode
+        start = layers.initializer(self.init, self.init_gain, self.seed * 1000 + self._made)
+        return kind(filters, kernel, strides=strides, pad=pad, kernel_initializer=start, **kwargs)
+
+    def conv_transpose(self, filters, kernel, pad, output_pad=0, bias=None):
+        return self.conv(filters, kernel, 2, pad, bias=bias, kind=layers.Conv2DTranspose, output_pad=output_pad)
+
+    def norm(self):
+        if self.norm_kind == "instance":
+            return layers.InstanceNormalization(**self._next("norm"))
+        if self.norm_kind == "batch":
+            return layers.BatchNormalization(
+                gain=self.init_gain, seed=self.seed * 1000 + self._made, **self._next("norm")
+            )
+        return keras.layers.Identity(**self._next("norm"))
+
+    def dropout(self):
+        if self.dropout_on:
+            index = (self.seed * 1000 + self._made) % 2**31
+            return layers.Dropout(0.5, index=index, **self._next("dropout"))
+        return None
+
+    def build(self, input_shape):
+        shape = input_shape
+        for layer in self.stack:
+            layer.build(shape)
+            shape = layer.compute_output_shape(shape)
+        self.built = True
+
+
+@_register
+class ResnetBlock(_Network):
+    """x + IN(conv3(relu(IN(conv3(x))))), reflection padding; no activation after the sum."""
+
+    def __init__(self, width, **kwargs):
+        super().__init__(**kwargs)
+        self.conv_1, self.norm_1 = self.conv(width, 3, pad=1, pad_mode="reflect"), self.norm()
+        self.drop = self.dropout()
+        self.conv_2, self.norm_2 = self.conv(width, 3, pad=1, pad_mode="reflect"), self.norm()
+        self.stack = [self.conv_1, self.norm_1, self.conv_2, self.norm_2]
+
+    def call(self, x, training=False, seeds=None):
+        y = ops.relu(self.norm_1(self.conv_1(x), training=training))
+        if self.drop:
+            y = self.drop(y, seeds if training else None)
+        return x + self.norm_2(self.conv_2(y), training=training)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+
+@_register
+class ResnetGenerator(_Network):
+    """c7s1-w, d2w, d4w, `blocks` × R4w, u2w, uw, c7s1-channels, tanh: [N, H, W, C] → [N, H, W, channels].
+
+    H and W are multiples of 4, at least 8. `upsample`: "transposed" as published, or "resize_conv": nearest, then a
+    3×3 convolution.
+    """
+
+    def __init__(self, channels, width, blocks, upsample, **kwargs):
+        super().__init__(**kwargs)
+        self.upsample = upsample
+        self.head, self.head_norm = self.conv(width, 7, pad=3, pad_mode="reflect"), self.norm()
+        self.down = [(self.conv(width * m, 3, 2, 1), self.norm()) for m in (2, 4)]
+        inner = {"norm": self.norm_kind, "init": self.init, "init_gain": self.init_gain, "dropout": self.dropout_on}
+        self.blocks = [
+            ResnetBlock(width * 4, seed=self.seed * 100 + i + 1, **inner, **self._next("block")) for i in range(blocks)
+        ]
+        if upsample == "transposed":
+            self.up = [(self.conv_transpose(width * m, 3, pad=1, output_pad=1), self.norm()) for m in (2, 1)]
+            before = [[], []]
+        else:
+            self.enlarge = [keras.layers.UpSampling2D(2, **self._next("enlarge")) for _ in range(2)]
+            self.up = [(self.conv(width * m, 3, pad=1, pad_mode="reflect"), self.norm()) for m in (2, 1)]
+            before = [[e] for e in self.enlarge]
+        # "Last layer float32": the tanh's input would lose the small differences between neighbouring grey levels.
+        self.tail = self.conv(channels, 7, pad=3, pad_mode="reflect", bias=True)
+        ups = [layer for e, pair in zip(before, self.up) for layer in (*e, *pair)]
+        downs = [layer for pair in self.down for layer in pair]
+        self.stack = [self.head, self.head_norm, *downs, *self.blocks, *ups, self.tail]
+
+    def call(self, x, training=False, seeds=None):
+        x = ops.relu(self.head_norm(self.head(x), training=training))
+        for conv, norm in self.down:
+            x = ops.relu(norm(conv(x), training=training))
+        for block in self.blocks:
+            x = block(x, training=training, seeds=seeds)
+        for i, (conv, norm) in enumerate(self.up):
+            x = self.enlarge[i](x) if self.upsample == "resize_conv" else x
+            x = ops.relu(norm(conv(x), training=training))
+        return ops.tanh(ops.cast(self.tail(x), "float32"))
+
+
+@_register
+class UnetBlock(_Network):
+    """One level of the U-Net: down, `inner`, up, concatenated with its input; `place` outermost, middle, innermost.
+
+    LeakyReLU 0.2 before every down convolution but the outermost, ReLU before every up convolution.
+    """
+
+    def __init__(self, channels, width, inner, place, **kwargs):
+        super().__init__(**kwargs)
+        self.place = place
+        free = {"outermost": (None, True), "middle": (None, None), "innermost": (None, None)}[place]
+        self.down = self.conv(width, 4, 2, 1, bias=free[0])
+        self.down_norm = self.norm() if place == "middle" else None
+        self.inner = inner
+        self.up = self.conv_transpose(channels, 4, pad=1, bias=free[1])
+        self.up_norm = self.norm() if place != "outermost" else None
+        self.drop = self.dropout()
+
+    def build(self, input_shape):
+        self.down.build(input_shape)
+        shape = self.down.compute_output_shape(input_shape)
+        if self.down_norm:
+            self.down_norm.build(shape)
+        if self.inner:
+            self.inner.build(shape)
+            shape = self.inner.compute_output_shape(shape)
+        self.up.build(shape)
+        if self.up_norm:
+            self.up_norm.build(self.up.compute_output_shape(shape))
+        self.built = True
+
+    def call(self, x, training=False, seeds=None):
+        y = x if self.place == "outermost" else ops.leaky_relu(x, 0.2)
+        y = self.down(y)
+        if self.down_norm:
+            y = self.down_norm(y, training=training)
+        if self.inner:
+            y = self.inner(y, training=training, seeds=seeds)
+        y = self.up(ops.relu(y))
+        if self.place == "outermost":
+            return y
+        y = self.up_norm(y, training=training)
+        if self.drop:
+            y = self.drop(y, seeds if training else None)
+        return ops.concatenate([x, y], axis=-1)
+
+    def compute_output_shape(self, input_shape):
+        n, h, w, c = input_shape
+        return (n, h, w, self.up.filters + (0 if self.place == "outermost" else c))
+
+
+@_register
+class UnetGenerator(_Network):
+    """pix2pix' U-Net with `downs` halvings: [N, H, W, C] → [N, H, W, channels]; H, W multiples of 2 ** downs."""
+
+    def __init__(self, channels, width, downs, **kwargs):
+        super().__init__(**kwargs)
+        shared = {"norm": self.norm_kind, "init": self.init, "init_gain": self.init_gain}
+
+        def level(i, *args, dropout=False):
+            return UnetBlock(
+                *args, seed=self.seed * 100 + i, dropout=dropout, dtype=self.dtype_policy, name=f"level_{i}", **shared
+            )
+
+        # (channels out, channels after the down convolution), from the innermost outwards
+        block = level(downs, width * 8, width * 8, None, "innermost")
+        for i in range(downs - 5):
+            block = level(downs - 1 - i, width * 8, width * 8, block, "middle", dropout=self.dropout_on)
+        for i, m in zip((4, 3, 2), (4, 2, 1)):
+            block = level(i, width * m, width * m * 2, block, "middle")
+        self.outermost = level(1, channels, width, block, "outermost")
+        self.stack = [self.outermost]
+
+    def call(self, x, training=False, seeds=None):
+        return ops.tanh(ops.cast(self.outermost(x, training=training, seeds=seeds), "float32"))
+
+
+@_register
+class Discriminator(_Network):
+    """PatchGAN of `layer_count` stride-2 convolutions, or the 1×1 pixel network: [N, H, W, C] → [N, h, w, 1] logits.
+
+    The 3-layer PatchGAN sees 70×70 pixels and maps 256×256 to 30×30.
+    """
+
+    def __init__(self, kind, layer_count, width, **kwargs):
+        super().__init__(dropout=False, **kwargs)
+        if kind == "pixel":
+            plan = [(width, 1, 1), (width * 2, 1, 1)]
+            kernel, pad = 1, 0
+        else:
+            plan = [(width * min(2**i, 8), 2, 1) for i in range(layer_count)]
+            plan += [(width * min(2**layer_count, 8), 1, 1)]
+            kernel, pad = 4, 1
+        self.first = self.conv(plan[0][0], kernel, plan[0][1], pad, bias=True)
+        self.inner = [(self.conv(filters, kernel, strides, pad), self.norm()) for filters, strides, _ in plan[1:]]
+        # The published pixel network ends like its inner layers: a bias with instance norm only.
+        self.last = self.conv(1, kernel, 1, pad, bias=None if kind == "pixel" else True)
+        self.stack = [self.first, *[layer for pair in self.inner for layer in pair], self.last]
+
+    def call(self, x, training=False):
+        x = ops.leaky_relu(self.first(x), 0.2)
+        for conv, norm in self.inner:
+            x = ops.leaky_relu(norm(conv(x), training=training), 0.2)
+        return ops.cast(self.last(x), "float32")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Losses (paper: sections 3.1, 3.2, 4, 5.2)
+
+
+def adversarial_loss(logits, real, kind):
+    """How far `logits` are from what the discriminator should say (`real` True or False); mean over all elements.
+
+    lsgan: (D - t)², t = 1 or 0. vanilla: cross-entropy with logits. wgan-gp: -D for real, D for fake.
+    """
+    if kind == "lsgan":
+        return ops.mean(ops.square(logits - (1.0 if real else 0.0)))
+    if kind == "vanilla":
+        return ops.mean(ops.softplus(-logits if real else logits))
+    return -ops.mean(logits) if real else ops.mean(logits)
+
+
+def l1(x, y):
+    """Mean absolute difference."""
+    return ops.mean(ops.abs(x - y))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The model
+
+
+@_register
+class CycleGAN(Translator):
+    """Two generators, two discriminators, cycle consistency. Hyper-parameters: `tfi2i.config.CycleGAN`.
+
+    Example:
+
+        model = tfi2i.CycleGAN(generator="resnet_6blocks", generator_width=32)
+        model.compile()
+        model.fit(dataset)                      # batches (A, B), float32 in [-1, 1]
+        pictures = model.translate(photos)      # uint8 in, uint8 out
+    """
+
+    config_class = config.CycleGAN
+
+    def __init__(self, channels_a=3, channels_b=3, seed=0, name="cyclegan", **kwargs):
+        super().__init__(channels_a, channels_b, seed, name, **kwargs)
+        c = self.config
+        if c.lambda_identity and channels_a != channels_b:
+            raise config.UserError(
+                f"--lambda_identity={c.lambda_identity} feeds each generator its own output domain, but A has "
+                f"{channels_a} and B {channels_b} channels: set --lambda_identity=0 or make the channels equal"
+            )
+        self.size_multiple = {"unet_256": 256, "unet_128": 128}.get(c.generator, 4)
+        self.size_minimum = max(8, self.size_multiple)
+        # Samples that share a call see the same arithmetic as alone, unless statistics are taken over the batch.
+        self.batches_mix = c.norm == "batch"
+        shared = {"norm": c.norm, "init": c.init, "init_gain": c.init_gain, "dtype": self.dtype_policy}
+
+        def generator(channels, number, name):
+            shared_g = shared | {"dropout": c.dropout, "seed": seed * 10 + number, "name": name}
+            if c.generator.startswith("unet"):
+                return UnetGenerator(
+                    channels, c.generator_width, {"unet_256": 8, "unet_128": 7}[c.generator], **shared_g
+                )
+            blocks = {"resnet_9blocks": 9, "resnet_6blocks": 6}[c.generator]
+            return ResnetGenerator(channels, c.generator_width, blocks, c.upsample, **shared_g)
+
+        def discriminator(number, name):
+            shared_d = shared | {"seed": seed * 10 + number, "name": name}
+            return Discriminator(c.discriminator, c.discriminator_layers, c.discriminator_width, **shared_d)
+
+        self.generator_a2b = generator(channels_b, 1, "generator_a2b")
+        self.generator_b2a = generator(channels_a, 2, "generator_b2a")
+        self.discriminator_a = discriminator(3, "discriminator_a")
+        self.discriminator_b = discriminator(4, "discriminator_b")
+        self.pool_a = ImagePool(c.pool_size, seed, name="pool_a")
+        self.pool_b = ImagePool(c.pool_size, seed, name="pool_b")
+
+    @property
+    def networks(self):
+        names = ("generator_a2b", "generator_b2a", "discriminator_a", "discriminator_b")
+        return {n: getattr(self, n) for n in names}
+
+    @property
+    def generators(self):
+        return {"a2b": self.generator_a2b, "b2a": self.generator_b2a}
+
+    def build_for_training(self, shape_a, shape_b):
+        super().build_for_training(shape_a, shape_b)
+        self._training_shapes = (tuple(shape_a), tuple(shape_b))
+        for pool, shape in ((self.pool_a, shape_a), (self.pool_b, shape_b)):
+            if not pool.built:
+                pool.build(shape)
+
+    def learn(self, a, b, indices):
+        seeds = layers.sample_seeds(self.seed, self.step.value, indices, "dropout")
+        losses, fakes = self.phase(self.generator_phase, "generator", a=a, b=b, seeds=seeds)
+        if self.config.lambda_gan == 0:
+            return losses
+        # The discriminators learn from the images that the generators made before their own update.
+        fake_a = self.pool_a.query(fakes["fake_a"], self.step.value, indices)
+        fake_b = self.pool_b.query(fakes["fake_b"], self.step.value, indices)
+        seeds = layers.sample_seeds(self.seed, self.step.value, indices, "gradient penalty")
+        d_losses, _ = self.phase(
+            self.discriminator_phase, "discriminator", a=a, b=b, fake_a=fake_a, fake_b=fake_b, seeds=seeds
+        )
+        return losses | d_losses
+
+    def generator_phase(self, a, b, seeds):
+        """λ_gan adversarial + λ_a ‖F(G(a)) - a‖₁ + λ_b ‖G(F(b)) - b‖₁ + identity (equations 1-3, section 5.2)."""
+        c = self.config
+        identity_a, identity_b = c.lambda_a * c.lambda_identity, c.lambda_b * c.lambda_identity
+        fake_b, same_b = self.translate_and_keep(self.generator_a2b, a, b, seeds, identity_b)
+        fake_a, same_a = self.translate_and_keep(self.generator_b2a, b, a, seeds, identity_a)
+        losses = {}
+        if c.lambda_gan:
+            judged_b = self.discriminator_b(fake_b, training=True)
+            judged_a = self.discriminator_a(fake_a, training=True)
+            losses["gan_a2b"] = c.lambda_gan * adversarial_loss(judged_b, True, c.gan_loss)
+            losses["gan_b2a"] = c.lambda_gan * adversarial_loss(judged_a, True, c.gan_loss)
+        if c.lambda_a:
+            losses["cycle_a"] = c.lambda_a * l1(self.generator_b2a(fake_b, training=True, seeds=seeds + 2), a)
+        if c.lambda_b:
+            losses["cycle_b"] = c.lambda_b * l1(self.generator_a2b(fake_a, training=True, seeds=seeds + 2), b)
+        if identity_a:
+            losses["identity_a"] = identity_a * l1(same_a, a)
+        if identity_b:
+            losses["identity_b"] = identity_b * l1(same_b, b)
+        return losses, {"fake_a": fake_a, "fake_b": fake_b}
+
+    def translate_and_keep(self, generator, source, target, seeds, identity):
+        """generator(source) and, for the identity loss, generator(target): one call where that changes nothing."""
+        if not identity:
+            return generator(source, training=True, seeds=seeds), None
+        if self.batches_mix:
+            same = generator(target, training=True, seeds=seeds + 1)
+            return generator(source, training=True, seeds=seeds), same
+        both = generator(ops.concatenate([source, target]), training=True, seeds=ops.concatenate([seeds, seeds + 1]))
+        return ops.split(both, 2)
+
+    def discriminator_phase(self, a, b, fake_a, fake_b, seeds):
+        """½ (L(D(real), 1) + L(D(fake), 0)) for each domain, fakes from the pool."""
+        c = self.config
+        losses = {}
+        for domain, real, fake in (("a", a, fake_a), ("b", b, fake_b)):
+            discriminator = self.networks[f"discriminator_{domain}"]
+            if self.batches_mix:
+                judged_real, judged_fake = discriminator(real, training=True), discriminator(fake, training=True)
+            else:
+                judged_real, judged_fake = ops.split(discriminator(ops.concatenate([real, fake]), training=True), 2)
+            loss = adversarial_loss(judged_real, True, c.gan_loss) + adversarial_loss(judged_fake, False, c.gan_loss)
+            losses[f"discriminator_{domain}"] = 0.5 * loss
+            if c.gan_loss == "wgan-gp" and c.lambda_gp:
+                alpha = ops.reshape(layers.uniform(seeds), (-1, 1, 1, 1))
+                mixed = alpha * real + (1 - alpha) * fake
+                penalty = gradient_penalty(lambda x, d=discriminator: d(x, training=True), mixed)
+                losses[f"penalty_{domain}"] = c.lambda_gp * penalty
+        return losses, {}

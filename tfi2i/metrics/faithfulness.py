@@ -1,0 +1,48 @@
+"""How close a translation is to a known truth, pixel by pixel: for data with pairs. Pure numpy.
+
+All functions compare two uint8 arrays of equal shape [..., H, W, C] and return float64 [...]: one number per image, a
+scalar for a single one. Sums run over the h·w·c values of an image.
+"""
+
+import numpy as np
+
+
+def l1(x, y):
+    """Mean absolute difference Σ|x - y| / (h·w·c), in levels: 0 (equal) to 255."""
+    return np.abs(_difference(x, y)).mean((-3, -2, -1))
+
+
+def squared_error(x, y):
+    """Mean squared difference Σ(x - y)² / (h·w·c), in squared levels: 0 to 65025."""
+    return np.square(_difference(x, y)).mean((-3, -2, -1), dtype=np.float64)
+
+
+def psnr(x, y):
+    """Peak signal-to-noise ratio 10 log₁₀(255² / mean squared difference), in decibels; infinite for equal images.
+
+    For many images use `decibels(np.mean(squared_error(x, y)))`: a mean of decibels flatters.
+    """
+    return decibels(squared_error(x, y))
+
+
+def decibels(squared_error):
+    """A mean squared difference in squared levels as a peak signal-to-noise ratio, peak 255."""
+    with np.errstate(divide="ignore"):
+        return 10 * np.log10(255.0**2 / np.asarray(squared_error, np.float64))
+
+
+def pixel_accuracy(x, y, within=16):
+    """Share of pixels, 0 to 1, where every channel is right: max over c of |x - y| ≤ `within` levels.
+
+    The measure of Liu et al. (UNIT, arXiv 1703.00848, section 4), whose threshold is 16.
+    """
+    return (np.abs(_difference(x, y)).max(-1) <= within).mean((-2, -1))
+
+
+def _difference(x, y):
+    x, y = np.asarray(x), np.asarray(y)
+    if x.dtype != np.uint8 or y.dtype != np.uint8:
+        raise ValueError(f"images of dtype {x.dtype} and {y.dtype}: expected uint8 (16 bits: divide by 257, round)")
+    if x.shape != y.shape or x.ndim < 3:
+        raise ValueError(f"images of shape {x.shape} and {y.shape}: expected two equal shapes [..., H, W, C]")
+    return x.astype(np.int32) - y

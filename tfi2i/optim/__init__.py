@@ -1,0 +1,4 @@
+"""Optimizer and schedules as the published codes have them."""
+
+from tfi2i.optim.adam import Adam as Adam
+from tfi2i.optim.schedules import Schedule as Schedule

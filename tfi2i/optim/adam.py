@@ -1,0 +1,60 @@
+"""Adam as torch.optim.Adam computes it."""
+
+import keras
+import tensorflow as tf
+
+
+@keras.saving.register_keras_serializable(package="tfi2i")
+class Adam(keras.optimizers.Optimizer):
+    """w -= lr m̂ / (sqrt(v̂) + epsilon), with bias-corrected m̂ = m / (1 - β1ᵗ) and v̂ = v / (1 - β2ᵗ).
+
+    Keras' own Adam adds epsilon to the *uncorrected* sqrt(v); at t = 1 its 1e-7 acts like 3e-6. TF's fused kernel has
+    that form too, so it is called with epsilon sqrt(1 - β2ᵗ), which makes both equal.
+
+    Args:
+        learning_rate: float, schedule, or callable.
+        beta_1: decay of the mean of gradients.
+        beta_2: decay of the mean of squared gradients.
+        epsilon: PyTorch's 1e-8.
+
+    Source: Kingma and Ba, arXiv 1412.6980, algorithm 1.
+    """
+
+    def __init__(self, learning_rate=1e-3, beta_1=0.9, beta_2=0.999, epsilon=1e-8, name="adam", **kwargs):
+        super().__init__(learning_rate=learning_rate, name=name, **kwargs)
+        self.beta_1 = beta_1
+        self.beta_2 = beta_2
+        self.epsilon = epsilon
+
+    def build(self, variables):
+        if self.built:
+            return
+        super().build(variables)
+        self._momentums, self._velocities = self.add_optimizer_variables(variables, ["momentum", "velocity"])
+
+    def update_step(self, gradient, variable, learning_rate):
+        index = self._get_variable_index(variable)
+        m, v = self._momentums[index], self._velocities[index]
+        step = tf.cast(self.iterations + 1, variable.dtype)
+        beta_1_power, beta_2_power = tf.pow(self.beta_1, step), tf.pow(self.beta_2, step)
+        tf.raw_ops.ResourceApplyAdam(
+            var=_handle(variable),
+            m=_handle(m),
+            v=_handle(v),
+            beta1_power=beta_1_power,
+            beta2_power=beta_2_power,
+            lr=tf.cast(learning_rate, variable.dtype),
+            beta1=self.beta_1,
+            beta2=self.beta_2,
+            epsilon=self.epsilon * tf.sqrt(1 - beta_2_power),
+            grad=tf.cast(gradient, variable.dtype),
+        )
+
+    def get_config(self):
+        own = {"beta_1": self.beta_1, "beta_2": self.beta_2, "epsilon": self.epsilon}
+        return {**super().get_config(), **own}
+
+
+def _handle(variable):
+    """The resource of this replica's copy; Keras passes its own variables or TF's."""
+    return (variable.value if isinstance(variable, keras.Variable) else variable).handle

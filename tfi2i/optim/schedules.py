@@ -1,0 +1,73 @@
+"""Learning-rate schedules as closed forms of the step, so that a resumed run needs nothing but its step number."""
+
+import math
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable(package="tfi2i")
+class Schedule(keras.optimizers.schedules.LearningRateSchedule):
+    """`learning_rate` times a multiplier m of the epoch e = 1, 2, …, N; n epochs are constant, d = N - n decay.
+
+    - linear: m = 1 - max(0, e - n) / (d + 1). The last epoch trains at 1 / (d + 1). CycleGAN's PyTorch code of
+      2018-10 to 2020-07 and of 2025.
+    - linear_zero_last: m = 1 - max(0, e + 1 - n) / (d + 1). The last epoch has rate 0. The same code before 2018-10
+      and from 2020-07 to 2024.
+    - linear_torch7: m = 1 - max(0, e - 1 - n) / d. The authors' first code.
+    - linear_steps: as linear but moved every step: m = 1 - max(0, s - s_n) / (s_N - s_n) for step s = 0, 1, ….
+    - step: m = 0.1 ** floor((e - 1) / lr_step_epochs).
+    - cosine: m = (1 + cos(π (e - 1) / N)) / 2.
+    - constant: m = 1.
+
+    Args:
+        learning_rate: the rate that m multiplies.
+        kind: one of the names above.
+        total_steps: steps of the whole run.
+        steps_per_epoch: steps of one epoch.
+        decay_fraction: d / N, for the linear kinds.
+        lr_step_epochs: for `step`.
+    """
+
+    def __init__(
+        self, learning_rate, kind, total_steps, steps_per_epoch=1, decay_fraction=0.5, lr_step_epochs=50, name=None
+    ):
+        kinds = ("linear", "linear_zero_last", "linear_torch7", "linear_steps", "step", "cosine", "constant")
+        if kind not in kinds:
+            raise ValueError(f"kind='{kind}': expected one of {', '.join(kinds)}")
+        self.learning_rate = learning_rate
+        self.kind = kind
+        self.total_steps = total_steps
+        self.steps_per_epoch = steps_per_epoch
+        self.decay_fraction = decay_fraction
+        self.lr_step_epochs = lr_step_epochs
+        self.name = name
+
+    def multiplier(self, step):
+        """m at `step` (0, 1, …, total_steps - 1), a float32 scalar."""
+        step = ops.cast(step, "float32")
+        epochs = max(1, math.ceil(self.total_steps / self.steps_per_epoch))
+        d = round(epochs * self.decay_fraction)
+        n = epochs - d
+        e = ops.floor(step / self.steps_per_epoch) + 1
+        if self.kind == "linear":
+            return 1 - ops.maximum(0.0, e - n) / (d + 1)
+        if self.kind == "linear_zero_last":
+            return ops.maximum(0.0, 1 - ops.maximum(0.0, e + 1 - n) / (d + 1))
+        if self.kind == "linear_torch7":
+            return 1 - ops.maximum(0.0, e - 1 - n) / max(d, 1)
+        if self.kind == "linear_steps":
+            decaying = max(1.0, self.total_steps * self.decay_fraction)
+            return 1 - ops.maximum(0.0, step - (self.total_steps - decaying)) / decaying
+        if self.kind == "step":
+            return ops.power(0.1, ops.floor((e - 1) / self.lr_step_epochs))
+        if self.kind == "cosine":
+            return (1 + ops.cos(math.pi * (e - 1) / epochs)) / 2
+        return ops.ones_like(step)
+
+    def __call__(self, step):
+        return self.learning_rate * self.multiplier(step)
+
+    def get_config(self):
+        names = ("learning_rate", "kind", "total_steps", "steps_per_epoch", "decay_fraction", "lr_step_epochs", "name")
+        return {n: getattr(self, n) for n in names}

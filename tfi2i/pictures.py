@@ -1,0 +1,40 @@
+"""Pages of pictures: rows of images under column titles."""
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+_MARGIN, _TITLE, _MIN_SIDE = 6, 22, 96
+
+
+def page(columns, titles, labels=None):
+    """Lays out images as a table.
+
+    Args:
+        columns: list of uint8 arrays [N, H, W, 1 or 3], one a column; sizes may differ between columns.
+        titles: text above each column.
+        labels: text under each row, or None.
+
+    Returns:
+        uint8 [H', W', 3], white background. Images under 96 pixels are enlarged by a whole factor.
+    """
+    columns = [np.repeat(c, 3, axis=-1) if c.shape[-1] == 1 else c for c in columns]
+    side = min(min(c.shape[1:3]) for c in columns)
+    factor = max(1, -(-_MIN_SIDE // side))
+    columns = [c.repeat(factor, 1).repeat(factor, 2) for c in columns]
+    under = 16 if labels else 0
+    height = max(c.shape[1] for c in columns) + _MARGIN + under
+    widths = [c.shape[2] + _MARGIN for c in columns]
+    rows = max(len(c) for c in columns)
+    sheet = Image.new("RGB", (sum(widths) + _MARGIN, _TITLE + rows * height + _MARGIN), "white")
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
+    x = _MARGIN
+    for column, title, width in zip(columns, titles, widths):
+        draw.text((x + (width - _MARGIN) / 2, _TITLE / 2), title, fill="black", font=font, anchor="mm")
+        for i, picture in enumerate(column):
+            y = _TITLE + i * height
+            sheet.paste(Image.fromarray(picture), (x, y))
+            draw.rectangle((x - 1, y - 1, x + picture.shape[1], y + picture.shape[0]), outline=(220, 220, 220))
+        x += width
+    for i, label in enumerate(labels or []):
+        draw.text((_MARGIN, _TITLE + (i + 1) * height - under - 4), label, fill=(90, 90, 90), font=font)
+    return np.asarray(sheet)

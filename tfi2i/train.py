@@ -1,0 +1,40 @@
+"""Trains a method on two folders of images, and resumes a run that was stopped.
+
+  python -m tfi2i.train --flagfile=configs/cyclegan/horse2zebra.flags --run_dir=runs/horse2zebra
+  python -m tfi2i.train --method=cyclegan --data=my_photos --epochs=50 --run_dir=runs/mine
+
+The same command resumes. Flags that a flagfile sets can be given again after it: the later one wins.
+"""
+
+from absl import flags
+
+from tfi2i import command, config
+
+
+def define_flags():
+    """Declares the flags of this command."""
+    config.define_flags()
+    flags.adopt_module_key_flags(config)
+    flags.DEFINE_string("run_dir", None, "folder of the run: configuration, checkpoints, samples, logs", required=True)
+    flags.DEFINE_bool("dry_run", False, "print the resolved configuration as JSON and stop")
+
+
+def main(_):
+    settings = config.resolve(flags.FLAGS.method, config.given_flags())
+    if flags.FLAGS.dry_run:
+        print(settings.to_json())
+        return
+    command.import_tensorflow()
+    from tfi2i.training import loop
+
+    loop.train(settings, flags.FLAGS.run_dir)
+
+
+def run():
+    """Console entry point."""
+    define_flags()
+    command.run(main)
+
+
+if __name__ == "__main__":
+    run()

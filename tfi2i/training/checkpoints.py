@@ -1,0 +1,233 @@
+"""Checkpoints that are whole or not there, and models out of run directories.
+
+RUN/checkpoints/STEP/ holds `state.*`, a tf.train.Checkpoint of the model with its optimizers and image pools, and
+`manifest.json`, the SHA-256 of each file. It is written to STEP.tmp, flushed and renamed.
+"""
+
+import dataclasses
+import hashlib
+import json
+import logging
+import os
+import pathlib
+import shutil
+
+import tensorflow as tf
+
+from tfi2i import config
+from tfi2i.config import UserError
+from tfi2i.methods import model_class
+
+
+def save(run_dir, model, step, keep):
+    """Writes the whole training state and removes all but the newest `keep` checkpoints.
+
+    Raises:
+        UserError: it could not be written (disk full, no permission); older checkpoints are untouched.
+    """
+    folder = pathlib.Path(run_dir) / "checkpoints" / f"{step:08d}"
+    partial = folder.with_suffix(".tmp")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        tf.train.Checkpoint(**_tracked(model)).write(str(partial / "state"))
+        hashes = {p.name: _sha256(p) for p in sorted(partial.iterdir())}
+        with open(partial / "manifest.json", "w") as file:
+            json.dump({"step": step, "sha256": hashes}, file, indent=2)
+        for path in [*partial.iterdir(), partial]:
+            _flush(path)
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.rename(folder)
+        _flush(folder.parent)
+    except (OSError, tf.errors.OpError) as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        left = steps(run_dir)
+        raise UserError(
+            f"checkpoint {folder} could not be written: {str(error).splitlines()[0]}; "
+            + (f"the last good one is step {left[-1]}" if left else "there is no earlier one")
+        )
+    for old in steps(run_dir)[:-keep]:
+        shutil.rmtree(folder.with_name(f"{old:08d}"), ignore_errors=True)
+
+
+def steps(run_dir):
+    """Steps of the checkpoints in a run directory, oldest first; unfinished ones are left out."""
+    folder = pathlib.Path(run_dir) / "checkpoints"
+    return sorted(int(p.name) for p in folder.glob("*") if p.name.isdigit()) if folder.is_dir() else []
+
+
+def fault(folder):
+    """What is wrong with a checkpoint folder, or None."""
+    try:
+        with open(folder / "manifest.json") as file:
+            hashes = json.load(file)["sha256"]
+    except (OSError, ValueError, KeyError) as error:
+        return f"its manifest cannot be read ({error})"
+    for name, expected in hashes.items():
+        if not (folder / name).is_file():
+            return f"{name} is missing"
+        if _sha256(folder / name) != expected:
+            return f"{name} does not have the content that was written"
+    return None
+
+
+def newest_good(run_dir):
+    """Folder of the newest checkpoint that is whole, or None when there is none; warns of every damaged one.
+
+    Raises:
+        UserError: there are checkpoints and all are damaged.
+    """
+    found = steps(run_dir)
+    for step in reversed(found):
+        folder = pathlib.Path(run_dir) / "checkpoints" / f"{step:08d}"
+        problem = fault(folder)
+        if problem is None:
+            return folder
+        logging.warning("checkpoint %s is damaged: %s; trying the one before", folder, problem)
+    if found:
+        raise UserError(f"all {len(found)} checkpoints in {run_dir}/checkpoints are damaged: start a new --run_dir")
+    return None
+
+
+def restore(folder, model):
+    """Puts a checkpoint's whole training state into a built and compiled model.
+
+    Raises:
+        UserError: the checkpoint holds other variables.
+    """
+    _read(folder, _tracked(model))
+
+
+def restore_networks(folder, model):
+    """Puts only the networks of a checkpoint into a built model.
+
+    Raises:
+        UserError: the checkpoint's networks have other shapes or layers.
+    """
+    _read(folder, {"networks": _tracked(model)["networks"]})
+
+
+def _tracked(model):
+    """All variables by name: those of the networks, and those that only training needs.
+
+    Explicit, because TF's object graph does not see Keras layers that a layer keeps in a list.
+    """
+    networks = {v.path: v for network in model.networks.values() for v in network.variables}
+    training = {v.path: v for v in model.variables if v.path not in networks}
+    if model.compiled:
+        for role in ("generator", "discriminator"):
+            training |= {f"{role} {v.path}": v for v in getattr(model, f"{role}_optimizer").variables}
+    for group in (networks, training):
+        for name in group:
+            group[name] = group[name].value
+    return {"networks": networks, "training": training}
+
+
+def _read(folder, groups):
+    path = str(folder / "state")
+    stored = tf.train.load_checkpoint(path).get_variable_to_shape_map()
+    for group, variables in groups.items():
+        suffix = "/.ATTRIBUTES/VARIABLE_VALUE"
+        here = {f"{group}/{_escaped(name)}{suffix}": tuple(v.shape) for name, v in variables.items()}
+        there = {name: tuple(shape) for name, shape in stored.items() if name.startswith(f"{group}/")}
+        if here != there:
+            name = next(n for n in sorted({*here, *there}) if here.get(n) != there.get(n))
+            raise UserError(
+                f"checkpoint {folder} holds another {'network' if group == 'networks' else 'training state'}: "
+                f"{name.removesuffix(suffix)} is {there.get(name, 'not there')}, expected {here.get(name, 'nothing')}"
+            )
+    tf.train.Checkpoint(**groups).read(path).expect_partial().assert_existing_objects_matched()
+
+
+def _escaped(name):
+    return name.replace(".", "..").replace("/", ".S")
+
+
+def find(run_dir, checkpoint=None):
+    """Folder of a whole checkpoint of a run directory.
+
+    Args:
+        run_dir: a run directory.
+        checkpoint: its step; None: the newest whole one.
+
+    Raises:
+        UserError: there is none, or the one asked for is damaged.
+    """
+    if checkpoint is None:
+        folder = newest_good(run_dir)
+        if folder is None:
+            raise UserError(f"{run_dir} holds no checkpoint yet: train for at least --save_every steps")
+        return folder
+    folder = pathlib.Path(run_dir) / "checkpoints" / f"{int(checkpoint):08d}"
+    if not folder.is_dir():
+        have = ", ".join(map(str, steps(run_dir))) or "none"
+        raise UserError(f"--checkpoint={checkpoint}: {run_dir} has {have}")
+    problem = fault(folder)
+    if problem:
+        raise UserError(f"checkpoint {folder} is damaged: {problem}; give another --checkpoint")
+    return folder
+
+
+def read_config(run_dir):
+    """The `config.Run` of a run directory.
+
+    Raises:
+        UserError: not a run directory, or one of another version.
+    """
+    path = pathlib.Path(run_dir) / "config.json"
+    try:
+        return config.Run.from_json(path.read_text())
+    except OSError:
+        raise UserError(f"{run_dir} is not a run directory: it has no config.json")
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} cannot be read: {error}")
+
+
+def build(settings, dtype=None):
+    """A new model with the configuration `settings` (`config.Run`), networks built."""
+    model = model_class(settings.method)(
+        channels_a=settings.data.channels_a,
+        channels_b=settings.data.channels_b,
+        seed=settings.training.seed,
+        dtype=dtype,
+        **dataclasses.asdict(settings.model),
+    )
+    model.build((None, None, None, settings.data.channels_a))
+    return model
+
+
+def load(run_dir, checkpoint=None, dtype="float32"):
+    """A trained model, ready to translate, from a run directory.
+
+    Args:
+        run_dir: what `--run_dir` was.
+        checkpoint: step of a kept checkpoint; None: the newest whole one.
+        dtype: Keras dtype policy to compute in; float32 whatever the run trained in.
+
+    Returns:
+        A `Translator` with `.run` (its configuration), `.run_dir` and `.checkpoint_step`.
+
+    Raises:
+        UserError: no run directory, no checkpoint, or a damaged one.
+    """
+    settings = read_config(run_dir)
+    folder = find(run_dir, checkpoint)
+    model = build(settings, dtype)
+    restore_networks(folder, model)
+    model.run = settings
+    model.run_dir = str(run_dir)
+    model.checkpoint_step = int(folder.name)
+    return model
+
+
+def _sha256(path):
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _flush(path):
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,383 @@
+"""The training loop: one function, top to bottom."""
+
+import dataclasses
+import fcntl
+import json
+import logging
+import math
+import os
+import pathlib
+import platform
+import resource
+import signal
+import sys
+import time
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfi2i import __version__, config, optim
+from tfi2i.config import UserError
+from tfi2i.data import pipeline, sources
+from tfi2i.progress import Progress
+from tfi2i.training import checkpoints, strategies
+from tfi2i.training.summaries import Summaries
+
+# These may differ when a run is resumed: where it computes, what it writes.
+_MAY_CHANGE = {"strategy", "replicas", "xla", "save_every", "keep", "log_every", "sample_every"}
+# A schedule that looks at the duration would have had other rates from the start.
+_OPEN_ENDED = ("constant", "step")
+_SAMPLES = 6
+
+
+def train(settings, run_dir):
+    """Trains, or resumes, a run.
+
+    Resume, in this order: (1) a new or empty folder starts a run; (2) a folder with config.json must hold the same
+    configuration, but for what may change; (3) the newest whole checkpoint is restored, damaged ones are passed over
+    with a warning; (4) logs and events after it are cut away; (5) a finished run says so and returns.
+
+    Args:
+        settings: `config.Run`.
+        run_dir: folder of the run.
+
+    Returns:
+        The trained `Translator`.
+
+    Raises:
+        UserError: data, configuration or disk do not allow it.
+        FloatingPointError: a loss is not finite.
+    """
+    folder = pathlib.Path(run_dir)
+    stored = _stored(folder)
+    strategy = strategies.make_strategy(settings.training.strategy, settings.training.replicas)
+    chief = strategies.is_chief(strategy)
+    replicas = strategy.num_replicas_in_sync
+
+    # ----------------------------------------------------------------------------------------------------- Resolve
+    precision = settings.training.precision
+    if precision == "auto" and stored:
+        precision = stored["config"].training.precision
+    precision = strategies.resolve_precision(precision)
+    xla = strategies.resolve_xla(settings.training.xla)
+    settings = dataclasses.replace(settings, training=dataclasses.replace(settings.training, precision=precision))
+    batch_size, accumulate = settings.training.batch_size, settings.training.accumulate
+    if batch_size % (replicas * accumulate):
+        raise UserError(
+            f"--batch_size={batch_size} is global and cannot be shared by {replicas} replicas in "
+            f"{accumulate} parts each: use a multiple of {replicas * accumulate}"
+        )
+
+    # -------------------------------------------------------------------------------------------------------- Data
+    source_a, source_b = sources.open_domains(settings.data, "train")
+    fingerprints = {"a": source_a.fingerprint, "b": source_b.fingerprint}
+    total, per_epoch = settings.training.total_steps(len(source_a), len(source_b))
+    if stored:
+        _compare(stored, settings, fingerprints, folder)
+    model_class = checkpoints.model_class(settings.method)
+    stream = pipeline.TrainingStream(
+        source_a,
+        source_b,
+        settings.data,
+        value_range=model_class.value_range,
+        seed=settings.training.seed,
+        batch_size=batch_size,
+    )
+    shape_a, shape_b = ((batch_size // replicas, *s) for s in stream.shapes)
+
+    # ------------------------------------------------------------------------------------------------------- Model
+    keras.utils.set_random_seed(settings.training.seed)
+    t = settings.training
+    with strategy.scope():
+        model = checkpoints.build(settings, precision)
+        _check_size(model, shape_a, shape_b)
+
+        def optimizer(role):
+            # Each its own schedule object; the rate is a closed form of the optimizer's step.
+            rate = optim.Schedule(
+                settings.model.learning_rate, t.lr_schedule, total, per_epoch, t.decay_fraction, t.lr_step_epochs
+            )
+            return model.published_optimizer(role, rate)
+
+        model.compile(optimizer("generator"), optimizer("discriminator"), xla=xla, accumulate=accumulate)
+        model.build_for_training(shape_a, shape_b)
+        model.build_optimizers()
+
+        # -------------------------------------------------------------------------------------------------- Resume
+        found = checkpoints.newest_good(folder)
+        if found:
+            checkpoints.restore(found, model)
+        elif t.init_from:
+            checkpoints.restore_networks(checkpoints.find(t.init_from), model)
+            model.step.assign(0)
+    step = int(model.step.numpy())
+    if chief:
+        lock = _open_run(folder, settings, fingerprints, stored)
+    summaries = Summaries(folder, step, chief)
+    environment = _environment(strategy, xla, precision)
+    last = _last_environment(folder)
+    summaries.event("start", step=step, total_steps=total, steps_per_epoch=per_epoch, **environment)
+    if last and {k: last.get(k) for k in environment} != environment:
+        changed = ", ".join(f"{k} {last.get(k)} → {v}" for k, v in environment.items() if last.get(k) != v)
+        summaries.warn(step, f"resumed elsewhere ({changed}): results need not be bit for bit those of one run")
+    logging.info("A: %s; B: %s", source_a.description, source_b.description)
+    _say(
+        f"{settings.method}: {len(source_a)} + {len(source_b)} images, {total} steps ({per_epoch} an epoch), "
+        f"global batch {batch_size} on {replicas} replica(s), {precision}, XLA {'on' if xla else 'off'}"
+        + (f", resumed at step {step}" if found else ""),
+        chief,
+    )
+    if batch_size > replicas and settings.method == "cyclegan":
+        _say(f"note: published results use batch 1; {batch_size} may need another learning rate (not changed)", chief)
+    if step >= total:
+        _say(f"{folder} is finished at step {step}: nothing to do; a longer --steps goes on", chief)
+        return model
+    fixed = _fixed_inputs(settings, model_class.value_range) if chief else None
+
+    # -------------------------------------------------------------------------------------------------------- Loop
+    @tf.function(autograph=False)
+    def train_step(batch):
+        losses = strategy.run(model.train_step, args=(batch,))
+        return {k: strategy.reduce(tf.distribute.ReduceOp.MEAN, v, axis=None) for k, v in losses.items()}
+
+    batches = iter(strategy.distribute_datasets_from_function(lambda context: stream.dataset(step, context)))
+    progress = Progress(total, "steps", start=step, active=chief)
+    interrupted = _Interrupt()
+    window, window_start, pending = [], time.monotonic(), None
+    saved = step if found else None
+
+    def check(losses, at):
+        """Reads a step's losses; one step late, so that the device is never waited for."""
+        values = {k: float(v) for k, v in losses.items()}
+        if not all(math.isfinite(v) for v in values.values()):
+            names_a, names_b = stream.names(at - 1)
+            good = checkpoints.steps(folder)
+            raise FloatingPointError(
+                f"step {at}: "
+                + ", ".join(f"{k} is {v}" for k, v in values.items() if not math.isfinite(v))
+                + f". Batch: A {names_a}, B {names_b}. "
+                + (f"The last checkpoint is step {good[-1]}" if good else "There is no checkpoint yet")
+                + "; nothing was overwritten. Try a lower --learning_rate or --precision=float32"
+            )
+        window.append(values)
+
+    try:
+        while step < total and not interrupted:
+            try:
+                losses = train_step(next(batches))
+            except tf.errors.OpError:
+                stream.raise_error()
+                raise
+            step += 1
+            if pending:
+                check(*pending)
+            pending = losses, step
+            on_log = step % t.log_every == 0 or step == total
+            on_sample = step % t.sample_every == 0 or step == total or step == 1
+            on_save = step % t.save_every == 0 or step == total
+            if on_log or on_sample or on_save:
+                check(*pending)
+                pending = None
+            if on_log:
+                means = {k: float(np.mean([w[k] for w in window])) for k in window[0]}
+                rate = len(window) * batch_size / (time.monotonic() - window_start)
+                extra = {"images_per_second": round(rate, 3), "peak_memory_gib": round(_peak_memory(), 3)}
+                extra |= {"learning_rate": float(model.generator_optimizer.learning_rate)}
+                summaries.losses(step, means, images=step * batch_size, bad_files=len(stream.bad_files), **extra)
+                progress.update(step, _status(means, rate, extra["peak_memory_gib"]))
+                window, window_start = [], time.monotonic()
+            else:
+                progress.update(step)
+            if on_sample and chief:
+                summaries.samples(step, model, *fixed)
+            if on_save and chief:
+                checkpoints.save(folder, model, step, t.keep)
+                saved = step
+        if pending:
+            check(*pending)
+        if interrupted and chief and saved != step:
+            checkpoints.save(folder, model, step, t.keep)
+    except FloatingPointError as error:
+        summaries.event("stopped", step=step, reason=str(error))
+        raise
+    finally:
+        progress.close()
+        summaries.close()
+        interrupted.restore()
+    if stream.bad_files:
+        _say(f"{len(stream.bad_files)} files could not be read: {[p for p, _ in stream.bad_files]}", chief)
+    if interrupted:
+        _say(f"stopped at step {step}; the same command goes on from there", chief)
+        sys.exit(128 + interrupted.number)
+    _say(f"finished: {total} steps in {folder}", chief)
+    if chief:
+        os.close(lock)
+    return model
+
+
+def _stored(folder):
+    """The configuration and data fingerprints of an existing run, or None; refuses a foreign folder."""
+    path = folder / "config.json"
+    if not path.is_file():
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise UserError(f"--run_dir={folder} exists and is not a run directory: give a new or empty folder")
+        return None
+    stored = json.loads(path.read_text())
+    return {"config": checkpoints.read_config(folder), "fingerprints": stored["fingerprints"]}
+
+
+def _compare(stored, settings, fingerprints, folder):
+    """Refuses to resume with another configuration or other files."""
+    old, new = (dataclasses.asdict(c) for c in (stored["config"], settings))
+    durations = ("steps", "epochs", "images")
+    differences = []
+    if old["method"] != new["method"]:
+        differences.append(f"--method was {old['method']}, is {new['method']}")
+    for part in ("model", "data", "training"):
+        for name in new[part]:
+            before, now = old[part].get(name), new[part][name]
+            if before == now or name in _MAY_CHANGE or name == "accept_changed_data":
+                continue
+            if (
+                name in durations
+                and settings.training.lr_schedule in _OPEN_ENDED
+                and (now is None or now > (before or 0))
+            ):
+                continue
+            differences.append(f"--{name} was {before}, is {now}")
+    if differences:
+        raise UserError(
+            f"--run_dir={folder} holds a run with another configuration: {'; '.join(differences)}. "
+            "Give the same flags to resume, or a new --run_dir"
+        )
+    if fingerprints != stored["fingerprints"] and not settings.data.accept_changed_data:
+        which = " and ".join(d.upper() for d in fingerprints if fingerprints[d] != stored["fingerprints"][d])
+        raise UserError(
+            f"the training files of domain {which} are not those the run in {folder} started with: put them back, "
+            "give a new --run_dir, or --accept_changed_data to go on (not bit for bit)"
+        )
+
+
+def _open_run(folder, settings, fingerprints, stored):
+    """Creates the run directory, writes its configuration, and takes its lock."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = os.open(folder / ".lock", os.O_CREAT | os.O_RDWR)
+    except OSError as error:
+        raise UserError(f"--run_dir={folder} cannot be written: {error}")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise UserError(f"--run_dir={folder} is in use by another training process")
+    description = json.loads(settings.to_json())
+    description |= {"fingerprints": fingerprints, "tfi2i": __version__}
+    _write(folder / "config.json", json.dumps(description, indent=2) + "\n")
+    given = {}
+    default = config.resolve(settings.method, {})
+    for part in ("model", "data", "training"):
+        for name, value in dataclasses.asdict(getattr(settings, part)).items():
+            if value is not None and value != getattr(getattr(default, part), name):
+                given[name] = value
+    _write(folder / "flags.txt", config.flags_text(settings.method, given))
+    return lock
+
+
+def _write(path, text):
+    partial = path.with_name(path.name + ".tmp")
+    partial.write_text(text)
+    partial.rename(path)
+
+
+def _check_size(model, shape_a, shape_b):
+    for _, h, w, _ in (shape_a, shape_b):
+        m = model.size_multiple
+        if h % m or w % m:
+            raise UserError(
+                f"--crop={h},{w} does not fit --generator={getattr(model.config, 'generator', model.name)}: "
+                f"height and width must be multiples of {m}, e.g. {max(m, round(h / m) * m)},{max(m, round(w / m) * m)}"
+            )
+
+
+def _fixed_inputs(settings, value_range):
+    """The same held-out images for every picture of the run; training images when there are no others."""
+    for split in ("val", "test", "train"):
+        try:
+            pair = sources.open_domains(settings.data, split)
+        except sources.MissingSplit:
+            continue
+        batches = []
+        for source in pair:
+            chosen = np.unique(np.linspace(0, len(source) - 1, _SAMPLES).astype(int))
+            shown = [pixels for _, pixels in pipeline.eval_images(source, settings.data, chosen)]
+            batches.append([pipeline.scale(p, value_range) for p in shown if p.shape == shown[0].shape])
+        n = min(map(len, batches))
+        if n:
+            return tuple(tf.constant(np.stack(b[:n])) for b in batches)
+    raise UserError("none of the images chosen for samples/ can be read")
+
+
+def _environment(strategy, xla, precision):
+    devices = tf.config.list_physical_devices("GPU") or tf.config.list_physical_devices("CPU")
+    return {
+        "tfi2i": __version__,
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+        "numpy": np.__version__,
+        "machine": platform.machine(),
+        "devices": f"{len(devices)} {devices[0].device_type}",
+        "replicas": strategy.num_replicas_in_sync,
+        "threads": os.cpu_count(),
+        "xla": xla,
+        "precision": precision,
+    }
+
+
+def _last_environment(folder):
+    path = folder / "log.jsonl"
+    if not path.is_file():
+        return None
+    starts = [json.loads(line) for line in path.read_text().splitlines() if '"event": "start"' in line]
+    return starts[-1] if starts else None
+
+
+def _peak_memory():
+    """GiB: of the first GPU where there is one, else of this process."""
+    if tf.config.list_logical_devices("GPU"):
+        return tf.config.experimental.get_memory_info("GPU:0")["peak"] / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def _status(losses, rate, memory):
+    short = " ".join(f"{k} {v:.3f}" for k, v in losses.items())
+    return f"{rate:.1f} img/s, {memory:.1f} GiB, {short}"
+
+
+def _say(text, chief=True):
+    if chief:
+        print(text, flush=True)
+
+
+class _Interrupt:
+    """True once SIGINT or SIGTERM came, so that the loop stops between two steps; a second one stops at once."""
+
+    def __init__(self):
+        self.number = 0
+        self._old = {}
+        for number in (signal.SIGINT, signal.SIGTERM):
+            try:
+                self._old[number] = signal.signal(number, self._handle)
+            except ValueError:
+                pass  # Not the main thread: signals go to the caller.
+
+    def _handle(self, number, frame):
+        if self.number:
+            raise KeyboardInterrupt
+        self.number = number
+
+    def restore(self):
+        for number, handler in self._old.items():
+            signal.signal(number, handler)
+
+    def __bool__(self):
+        return bool(self.number)

@@ -1,0 +1,82 @@
+"""On which devices, in which precision, with or without XLA: what `auto` means."""
+
+import os
+
+import tensorflow as tf
+
+from tfi2i.config import UserError
+
+
+def make_strategy(name, replicas=None):
+    """The distribution strategy of `--strategy`.
+
+    Args:
+        name: "auto", "one_device", "mirrored" or "multi_worker". auto: multi_worker when TF_CONFIG is set, mirrored
+            with more than one GPU, else one_device.
+        replicas: with "mirrored" and no GPU, logical CPU devices to split the machine into.
+
+    Raises:
+        UserError: the machine does not have what was asked for.
+    """
+    # Grappler's remapper fails on the gradient of leaky ReLU with an error line; where it works it gains nothing here.
+    tf.config.optimizer.set_experimental_options({"remapping": False})
+    gpus = tf.config.list_physical_devices("GPU")
+    for gpu in gpus:
+        tf.config.experimental.set_memory_growth(gpu, True)
+    if name == "auto":
+        name = (
+            "multi_worker" if os.environ.get("TF_CONFIG") else "mirrored" if len(gpus) > 1 or replicas else "one_device"
+        )
+    if name == "multi_worker":
+        if not os.environ.get("TF_CONFIG"):
+            raise UserError("--strategy=multi_worker: TF_CONFIG is not set; it names the workers and this one's index")
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    if name == "one_device":
+        return tf.distribute.OneDeviceStrategy("/gpu:0" if gpus else "/cpu:0")
+    if gpus:
+        if replicas and replicas > len(gpus):
+            raise UserError(f"--replicas={replicas}: this machine has {len(gpus)} GPUs")
+        return tf.distribute.MirroredStrategy([f"/gpu:{i}" for i in range(replicas or len(gpus))])
+    replicas = replicas or 1
+    if replicas > 1:
+        cpu = tf.config.list_physical_devices("CPU")[0]
+        try:
+            tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * replicas)
+        except RuntimeError:
+            pass  # TensorFlow has started; what counts is how many devices there are.
+        found = len(tf.config.list_logical_devices("CPU"))
+        if found < replicas:
+            raise UserError(f"--replicas={replicas}: TensorFlow has already started with {found} CPU device(s)")
+    return tf.distribute.MirroredStrategy([f"/cpu:{i}" for i in range(replicas)])
+
+
+def is_chief(strategy):
+    """Whether this process writes files; true for all strategies but a multi-worker one's other workers."""
+    resolver = strategy.cluster_resolver
+    if resolver is None or not resolver.task_type:
+        return True
+    return resolver.task_type == "chief" or (
+        resolver.task_type == "worker" and resolver.task_id == 0 and "chief" not in resolver.cluster_spec().jobs
+    )
+
+
+def resolve_precision(name):
+    """The Keras dtype policy of `--precision`; auto is bfloat16 where the hardware multiplies it, else float32."""
+    if name != "auto":
+        return name
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        capability = tf.config.experimental.get_device_details(gpus[0]).get("compute_capability", (0, 0))
+        return "mixed_bfloat16" if capability >= (8, 0) else "float32"
+    try:
+        with open("/proc/cpuinfo") as file:
+            abilities = file.read()
+        has = any(f in abilities for f in ("amx_bf16", "avx512_bf16"))
+    except OSError:
+        has = False
+    return "mixed_bfloat16" if has else "float32"
+
+
+def resolve_xla(name):
+    """Whether `--xla` compiles; auto: on GPUs only, because XLA's CPU convolutions are slower than oneDNN's."""
+    return bool(tf.config.list_physical_devices("GPU")) if name == "auto" else name == "on"

@@ -1,0 +1,179 @@
+"""What a run writes for people to look at: log lines, TensorBoard events, pictures, warnings."""
+
+import json
+import logging
+import pathlib
+
+import numpy as np
+import tensorflow as tf
+
+from tfi2i import pictures
+from tfi2i.data import images
+
+
+class Summaries:
+    """Writes RUN/log.jsonl, RUN/train/ (TensorBoard) and RUN/samples/; nothing when `active` is False.
+
+    Args:
+        run_dir: the run directory.
+        step: the step the run continues from; later lines and events, of an interrupted run, are cut away.
+        active: False on workers that are not the chief.
+    """
+
+    def __init__(self, run_dir, step, active=True):
+        self.active = active
+        self.folder = pathlib.Path(run_dir)
+        self._alarms = Alarms()
+        if active:
+            cut_log(self.folder / "log.jsonl", step)
+            cut_events(self.folder / "train", step)
+            self._writer = tf.summary.create_file_writer(str(self.folder / "train"))
+
+    def event(self, kind, **values):
+        """Appends one line {"event": kind, …} to log.jsonl."""
+        if self.active:
+            with open(self.folder / "log.jsonl", "a") as file:
+                file.write(json.dumps({"event": kind, **values}) + "\n")
+
+    def losses(self, step, values, **extra):
+        """Logs one interval: `values` are the mean losses, `extra` rates and memory."""
+        if not self.active:
+            return
+        rounded = {k: float(f"{v:.6g}") for k, v in values.items()}
+        self.event("step", step=step, **rounded, **extra)
+        with self._writer.as_default(step):
+            for name, value in values.items():
+                tf.summary.scalar(f"loss/{name}", value)
+            for name, value in extra.items():
+                tf.summary.scalar(f"run/{name}", value)
+        for message in self._alarms.losses(values):
+            self.warn(step, message)
+
+    def samples(self, step, model, a, b):
+        """Writes samples/STEP.png: for each fixed input its translation, way back and identity, both directions.
+
+        Args:
+            step: names the file.
+            model: a `Translator`.
+            a: float32 [N, H, W, C] of domain A in the model's range.
+            b: the same of domain B.
+        """
+        if not self.active:
+            return
+        forward, backward = model.generate, model.generate
+        fake_b, fake_a = forward(a, "a2b"), backward(b, "b2a")
+        columns = [a, fake_b, backward(fake_b, "b2a"), b, fake_a, forward(fake_a, "a2b")]
+        if a.shape[-1] == b.shape[-1]:
+            columns[3:3] = [backward(a, "b2a")]
+            columns.append(forward(b, "a2b"))
+        pixels = [model.to_pixels(c).numpy() for c in columns]
+        titles = ["A", "A to B", "A to B to A", "identity A", "B", "B to A", "B to A to B", "identity B"]
+        if len(columns) == 6:
+            titles = [t for t in titles if "identity" not in t]
+        path = self.folder / "samples" / f"{step:08d}.png"
+        path.parent.mkdir(exist_ok=True)
+        page = pictures.page(pixels, titles)
+        images.write_image(path, page)
+        with self._writer.as_default(step):
+            tf.summary.image("samples", page[None])
+        for message in self._alarms.pictures(a.numpy(), fake_b.numpy(), "A to B"):
+            self.warn(step, message)
+        for message in self._alarms.pictures(b.numpy(), fake_a.numpy(), "B to A"):
+            self.warn(step, message)
+
+    def warn(self, step, message):
+        """Prints and logs a warning."""
+        logging.warning("step %d: %s", step, message)
+        self.event("warning", step=step, message=message)
+
+    def close(self):
+        """Flushes the TensorBoard events."""
+        if self.active:
+            self._writer.close()
+
+
+class Alarms:
+    """Notices, once each, the failures that users of these methods report most."""
+
+    # A least-squares or cross-entropy loss this small over a whole interval leaves nothing for the generator to learn.
+    SILENT = 0.01
+
+    def __init__(self):
+        self._seen = set()
+        self._quiet = {}
+
+    def losses(self, values):
+        """Messages about mean losses of an interval."""
+        found = []
+        for name, value in values.items():
+            if name.startswith("discriminator"):
+                self._quiet[name] = self._quiet.get(name, 0) + 1 if 0 <= value < self.SILENT else 0
+                if self._quiet[name] >= 3:
+                    found += self._once(
+                        name,
+                        f"{name} has been below {self.SILENT} for three intervals: it tells real from translated "
+                        "without effort and the generator learns little; try --pool_size=50, a smaller "
+                        "--discriminator_width or --discriminator_layers, or more images",
+                    )
+        return found
+
+    def pictures(self, source, result, direction):
+        """Messages about translated test images, float [N, H, W, C] arrays in the same range."""
+        if source.shape[-1] != result.shape[-1]:
+            return []
+        spread = source.std() + 1e-6
+        difference = np.abs(source - result).mean()
+        if difference < 0.01 * spread:
+            return self._once(
+                f"equal {direction}",
+                f"{direction} returns its input (mean difference {difference:.4f}): lower --lambda_identity or "
+                "--lambda_a/--lambda_b, or train on smaller crops",
+            )
+        x, y = source - source.mean((1, 2), keepdims=True), result - result.mean((1, 2), keepdims=True)
+        correlation = (x * y).sum() / (np.sqrt((x**2).sum() * (y**2).sum()) + 1e-6)
+        if correlation < -0.3:
+            return self._once(
+                f"inverted {direction}",
+                f"{direction} inverts colours (correlation {correlation:.2f} with its input): raise "
+                "--lambda_identity, or start again with another --seed",
+            )
+        return []
+
+    def _once(self, key, message):
+        if key in self._seen:
+            return []
+        self._seen.add(key)
+        return [message]
+
+
+def cut_log(path, step):
+    """Removes the lines of log.jsonl that speak of steps after `step`, and a torn last line."""
+    if not path.is_file():
+        return
+    kept = []
+    for line in path.read_text().splitlines():
+        try:
+            if json.loads(line).get("step", 0) <= step:
+                kept.append(line + "\n")
+        except ValueError:
+            continue
+    partial = path.with_suffix(".tmp")
+    partial.write_text("".join(kept))
+    partial.rename(path)
+
+
+def cut_events(folder, step):
+    """Removes TensorBoard events of steps after `step`."""
+    for path in sorted(folder.glob("events.out.tfevents.*")):
+        kept = []
+        try:
+            for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
+                if tf.compat.v1.Event.FromString(record).step <= step:
+                    kept.append(record)
+        except tf.errors.DataLossError:
+            pass  # The end of the file was lost with the interrupted run; what came before is kept.
+        partial = path.with_name("cut-" + path.name)
+        with tf.io.TFRecordWriter(str(partial)) as writer:
+            for record in kept:
+                writer.write(record)
+        partial.rename(path)

@@ -1,0 +1,325 @@
+"""Translates image files with a trained model.
+
+  python -m tfi2i.translate --run_dir=runs/mine --input=photo.jpg --output=painting.png
+  python -m tfi2i.translate --run_dir=runs/mine --input=photos --output=paintings --direction=b2a
+  python -m tfi2i.translate --run_dir=runs/mine --input='scans/**/*.tif' --output=out --fit=tile
+
+Names and sub-folders are kept, and so are 16 bits and transparency. The extension is kept where its format can hold
+the picture, otherwise the result is a .png (GIF always: it has 256 colours). Results have the size of their inputs
+unless --nokeep_size is given. A file that fails is reported, the rest is done, and the exit status is 1.
+"""
+
+import glob
+import itertools
+import os
+import pathlib
+import sys
+
+import numpy as np
+from absl import flags
+
+from tfi2i import command, config
+from tfi2i.config import UserError
+
+# Megapixels; more than this at once takes a network many gigabytes.
+_LARGE = 4
+# Extensions of files that can hold transparency.
+_TRANSPARENT = (".png", ".tif", ".tiff", ".webp")
+
+
+def define_flags():
+    """Declares the flags of this command."""
+    flags.DEFINE_string("run_dir", None, "run directory of the trained model", required=True)
+    flags.DEFINE_integer("checkpoint", None, "step of a kept checkpoint (default: the newest)")
+    flags.DEFINE_string("input", None, "an image, a folder with its sub-folders, or a pattern in quotes", required=True)
+    flags.DEFINE_string("output", None, "a folder; or an image file, when --input is one file", required=True)
+    flags.DEFINE_enum("direction", "a2b", ("a2b", "b2a"), "from which domain to which")
+    flags.DEFINE_string("size", None, "resize to N or H,W (height, width) before translating (default: as it is)")
+    flags.DEFINE_enum(
+        "fit", "pad", ("pad", "resize", "tile"),
+        "how a size comes to the multiple that the network takes: pad by reflection and cut back; resize to the "
+        "nearest multiple and back; or translate overlapping tiles, for images too large for memory",
+    )  # fmt: skip
+    flags.DEFINE_integer("tile", 512, "with --fit=tile: side of a tile", lower_bound=1)
+    flags.DEFINE_integer("overlap", 64, "with --fit=tile: pixels that neighbours share and blend", lower_bound=0)
+    flags.DEFINE_bool("keep_size", True, "bring results back to the size of the input after --size")
+    flags.DEFINE_bool("side_by_side", False, "write input and result beside each other")
+    flags.DEFINE_integer("batch_size", 1, "consecutive images of equal size that are translated at once", lower_bound=1)
+
+
+def translate_files(
+    model, input, output, direction="a2b", size=None, fit="pad", tile=512, overlap=64, keep_size=True,
+    side_by_side=False, batch_size=1, active=True,
+):  # fmt: skip
+    """Translates image files to image files.
+
+    Args:
+        model: a `Translator` from `tfi2i.load`; its `run.data` names background and resize filter.
+        input: path of a file or folder, or a pattern.
+        output: path of a folder or, for one input file, of an image.
+        direction, size, fit, tile, overlap: as `translate_fitted`.
+        keep_size: bring results back to the input's size after `size`.
+        side_by_side: write input and result beside each other.
+        batch_size: consecutive images of equal size that go through the network at once.
+        active: False prints nothing.
+
+    Returns:
+        (list of paths written, list of (input path, reason) that failed).
+
+    Raises:
+        UserError: no input, an output that would overwrite it, or tiles that the network cannot take.
+    """
+    import tensorflow as tf
+
+    from tfi2i import tiling
+    from tfi2i.data import images
+    from tfi2i.progress import Progress
+
+    if fit == "tile":
+        try:
+            tiling.tile_starts(1, tile, overlap, model.size_multiple)
+        except ValueError as error:
+            raise UserError(f"--{error}") from error
+    targets = plan(input, output)
+    # An output file that was named is written under that name or not at all.
+    named = os.path.isfile(input) and list(targets.values()) == [pathlib.Path(output)]
+    data = model.run.data
+    filter = data.resize_filter or "bicubic"
+    channels = {"a2b": model.channels_a, "b2a": model.channels_b}[direction]
+    progress = Progress(len(targets), "images", active=active)
+    written, failed, batch, renamed, warned = [], [], [], {}, False
+
+    def done(text):
+        progress.update(len(written) + len(failed), text)
+
+    def fail(path, error):
+        reason = error.reason if isinstance(error, images.BadImage) else str(error)
+        if isinstance(error, (MemoryError, tf.errors.ResourceExhaustedError)):
+            reason = "not enough memory: use --fit=tile, a smaller --size or --batch_size"
+        failed.append((path, reason))
+        progress.note(f"failed: {path}: {reason}")
+        done("")
+
+    def flush():
+        try:
+            results = translate_fitted(
+                model, np.stack([pixels for _, pixels, _ in batch]), direction, size, fit, tile, overlap, filter,
+                batch_size, on_tile=done,
+            )  # fmt: skip
+        except (MemoryError, tf.errors.ResourceExhaustedError) as error:
+            for path, *_ in batch:
+                fail(path, error)
+            return
+        for (path, pixels, alpha), result in zip(batch, results):
+            shape = pixels.shape[:2] if keep_size else result.shape[:2]
+            pixels, result = images.resize(pixels, shape, filter), images.resize(result, shape, filter)
+            alpha = None if alpha is None else images.resize(alpha[..., None], shape, filter)[..., 0]
+            if side_by_side:
+                both = max(pixels.shape[-1], result.shape[-1])
+                result = np.concatenate([images.to_channels(x, both) for x in (pixels, result)], axis=1)
+                alpha = None if alpha is None else np.concatenate([alpha, alpha], axis=1)
+            target = targets[path]
+            if named and target.suffix.lower() not in _TRANSPARENT:
+                alpha = None
+            if not named and not _holds(target.suffix, result, alpha):
+                target = _as_png(target, {*targets.values(), *written})
+                renamed[targets[path].suffix] = target
+            try:
+                images.write_image(target, result, alpha)
+            except (ValueError, OSError) as error:
+                fail(path, error)
+            else:
+                written.append(target)
+                done(path.name)
+
+    for path in targets:
+        try:
+            pixels, alpha = images.read_image(path, keep_alpha=True)
+            if alpha is not None:
+                # The model has learned from the background, not from what happens to lie behind transparent pixels.
+                pixels = images.read_image(path, data.background)
+        except images.BadImage as error:
+            fail(path, error)
+            continue
+        pixels = images.to_channels(pixels, channels)
+        megapixels = pixels.shape[0] * pixels.shape[1] / 1e6
+        if megapixels > _LARGE and fit != "tile" and not size and not warned:
+            warned = True
+            progress.note(f"note: {path} has {megapixels:.0f} megapixels; should memory run out, use --fit=tile")
+        if batch and (len(batch) == batch_size or not _alike(pixels, batch[0][1])):
+            flush()
+            batch.clear()
+        batch.append((path, pixels, alpha))
+    if batch:
+        flush()
+    progress.close()
+    if active:
+        for suffix, example in renamed.items():
+            print(f"'{suffix}' cannot hold some of these pictures: written as .png, e.g. {example}")
+    return written, failed
+
+
+def translate_fitted(
+    model, pixels, direction="a2b", size=None, fit="pad", tile=512, overlap=64, filter="bicubic", batch_size=1,
+    on_tile=None,
+):  # fmt: skip
+    """Translates images of one size, of whatever size.
+
+    Args:
+        model: a `Translator`.
+        pixels: uint8 or uint16 [N, H, W, C].
+        direction: "a2b" or "b2a".
+        size: (height, width) to resize to first; None: H, W.
+        fit: how the network gets the multiple it takes: "pad" by reflection and cut back, "resize" to the nearest one
+            and back, or "tile": see `tiling.translate_tiled`.
+        tile: side of a tile.
+        overlap: pixels that neighbouring tiles share.
+        filter: name of the filter for every resizing.
+        batch_size: images at once; tiles go one by one.
+        on_tile: called with a text before every tile.
+
+    Returns:
+        array [N, *size, C'] of the dtype of `pixels`.
+    """
+    from tfi2i import tiling
+    from tfi2i.data import images
+
+    def resized(batch, size):
+        return np.stack([images.resize(x, size, filter) for x in batch])
+
+    pixels = resized(pixels, size or pixels.shape[1:3])
+    h, w = pixels.shape[1:3]
+    multiple = model.size_multiple
+    if fit == "pad":
+        return model.translate(pixels, direction, batch_size=batch_size)
+    if fit == "resize":
+        near = tuple(max(n + multiple // 2, multiple) // multiple * multiple for n in (h, w))
+        return resized(model.translate(resized(pixels, near), direction, batch_size=batch_size), (h, w))
+
+    low, high = model.value_range
+    scale = (high - low) / np.iinfo(pixels.dtype).max
+    total = len(pixels) * np.prod([len(tiling.tile_starts(n, tile, overlap, multiple)) for n in (h, w)])
+    count = itertools.count(1)
+
+    def function(x):
+        if on_tile:
+            on_tile(f"tile {next(count)} of {total}")
+        y = model.translate(np.float32(scale) * x + np.float32(low), direction)
+        return (np.clip(y, low, high) - low) / scale
+
+    return np.stack([tiling.translate_tiled(function, x, tile, overlap, multiple) for x in pixels])
+
+
+def plan(input, output):
+    """Which file goes where, before anything is read.
+
+    Args:
+        input: path of a file or folder, or a pattern.
+        output: path of a folder or an image file.
+
+    Returns:
+        dict of input path → output path, as `pathlib.Path`, with the input's extension.
+
+    Raises:
+        UserError: nothing to translate, or an output that is an input.
+    """
+    from tfi2i.data import images
+
+    found = images.find_images(input)
+    if os.path.isfile(input):
+        single = _is_image(output) and not os.path.isdir(output)
+        targets = {found[0]: pathlib.Path(output) if single else pathlib.Path(output) / found[0].name}
+    else:
+        if _is_image(output) and not os.path.isdir(output):
+            raise UserError(f"--output={output} is one image, but --input={input} is not one file: give a folder")
+        root = _root(input)
+        folder = pathlib.Path(output)
+        if root.resolve() != folder.resolve():
+            # Results of an earlier call, in a sub-folder of the input, are no inputs.
+            found = [f for f in found if folder.resolve() not in f.resolve().parents]
+        targets = {f: folder / f.relative_to(root) for f in found}
+    if os.path.exists(output) and not os.path.isdir(output) and not _is_image(output):
+        raise UserError(f"--output={output} is a file: expected a folder, or an image file for one input file")
+    if not targets:
+        raise UserError(f"--input={input} has no images outside --output={output}")
+    inputs = {f.resolve() for f in targets}
+    for source, target in targets.items():
+        for path in (target, target.with_suffix(".png")):
+            if path.resolve() in inputs:
+                raise UserError(f"translating {source} would overwrite {path}: give another --output")
+    return targets
+
+
+def _root(input):
+    """The folder below which sub-folders are kept: the input, or the part of a pattern before its first wildcard."""
+    path = pathlib.Path(input)
+    if path.is_dir():
+        return path
+    fixed = []
+    for part in path.parts:
+        if glob.has_magic(part):
+            break
+        fixed.append(part)
+    return pathlib.Path(*fixed)
+
+
+def _is_image(path):
+    from tfi2i.data import images
+
+    return pathlib.Path(path).suffix.lower() in images.EXTENSIONS
+
+
+def _holds(suffix, pixels, alpha):
+    """Whether files of this extension can hold such pixels (uint8 or uint16, grey or colour, transparent or not)."""
+    suffix = suffix.lower()
+    if suffix in (".png", ".tif", ".tiff"):
+        return True
+    if pixels.dtype.itemsize == 2:
+        return False
+    return suffix == ".webp" or (alpha is None and suffix in (".bmp", ".jpeg", ".jpg", ".ppm"))
+
+
+def _as_png(target, taken):
+    """The path with .png for its extension, or after it where that is another picture's name."""
+    png = target.with_suffix(".png")
+    return target.with_name(target.name + ".png") if png in taken else png
+
+
+def _alike(x, y):
+    return x.shape == y.shape and x.dtype == y.dtype
+
+
+def main(_):
+    values = flags.FLAGS
+    size = None
+    if values.size:
+        try:
+            size = config.parse_size(values.size)
+        except ValueError as error:
+            raise UserError(f"--size={values.size}: {error}")
+    command.import_tensorflow()
+    plan(values.input, values.output)  # so that a mistyped path need not wait for TensorFlow
+    from tfi2i.training import checkpoints
+
+    model = checkpoints.load(values.run_dir, values.checkpoint)
+    names = ("input", "output", "direction", "fit", "tile", "overlap", "keep_size", "side_by_side", "batch_size")
+    written, failed = translate_files(model, size=size, **{n: values[n].value for n in names})
+    print(
+        f"translated {len(written)} of {len(written) + len(failed)} images {values.direction} "
+        f"with step {model.checkpoint_step} of {values.run_dir} into {values.output}"
+    )
+    if failed:
+        print(f"error: {len(failed)} failed:", file=sys.stderr)
+        for path, reason in failed:
+            print(f"  {path}: {reason}", file=sys.stderr)
+        return 1
+
+
+def run():
+    """Console entry point."""
+    define_flags()
+    command.run(main)
+
+
+if __name__ == "__main__":
+    run()
