@@ -18,8 +18,19 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 quickstart: install
 	$(BIN)/python -m tfi2i.train --flagfile=configs/quickstart.flags --run_dir=$(RUN)
+	$(BIN)/python -m tfi2i.translate --run_dir=$(RUN) --direction=a2b --batch_size=8 \
+	  --input=tfi2i/data/emoji/testA --output=$(RUN)/translated/a2b
+	$(BIN)/python -m tfi2i.translate --run_dir=$(RUN) --direction=b2a --batch_size=8 \
+	  --input=tfi2i/data/emoji/testB --output=$(RUN)/translated/b2a
 	$(BIN)/python -m tfi2i.evaluate --run_dir=$(RUN) --split=test
-	$(BIN)/python -m tfi2i.export --run_dir=$(RUN) --direction=a2b --output=$(RUN)/export
+	$(BIN)/python -m tfi2i.export --run_dir=$(RUN) --direction=a2b --output=$(RUN)/export --overwrite \
+	  --formats=saved_model,float32,dynamic,int8
+	@echo
+	@echo "Look at   $(RUN)/evaluate.png       held-out drawings: input, translation, truth, way back"
+	@echo "          $(RUN)/samples/           how the translations came about"
+	@echo "          $(RUN)/export/report.png  the exported files beside the model; report.json has the figures"
+	@echo "Next      $(BIN)/python -m tfi2i.train --data=FOLDER --run_dir=runs/mine"
+	@echo "          with your pictures in FOLDER/trainA and FOLDER/trainB; --help lists what else there is"
 
 test: lint
 	$(BIN)/python -m pytest

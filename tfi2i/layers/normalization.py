@@ -43,11 +43,12 @@ class InstanceNormalization(keras.layers.Layer):
         if self.fused and training and n is not None and n <= _FUSED_BATCH:
             gamma = tf.ones([channels]) if self.gamma is None else ops.cast(self.gamma, "float32")
             beta = tf.zeros([channels]) if self.beta is None else ops.cast(self.beta, "float32")
+            # tf.split, not slices: the gradient of a slice fills a whole map with zeros, on one thread.
             rows = [
-                tf.compat.v1.nn.fused_batch_norm(x[i : i + 1], gamma, beta, epsilon=self.epsilon, is_training=True)[0]
-                for i in range(n)
+                tf.compat.v1.nn.fused_batch_norm(row, gamma, beta, epsilon=self.epsilon, is_training=True)[0]
+                for row in (tf.split(x, n) if n > 1 else [x])
             ]
-            return rows[0] if n == 1 else ops.concatenate(rows)
+            return tf.concat(rows, axis=0) if n > 1 else rows[0]
         y = ops.cast(x, "float32")
         mean = ops.mean(y, axis=(1, 2), keepdims=True)
         variance = ops.mean(ops.square(y - mean), axis=(1, 2), keepdims=True)

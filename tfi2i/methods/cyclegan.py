@@ -14,9 +14,6 @@ from keras import ops
 from tfi2i import config, layers
 from tfi2i.methods.translator import ImagePool, Translator, gradient_penalty
 
-_register = keras.saving.register_keras_serializable(package="tfi2i")
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # Networks (paper: appendix 7.2)
 
@@ -42,7 +39,7 @@ class _Network(keras.layers.Layer):
         kwargs |= {"use_bias": self.norm_kind == "instance" if bias is None else bias, **self._next("conv")}
         if kind is layers.Conv2D:
             kwargs["pad_mode"] = pad_mode
-        start = layers.initializer(self.init, self.init_gain, self.seed * 1000 + self._made)
+        start = layers.initializer(self.init, self.init_gain, (self.seed * 1000 + self._made) % 2**31)
         return kind(filters, kernel, strides=strides, pad=pad, kernel_initializer=start, **kwargs)
 
     def conv_transpose(self, filters, kernel, pad, output_pad=0, bias=None):
@@ -53,13 +50,13 @@ class _Network(keras.layers.Layer):
             return layers.InstanceNormalization(**self._next("norm"))
         if self.norm_kind == "batch":
             return layers.BatchNormalization(
-                gain=self.init_gain, seed=self.seed * 1000 + self._made, **self._next("norm")
+                gain=self.init_gain, seed=(self.seed * 1000 + self._made) % 2**31, **self._next("norm")
             )
         return keras.layers.Identity(**self._next("norm"))
 
     def dropout(self):
         if self.dropout_on:
-            index = (self.seed * 1000 + self._made) % 2**31
+            index = ((self.seed * 1000 + self._made) % 2**31) % 2**31
             return layers.Dropout(0.5, index=index, **self._next("dropout"))
         return None
 
@@ -71,7 +68,6 @@ class _Network(keras.layers.Layer):
         self.built = True
 
 
-@_register
 class ResnetBlock(_Network):
     """x + IN(conv3(relu(IN(conv3(x))))), reflection padding; no activation after the sum."""
 
@@ -92,7 +88,6 @@ class ResnetBlock(_Network):
         return input_shape
 
 
-@_register
 class ResnetGenerator(_Network):
     """c7s1-w, d2w, d4w, `blocks` × R4w, u2w, uw, c7s1-channels, tanh: [N, H, W, C] → [N, H, W, channels].
 
@@ -134,7 +129,6 @@ class ResnetGenerator(_Network):
         return ops.tanh(ops.cast(self.tail(x), "float32"))
 
 
-@_register
 class UnetBlock(_Network):
     """One level of the U-Net: down, `inner`, up, concatenated with its input; `place` outermost, middle, innermost.
 
@@ -185,7 +179,6 @@ class UnetBlock(_Network):
         return (n, h, w, self.up.filters + (0 if self.place == "outermost" else c))
 
 
-@_register
 class UnetGenerator(_Network):
     """pix2pix' U-Net with `downs` halvings: [N, H, W, C] → [N, H, W, channels]; H, W multiples of 2 ** downs."""
 
@@ -211,7 +204,6 @@ class UnetGenerator(_Network):
         return ops.tanh(ops.cast(self.outermost(x, training=training, seeds=seeds), "float32"))
 
 
-@_register
 class Discriminator(_Network):
     """PatchGAN of `layer_count` stride-2 convolutions, or the 1×1 pixel network: [N, H, W, C] → [N, h, w, 1] logits.
 
@@ -221,14 +213,17 @@ class Discriminator(_Network):
     def __init__(self, kind, layer_count, width, **kwargs):
         super().__init__(dropout=False, **kwargs)
         if kind == "pixel":
-            plan = [(width, 1, 1), (width * 2, 1, 1)]
+            plan = [(width, 1), (width * 2, 1)]
             kernel, pad = 1, 0
+            self.size_minimum = 1
         else:
-            plan = [(width * min(2**i, 8), 2, 1) for i in range(layer_count)]
-            plan += [(width * min(2**layer_count, 8), 1, 1)]
+            plan = [(width * min(2**i, 8), 2) for i in range(layer_count)]
+            plan += [(width * min(2**layer_count, 8), 1)]
             kernel, pad = 4, 1
+            # One logit needs 3 rows before the two last convolutions, and every stride doubles that.
+            self.size_minimum = 3 * 2**layer_count
         self.first = self.conv(plan[0][0], kernel, plan[0][1], pad, bias=True)
-        self.inner = [(self.conv(filters, kernel, strides, pad), self.norm()) for filters, strides, _ in plan[1:]]
+        self.inner = [(self.conv(filters, kernel, strides, pad), self.norm()) for filters, strides in plan[1:]]
         # The published pixel network ends like its inner layers: a bias with instance norm only.
         self.last = self.conv(1, kernel, 1, pad, bias=None if kind == "pixel" else True)
         self.stack = [self.first, *[layer for pair in self.inner for layer in pair], self.last]
@@ -265,7 +260,7 @@ def l1(x, y):
 # The model
 
 
-@_register
+@keras.saving.register_keras_serializable(package="tfi2i")
 class CycleGAN(Translator):
     """Two generators, two discriminators, cycle consistency. Hyper-parameters: `tfi2i.config.CycleGAN`.
 
@@ -282,7 +277,7 @@ class CycleGAN(Translator):
     def __init__(self, channels_a=3, channels_b=3, seed=0, name="cyclegan", **kwargs):
         super().__init__(channels_a, channels_b, seed, name, **kwargs)
         c = self.config
-        if c.lambda_identity and channels_a != channels_b:
+        if c.lambda_identity and (c.lambda_a or c.lambda_b) and channels_a != channels_b:
             raise config.UserError(
                 f"--lambda_identity={c.lambda_identity} feeds each generator its own output domain, but A has "
                 f"{channels_a} and B {channels_b} channels: set --lambda_identity=0 or make the channels equal"
@@ -310,6 +305,7 @@ class CycleGAN(Translator):
         self.generator_b2a = generator(channels_a, 2, "generator_b2a")
         self.discriminator_a = discriminator(3, "discriminator_a")
         self.discriminator_b = discriminator(4, "discriminator_b")
+        self.crop_minimum = max(self.size_minimum, self.discriminator_a.size_minimum)
         self.pool_a = ImagePool(c.pool_size, seed, name="pool_a")
         self.pool_b = ImagePool(c.pool_size, seed, name="pool_b")
 
@@ -379,7 +375,7 @@ class CycleGAN(Translator):
         """½ (L(D(real), 1) + L(D(fake), 0)) for each domain, fakes from the pool."""
         c = self.config
         losses = {}
-        for domain, real, fake in (("a", a, fake_a), ("b", b, fake_b)):
+        for i, (domain, real, fake) in enumerate((("a", a, fake_a), ("b", b, fake_b))):
             discriminator = self.networks[f"discriminator_{domain}"]
             if self.batches_mix:
                 judged_real, judged_fake = discriminator(real, training=True), discriminator(fake, training=True)
@@ -388,7 +384,7 @@ class CycleGAN(Translator):
             loss = adversarial_loss(judged_real, True, c.gan_loss) + adversarial_loss(judged_fake, False, c.gan_loss)
             losses[f"discriminator_{domain}"] = 0.5 * loss
             if c.gan_loss == "wgan-gp" and c.lambda_gp:
-                alpha = ops.reshape(layers.uniform(seeds), (-1, 1, 1, 1))
+                alpha = ops.reshape(layers.uniform(seeds + i), (-1, 1, 1, 1))
                 mixed = alpha * real + (1 - alpha) * fake
                 penalty = gradient_penalty(lambda x, d=discriminator: d(x, training=True), mixed)
                 losses[f"penalty_{domain}"] = c.lambda_gp * penalty

@@ -38,6 +38,8 @@ class Translator(keras.Model):
     size_multiple = 1
     # … and at least this, so that the innermost map is large enough for its own padding.
     size_minimum = 1
+    # Training crops must be at least this, so that discriminators have something to say.
+    crop_minimum = 1
 
     def __init__(self, channels_a=3, channels_b=3, seed=0, name=None, dtype=None, **hyperparameters):
         super().__init__(name=name, dtype=dtype)

@@ -20,7 +20,7 @@ import tensorflow as tf
 from tfi2i import __version__, config, optim
 from tfi2i.config import UserError
 from tfi2i.data import pipeline, sources
-from tfi2i.progress import Progress
+from tfi2i.progress import Progress, duration
 from tfi2i.training import checkpoints, strategies
 from tfi2i.training.summaries import Summaries
 
@@ -49,6 +49,7 @@ def train(settings, run_dir):
         UserError: data, configuration or disk do not allow it.
         FloatingPointError: a loss is not finite.
     """
+    began = time.monotonic()
     folder = pathlib.Path(run_dir)
     stored = _stored(folder)
     strategy = strategies.make_strategy(settings.training.strategy, settings.training.replicas)
@@ -210,7 +211,8 @@ def train(settings, run_dir):
     if interrupted:
         _say(f"stopped at step {step}; the same command goes on from there", chief)
         sys.exit(128 + interrupted.number)
-    _say(f"finished: {total} steps in {folder}", chief)
+    took, memory = duration(time.monotonic() - began), _peak_memory()
+    _say(f"finished: step {total} after {took}, peak memory {memory:.1f} GiB, in {folder}", chief)
     if chief:
         os.close(lock)
     return model
@@ -291,11 +293,18 @@ def _write(path, text):
 
 def _check_size(model, shape_a, shape_b):
     for _, h, w, _ in (shape_a, shape_b):
-        m = model.size_multiple
+        if h is None:
+            continue  # decided image by image
+        m, least = model.size_multiple, model.crop_minimum
         if h % m or w % m:
             raise UserError(
                 f"--crop={h},{w} does not fit --generator={getattr(model.config, 'generator', model.name)}: "
                 f"height and width must be multiples of {m}, e.g. {max(m, round(h / m) * m)},{max(m, round(w / m) * m)}"
+            )
+        if min(h, w) < least:
+            raise UserError(
+                f"--crop={h},{w} is too small for the networks, which need {least} pixels a side: make it larger, or "
+                "give fewer --discriminator_layers"
             )
 
 
