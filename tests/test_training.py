@@ -225,6 +225,12 @@ def test_batches_must_fit_the_replicas(tmp_path):
         loop.train(settings(steps=1, strategy="mirrored", replicas=2), tmp_path / "run")
 
 
+def test_float16_is_for_one_replica(tmp_path):
+    with pytest.raises(UserError, match="use mixed_bfloat16"):
+        more = {"strategy": "mirrored", "replicas": 2, "precision": "mixed_float16", "batch_size": 2}
+        loop.train(settings(steps=1, **more), tmp_path / "run")
+
+
 def test_crop_must_fit_the_networks(tmp_path):
     with pytest.raises(UserError, match="multiples of 4"):
         loop.train(settings(steps=1, crop=(18, 18)), tmp_path / "run")

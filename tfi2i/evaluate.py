@@ -135,7 +135,7 @@ def match_names(names_a, names_b):
     def keys(names):
         paths = [pathlib.PurePosixPath(n) for n in names]
         root = os.path.commonpath([p.parent for p in paths])
-        return [re.sub(r"[-_ ]?[AB]$", "", str(p.relative_to(root).with_suffix(""))) for p in paths]
+        return [re.sub(r"[-_ ][AB]$", "", str(p.relative_to(root).with_suffix(""))) for p in paths]
 
     where = {key: j for j, key in enumerate(keys(names_b))}
     return [(i, where[key]) for i, key in enumerate(keys(names_a)) if key in where]

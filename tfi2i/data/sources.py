@@ -79,7 +79,7 @@ def open_domains(data, split="train"):
         The pair of `Source` A and B, exchanged where `data.swap_domains` says so.
 
     Raises:
-        MissingSplit: nothing at all is there for 'val' or 'test'.
+        MissingSplit: one domain or both have nothing for 'val' or 'test'.
         UserError: folder missing, unreadable or without images, one domain missing or with a single training image,
             TFDS data not prepared, a rule that is wrong or matches nothing.
     """
@@ -120,7 +120,8 @@ def _open_folders(data, split):
     domains = []
     for letter, folders in found.items():
         if not folders:
-            raise UserError(
+            kind = UserError if split == "train" else MissingSplit
+            raise kind(
                 f"--data={data.data} has no folder for domain {letter}: expected {split}{letter}, {split}_{letter} or "
                 f"{split}/{letter}; {holds}"
             )
@@ -263,7 +264,7 @@ def _open_tfds(data, split):
         }
     wanted = split if data.domain_a else f"{split}A and {split}B"
     if not all(names.values()):
-        kind = MissingSplit if split != "train" and not any(names.values()) else UserError
+        kind = UserError if split == "train" else MissingSplit
         hint = "" if data.domain_a else "; split one labelled set with --domain_a and --domain_b"
         raise kind(f"--tfds={data.tfds} has no split {wanted}: it has {', '.join(available)}{hint}")
     where = f"TFDS {builder.info.full_name}"

@@ -5,7 +5,7 @@ the images that a loss or discriminator looks at: `discriminator_b` judges domai
 compares A with its way there and back, `identity_b` compares B with generator_a2b(B) (the code's idt_A).
 
 Departures: convolutions before an instance norm keep their biases, as in the code, although these cannot change the
-output; the gradient penalty of wgan-gp is applied (the code has it and never calls it).
+output; the gradient penalty of wgan-gp is applied, beside the halved critic loss (the code has it and never calls it).
 """
 
 import keras
@@ -56,7 +56,7 @@ class _Network(keras.layers.Layer):
 
     def dropout(self):
         if self.dropout_on:
-            index = ((self.seed * 1000 + self._made) % 2**31) % 2**31
+            index = (self.seed * 1000 + self._made) % 2**31
             return layers.Dropout(0.5, index=index, **self._next("dropout"))
         return None
 
@@ -111,7 +111,6 @@ class ResnetGenerator(_Network):
             self.enlarge = [keras.layers.UpSampling2D(2, **self._next("enlarge")) for _ in range(2)]
             self.up = [(self.conv(width * m, 3, pad=1, pad_mode="reflect"), self.norm()) for m in (2, 1)]
             before = [[e] for e in self.enlarge]
-        # "Last layer float32": the tanh's input would lose the small differences between neighbouring grey levels.
         self.tail = self.conv(channels, 7, pad=3, pad_mode="reflect", bias=True)
         ups = [layer for e, pair in zip(before, self.up) for layer in (*e, *pair)]
         downs = [layer for pair in self.down for layer in pair]

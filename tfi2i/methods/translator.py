@@ -99,7 +99,7 @@ class Translator(keras.Model):
         return network.split("_")[1][0]
 
     def call(self, x, training=False):
-        return self.generators["a2b"](x, training=training)
+        return self.generators["a2b"](x, training=True) if training else self.generate(x, "a2b")
 
     def compute_output_shape(self, input_shape):
         return (*input_shape[:-1], self.channels_b)
@@ -126,8 +126,12 @@ class Translator(keras.Model):
             accumulate: compute each phase in this many parts of the batch and add up the gradients.
             **kwargs: for `keras.Model.compile`, e.g. `run_eagerly`.
         """
-        for name in ("optimizer", "jit_compile", "loss"):
-            kwargs.pop(name, None)
+        for name in ("optimizer", "loss", "jit_compile"):
+            if name in kwargs:
+                raise ValueError(
+                    f"compile({name}=…): the losses are the method's own; give generator_optimizer, "
+                    "discriminator_optimizer and xla"
+                )
         super().compile(optimizer=None, jit_compile=False, **kwargs)
         self.xla = xla
         self.accumulate = accumulate
@@ -199,6 +203,11 @@ class Translator(keras.Model):
             shapes = [tuple(s.shape) for s in x.element_spec]
         else:
             shapes = [tuple(np.shape(x)), tuple(np.shape(y))]
+        if any(None in shape for shape in shapes):
+            raise ValueError(
+                f"fit needs batches of one static shape, not {shapes}: use .batch(n, drop_remainder=True) and "
+                "images of one size"
+            )
         with self.distribute_strategy.scope():
             self.build_for_training(*shapes)
             self.build_optimizers()
@@ -232,6 +241,9 @@ class Translator(keras.Model):
         state = [v for network in self.networks.values() for v in network.non_trainable_variables]
         values = [tf.convert_to_tensor(v.value) for v in variables]
         scaled = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
+        if scaled and tf.distribute.get_replica_context().num_replicas_in_sync > 1:
+            # Keras' loss scaling looks at the first replica's gradients only, and its branch holds collectives.
+            raise ValueError("mixed_float16 learns on one replica only: use mixed_bfloat16 on several")
         scale = tf.convert_to_tensor(optimizer.dynamic_scale.value) if scaled else tf.constant(1.0)
         position = {id(v): i for i, v in enumerate(variables)}
 

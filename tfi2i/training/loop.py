@@ -25,7 +25,10 @@ from tfi2i.training import checkpoints, strategies
 from tfi2i.training.summaries import Summaries
 
 # These may differ when a run is resumed: where it computes, what it writes.
-_MAY_CHANGE = {"strategy", "replicas", "xla", "save_every", "keep", "log_every", "sample_every"}
+_MAY_CHANGE = {
+    "strategy", "replicas", "xla", "save_every", "keep", "log_every", "sample_every",
+    "download", "tfds_dir", "cache_gib", "max_bad_files", "accept_changed_data",
+}  # fmt: skip
 # A schedule that looks at the duration would have had other rates from the start.
 _OPEN_ENDED = ("constant", "step")
 _SAMPLES = 6
@@ -63,6 +66,8 @@ def train(settings, run_dir):
     precision = strategies.resolve_precision(precision)
     xla = strategies.resolve_xla(settings.training.xla)
     settings = dataclasses.replace(settings, training=dataclasses.replace(settings.training, precision=precision))
+    if precision == "mixed_float16" and replicas > 1:
+        raise UserError(f"--precision=mixed_float16 learns on one replica, here are {replicas}: use mixed_bfloat16")
     batch_size, accumulate = settings.training.batch_size, settings.training.accumulate
     if batch_size % (replicas * accumulate):
         raise UserError(
@@ -88,7 +93,7 @@ def train(settings, run_dir):
     shape_a, shape_b = ((batch_size // replicas, *s) for s in stream.shapes)
 
     # ------------------------------------------------------------------------------------------------------- Model
-    keras.utils.set_random_seed(settings.training.seed)
+    keras.utils.set_random_seed(settings.training.seed % 2**32)
     t = settings.training
     with strategy.scope():
         model = checkpoints.build(settings, precision)
@@ -111,7 +116,6 @@ def train(settings, run_dir):
             checkpoints.restore(found, model)
         elif t.init_from:
             checkpoints.restore_networks(checkpoints.find(t.init_from), model)
-            model.step.assign(0)
     step = int(model.step.numpy())
     if chief:
         lock = _open_run(folder, settings, fingerprints, stored)
@@ -133,6 +137,8 @@ def train(settings, run_dir):
         _say(f"note: published results use batch 1; {batch_size} may need another learning rate (not changed)", chief)
     if step >= total:
         _say(f"{folder} is finished at step {step}: nothing to do; a longer --steps goes on", chief)
+        if chief:
+            os.close(lock)
         return model
     fixed = _fixed_inputs(settings, model_class.value_range) if chief else None
 
@@ -159,7 +165,7 @@ def train(settings, run_dir):
                 + ", ".join(f"{k} is {v}" for k, v in values.items() if not math.isfinite(v))
                 + f". Batch: A {names_a}, B {names_b}. "
                 + (f"The last checkpoint is step {good[-1]}" if good else "There is no checkpoint yet")
-                + "; nothing was overwritten. Try a lower --learning_rate or --precision=float32"
+                + "; nothing was overwritten. Try a lower --learning_rate or --precision=float32 in a new --run_dir"
             )
         window.append(values)
 
@@ -193,6 +199,7 @@ def train(settings, run_dir):
             if on_sample and chief:
                 summaries.samples(step, model, *fixed)
             if on_save and chief:
+                _check_weights(model, step)
                 checkpoints.save(folder, model, step, t.keep)
                 saved = step
         if pending:
@@ -206,6 +213,8 @@ def train(settings, run_dir):
         progress.close()
         summaries.close()
         interrupted.restore()
+        if chief:
+            os.close(lock)
     if stream.bad_files:
         _say(f"{len(stream.bad_files)} files could not be read: {[p for p, _ in stream.bad_files]}", chief)
     if interrupted:
@@ -213,8 +222,6 @@ def train(settings, run_dir):
         sys.exit(128 + interrupted.number)
     took, memory = duration(time.monotonic() - began), _peak_memory()
     _say(f"finished: step {total} after {took}, peak memory {memory:.1f} GiB, in {folder}", chief)
-    if chief:
-        os.close(lock)
     return model
 
 
@@ -222,7 +229,9 @@ def _stored(folder):
     """The configuration and data fingerprints of an existing run, or None; refuses a foreign folder."""
     path = folder / "config.json"
     if not path.is_file():
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        # A run that was killed in its first moments leaves its lock and a part of a file.
+        own = (".lock", "config.json.tmp", "flags.txt.tmp")
+        if folder.exists() and (not folder.is_dir() or any(p.name not in own for p in folder.iterdir())):
             raise UserError(f"--run_dir={folder} exists and is not a run directory: give a new or empty folder")
         return None
     stored = json.loads(path.read_text())
@@ -239,7 +248,7 @@ def _compare(stored, settings, fingerprints, folder):
     for part in ("model", "data", "training"):
         for name in new[part]:
             before, now = old[part].get(name), new[part][name]
-            if before == now or name in _MAY_CHANGE or name == "accept_changed_data":
+            if before == now or name in _MAY_CHANGE:
                 continue
             if (
                 name in durations
@@ -272,6 +281,9 @@ def _open_run(folder, settings, fingerprints, stored):
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         raise UserError(f"--run_dir={folder} is in use by another training process")
+    # What was accepted once is not accepted for ever.
+    kept = dataclasses.replace(settings.data, accept_changed_data=False)
+    settings = dataclasses.replace(settings, data=kept)
     description = json.loads(settings.to_json())
     description |= {"fingerprints": fingerprints, "tfi2i": __version__}
     _write(folder / "config.json", json.dumps(description, indent=2) + "\n")
@@ -281,14 +293,30 @@ def _open_run(folder, settings, fingerprints, stored):
         for name, value in dataclasses.asdict(getattr(settings, part)).items():
             if value is not None and value != getattr(getattr(default, part), name):
                 given[name] = value
+    if "crop" in given:
+        given["resize"] = settings.data.resize  # which would follow the crop otherwise
     _write(folder / "flags.txt", config.flags_text(settings.method, given))
     return lock
 
 
 def _write(path, text):
     partial = path.with_name(path.name + ".tmp")
-    partial.write_text(text)
+    with open(partial, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
     partial.rename(path)
+
+
+def _check_weights(model, step):
+    """Losses are those before the update: a weight can be lost in a step whose losses were sound."""
+    for network in model.networks.values():
+        for variable in network.trainable_variables:
+            if not np.isfinite(keras.ops.convert_to_numpy(variable)).all():
+                raise FloatingPointError(
+                    f"after step {step} {variable.path} is not finite; this step is not saved, older checkpoints are "
+                    "as they were. Try a lower --learning_rate or --precision=float32 in a new --run_dir"
+                )
 
 
 def _check_size(model, shape_a, shape_b):

@@ -22,7 +22,10 @@ def make_strategy(name, replicas=None):
     tf.config.optimizer.set_experimental_options({"remapping": False})
     gpus = tf.config.list_physical_devices("GPU")
     for gpu in gpus:
-        tf.config.experimental.set_memory_growth(gpu, True)
+        try:
+            tf.config.experimental.set_memory_growth(gpu, True)
+        except RuntimeError:
+            break  # TensorFlow has started, as in a notebook; memory stays as it was set then.
     if name == "auto":
         name = (
             "multi_worker" if os.environ.get("TF_CONFIG") else "mirrored" if len(gpus) > 1 or replicas else "one_device"
