@@ -35,11 +35,15 @@ class _Network(keras.layers.Layer):
         self._made += 1
         return {"dtype": self.dtype_policy, "name": f"{name}_{self._made}"}
 
+    @property
+    def _layer_seed(self):
+        return (self.seed * 1000 + self._made) % 2**31
+
     def conv(self, filters, kernel, strides=1, pad=0, pad_mode="zeros", bias=None, kind=layers.Conv2D, **kwargs):
         kwargs |= {"use_bias": self.norm_kind == "instance" if bias is None else bias, **self._next("conv")}
         if kind is layers.Conv2D:
             kwargs["pad_mode"] = pad_mode
-        start = layers.initializer(self.init, self.init_gain, (self.seed * 1000 + self._made) % 2**31)
+        start = layers.initializer(self.init, self.init_gain, self._layer_seed)
         return kind(filters, kernel, strides=strides, pad=pad, kernel_initializer=start, **kwargs)
 
     def conv_transpose(self, filters, kernel, pad, output_pad=0, bias=None):
@@ -49,14 +53,12 @@ class _Network(keras.layers.Layer):
         if self.norm_kind == "instance":
             return layers.InstanceNormalization(**self._next("norm"))
         if self.norm_kind == "batch":
-            return layers.BatchNormalization(
-                gain=self.init_gain, seed=(self.seed * 1000 + self._made) % 2**31, **self._next("norm")
-            )
+            return layers.BatchNormalization(gain=self.init_gain, seed=self._layer_seed, **self._next("norm"))
         return keras.layers.Identity(**self._next("norm"))
 
     def dropout(self):
         if self.dropout_on:
-            index = (self.seed * 1000 + self._made) % 2**31
+            index = self._layer_seed
             return layers.Dropout(0.5, index=index, **self._next("dropout"))
         return None
 

@@ -169,6 +169,10 @@ def train(settings, run_dir):
             )
         window.append(values)
 
+    def save():
+        _check_weights(model, step)
+        checkpoints.save(folder, model, step, t.keep)
+
     try:
         while step < total and not interrupted:
             try:
@@ -199,13 +203,12 @@ def train(settings, run_dir):
             if on_sample and chief:
                 summaries.samples(step, model, *fixed)
             if on_save and chief:
-                _check_weights(model, step)
-                checkpoints.save(folder, model, step, t.keep)
+                save()
                 saved = step
         if pending:
             check(*pending)
         if interrupted and chief and saved != step:
-            checkpoints.save(folder, model, step, t.keep)
+            save()
     except FloatingPointError as error:
         summaries.event("stopped", step=step, reason=str(error))
         raise
