@@ -20,26 +20,30 @@ def test_adam_first_step_is_the_rate_whatever_the_gradient():
     np.testing.assert_allclose(weights.numpy(), [-0.5 * 1e-6 / (1e-6 + 1e-8), 0.5, 0], rtol=1e-4)
 
 
+@pytest.mark.parametrize("case", ["cyclegan", "weight_decay"])
 @pytest.mark.parametrize("in_graph", [False, True])
-def test_adam_is_torchs(in_graph):
+def test_adam_is_torchs(in_graph, case):
     file = np.load(GOLDEN / "torch_adam.npz")
-    settings = json.loads(str(file["config"]))["cyclegan"]
-    optimizer = Adam(settings["lr"], *settings["betas"])
+    settings = json.loads(str(file["config"]))[case]
+    decay = settings.get("weight_decay", 0.0)
+    optimizer = Adam(settings["lr"], *settings["betas"], coupled_weight_decay=decay)
     weights = keras.Variable(file["start"])
     optimizer.build([weights])
     step = tf.function(lambda g: optimizer.apply([g], [weights])) if in_graph else lambda g: optimizer.apply([g])
-    for gradient, after in zip(file["gradients"], file["after/cyclegan"]):
+    for gradient, after in zip(file["gradients"], file[f"after/{case}"]):
         step(tf.constant(gradient))
         np.testing.assert_allclose(weights.numpy(), after, rtol=0, atol=5e-7)
     assert np.abs(after - file["start"]).min() > 1e-5  # tiny gradients move weights too
 
 
 def test_adam_and_its_schedule_survive_serialization():
-    optimizer = Adam(Schedule(0.1, "linear", 40, 2, 0.25), 0.3, 0.9, 1e-5, name="mine", clipnorm=3.0)
+    rate = Schedule(0.1, "linear", 40, 2, 0.25)
+    optimizer = Adam(rate, 0.3, 0.9, 1e-5, coupled_weight_decay=0.1, name="mine", clipnorm=3.0)
     again = keras.optimizers.deserialize(json.loads(json.dumps(keras.optimizers.serialize(optimizer))))
     assert type(again) is Adam
     assert again.get_config() == optimizer.get_config()
     assert (again.beta_1, again.beta_2, again.epsilon, again.clipnorm) == (0.3, 0.9, 1e-5, 3.0)
+    assert again.coupled_weight_decay == 0.1
     assert float(again._learning_rate(39)) == pytest.approx(0.1 / 6)
 
 

@@ -203,6 +203,7 @@ class CycleGAN:
     learning_rate: float = option(2e-4, "Adam's learning rate, all networks (4)")
     beta_1: float = option(0.5, "Adam's decay of the first moment")
     beta_2: float = option(0.999, "Adam's decay of the second moment")
+    weight_decay: float = option(0.0, "L2 added to the gradient of all weights before Adam, as torch.optim.Adam does")
 
     recipe: typing.ClassVar = {
         "resize": (286, 286), "resize_mode": "exact", "resize_filter": "bicubic", "crop": (256, 256),
@@ -214,7 +215,8 @@ class CycleGAN:
         _check_choices(self)
         _check_positive(self, "generator_width", "discriminator_width", "discriminator_layers", "learning_rate")
         _check_not_negative(
-            self, "lambda_gan", "lambda_a", "lambda_b", "lambda_identity", "lambda_gp", "pool_size", "init_gain"
+            self, "lambda_gan", "lambda_a", "lambda_b", "lambda_identity", "lambda_gp", "pool_size", "init_gain",
+            "weight_decay",
         )
         if self.upsample == "resize_conv" and self.generator.startswith("unet"):
             raise UserError(

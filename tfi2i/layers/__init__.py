@@ -3,6 +3,7 @@
 from tfi2i.layers.convolution import Conv2D as Conv2D
 from tfi2i.layers.convolution import Conv2DTranspose as Conv2DTranspose
 from tfi2i.layers.convolution import initializer as initializer
+from tfi2i.layers.network import Network as Network
 from tfi2i.layers.normalization import BatchNormalization as BatchNormalization
 from tfi2i.layers.normalization import InstanceNormalization as InstanceNormalization
 from tfi2i.layers.random import Dropout as Dropout

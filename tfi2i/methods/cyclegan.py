@@ -18,56 +18,29 @@ from tfi2i.methods.translator import ImagePool, Translator, gradient_penalty
 # Networks (paper: appendix 7.2)
 
 
-class _Network(keras.layers.Layer):
-    """Makes a network's layers, each with its own seed and the network's dtype policy.
+class _Network(layers.Network):
+    """With instance norm inner convolutions have biases; with batch norm and none they do not."""
 
-    With instance norm inner convolutions have biases; with batch norm and none they do not.
-    """
-
-    def __init__(self, norm, init, init_gain, dropout, seed, **kwargs):
+    def __init__(self, norm, dropout, **kwargs):
         super().__init__(**kwargs)
         self.norm_kind = norm
-        self.init, self.init_gain, self.seed = init, init_gain, seed
         self.dropout_on = dropout
-        self._made = 0
 
-    def _next(self, name):
-        self._made += 1
-        return {"dtype": self.dtype_policy, "name": f"{name}_{self._made}"}
+    def conv(self, *args, bias=None, **kwargs):
+        return super().conv(*args, use_bias=self.norm_kind == "instance" if bias is None else bias, **kwargs)
 
-    @property
-    def _layer_seed(self):
-        return (self.seed * 1000 + self._made) % 2**31
-
-    def conv(self, filters, kernel, strides=1, pad=0, pad_mode="zeros", bias=None, kind=layers.Conv2D, **kwargs):
-        kwargs |= {"use_bias": self.norm_kind == "instance" if bias is None else bias, **self._next("conv")}
-        if kind is layers.Conv2D:
-            kwargs["pad_mode"] = pad_mode
-        start = layers.initializer(self.init, self.init_gain, self._layer_seed)
-        return kind(filters, kernel, strides=strides, pad=pad, kernel_initializer=start, **kwargs)
-
-    def conv_transpose(self, filters, kernel, pad, output_pad=0, bias=None):
-        return self.conv(filters, kernel, 2, pad, bias=bias, kind=layers.Conv2DTranspose, output_pad=output_pad)
+    def conv_transpose(self, *args, bias=None, **kwargs):
+        return super().conv_transpose(*args, use_bias=self.norm_kind == "instance" if bias is None else bias, **kwargs)
 
     def norm(self):
         if self.norm_kind == "instance":
-            return layers.InstanceNormalization(**self._next("norm"))
+            return layers.InstanceNormalization(**self.next("norm"))
         if self.norm_kind == "batch":
-            return layers.BatchNormalization(gain=self.init_gain, seed=self._layer_seed, **self._next("norm"))
-        return keras.layers.Identity(**self._next("norm"))
+            return layers.BatchNormalization(gain=self.init_gain, seed=self.layer_seed, **self.next("norm"))
+        return keras.layers.Identity(**self.next("norm"))
 
     def dropout(self):
-        if self.dropout_on:
-            index = self._layer_seed
-            return layers.Dropout(0.5, index=index, **self._next("dropout"))
-        return None
-
-    def build(self, input_shape):
-        shape = input_shape
-        for layer in self.stack:
-            layer.build(shape)
-            shape = layer.compute_output_shape(shape)
-        self.built = True
+        return layers.Dropout(0.5, index=self.layer_seed, **self.next("dropout")) if self.dropout_on else None
 
 
 class ResnetBlock(_Network):
@@ -104,13 +77,13 @@ class ResnetGenerator(_Network):
         self.down = [(self.conv(width * m, 3, 2, 1), self.norm()) for m in (2, 4)]
         inner = {"norm": self.norm_kind, "init": self.init, "init_gain": self.init_gain, "dropout": self.dropout_on}
         self.blocks = [
-            ResnetBlock(width * 4, seed=self.seed * 100 + i + 1, **inner, **self._next("block")) for i in range(blocks)
+            ResnetBlock(width * 4, seed=self.seed * 100 + i + 1, **inner, **self.next("block")) for i in range(blocks)
         ]
         if upsample == "transposed":
             self.up = [(self.conv_transpose(width * m, 3, pad=1, output_pad=1), self.norm()) for m in (2, 1)]
             before = [[], []]
         else:
-            self.enlarge = [keras.layers.UpSampling2D(2, **self._next("enlarge")) for _ in range(2)]
+            self.enlarge = [keras.layers.UpSampling2D(2, **self.next("enlarge")) for _ in range(2)]
             self.up = [(self.conv(width * m, 3, pad=1, pad_mode="reflect"), self.norm()) for m in (2, 1)]
             before = [[e] for e in self.enlarge]
         self.tail = self.conv(channels, 7, pad=3, pad_mode="reflect", bias=True)
@@ -139,11 +112,10 @@ class UnetBlock(_Network):
     def __init__(self, channels, width, inner, place, **kwargs):
         super().__init__(**kwargs)
         self.place = place
-        free = {"outermost": (None, True), "middle": (None, None), "innermost": (None, None)}[place]
-        self.down = self.conv(width, 4, 2, 1, bias=free[0])
+        self.down = self.conv(width, 4, 2, 1)
         self.down_norm = self.norm() if place == "middle" else None
         self.inner = inner
-        self.up = self.conv_transpose(channels, 4, pad=1, bias=free[1])
+        self.up = self.conv_transpose(channels, 4, pad=1, bias=True if place == "outermost" else None)
         self.up_norm = self.norm() if place != "outermost" else None
         self.drop = self.dropout()
 

@@ -88,15 +88,16 @@ class Translator(keras.Model):
     def build(self, input_shape):
         if self.built:
             return
-        shapes = {"a": (None, None, None, self.channels_a), "b": (None, None, None, self.channels_b)}
         for name, network in self.networks.items():
-            network.build(shapes[self.input_domain(name)])
+            network.build(self.input_shape_of(name))
         self.built = True
 
-    @staticmethod
-    def input_domain(network):
-        """The domain ("a" or "b") whose images a network of this name takes: generator_a2b → a, discriminator_b → b."""
-        return network.split("_")[1][0]
+    def input_shape_of(self, name):
+        """(None, None, None, C) of what the network of this name takes: images of domain A or B.
+
+        The first letter after the underscore names the domain: generator_a2b takes A, discriminator_b takes B.
+        """
+        return (None, None, None, {"a": self.channels_a, "b": self.channels_b}[name.split("_")[1][0]])
 
     def call(self, x, training=False):
         return self.generators["a2b"](x, training=True) if training else self.generate(x, "a2b")
@@ -151,7 +152,13 @@ class Translator(keras.Model):
             learning_rate: float or schedule instead of the published constant.
         """
         config = self.config
-        return optim.Adam(learning_rate or config.learning_rate, config.beta_1, config.beta_2, name=f"{role}_adam")
+        return optim.Adam(
+            learning_rate or config.learning_rate,
+            config.beta_1,
+            config.beta_2,
+            coupled_weight_decay=config.weight_decay,
+            name=f"{role}_adam",
+        )
 
     def _prepare(self, optimizer):
         """Loss scaling for float16, and slots for all weights now, so that checkpoints hold them from the start."""
@@ -186,16 +193,14 @@ class Translator(keras.Model):
 
     def build_optimizers(self):
         """Creates the optimizers' slots; every network must be built."""
-        for prefix, optimizer in (
-            ("generator", self.generator_optimizer),
-            ("discriminator", self.discriminator_optimizer),
-        ):
-            optimizer.build(self.weights_of(prefix))
+        for role in ("generator", "discriminator"):
+            getattr(self, f"{role}_optimizer").build(self.weights_of(role))
 
-    def weights_of(self, prefix):
-        """Trainable variables of the networks whose name starts with `prefix`."""
+    def weights_of(self, role):
+        """Trainable variables of the discriminators, or of all other networks."""
+        judges = role == "discriminator"
         named = self.networks.items()
-        return [v for name, network in named if name.startswith(prefix) for v in network.trainable_variables]
+        return [v for n, net in named if n.startswith("discriminator") == judges for v in net.trainable_variables]
 
     def fit(self, x=None, y=None, **kwargs):
         """As `keras.Model.fit`; `x` is a data set of (A, B) batches, or two arrays x=A, y=B."""

@@ -16,15 +16,27 @@ class Adam(keras.optimizers.Optimizer):
         beta_1: decay of the mean of gradients.
         beta_2: decay of the mean of squared gradients.
         epsilon: PyTorch's 1e-8.
+        coupled_weight_decay: this times the weight is added to its gradient, as torch.optim.Adam's `weight_decay`
+            (L2). Keras' `weight_decay` shrinks weights beside the step, which is another algorithm (AdamW).
 
     Source: Kingma and Ba, arXiv 1412.6980, algorithm 1.
     """
 
-    def __init__(self, learning_rate=1e-3, beta_1=0.9, beta_2=0.999, epsilon=1e-8, name="adam", **kwargs):
+    def __init__(
+        self,
+        learning_rate=1e-3,
+        beta_1=0.9,
+        beta_2=0.999,
+        epsilon=1e-8,
+        coupled_weight_decay=0.0,
+        name="adam",
+        **kwargs,
+    ):
         super().__init__(learning_rate=learning_rate, name=name, **kwargs)
         self.beta_1 = beta_1
         self.beta_2 = beta_2
         self.epsilon = epsilon
+        self.coupled_weight_decay = coupled_weight_decay
 
     def build(self, variables):
         if self.built:
@@ -35,6 +47,9 @@ class Adam(keras.optimizers.Optimizer):
     def update_step(self, gradient, variable, learning_rate):
         index = self._get_variable_index(variable)
         m, v = self._momentums[index], self._velocities[index]
+        gradient = tf.cast(gradient, variable.dtype)
+        if self.coupled_weight_decay:
+            gradient += self.coupled_weight_decay * tf.convert_to_tensor(variable)
         step = tf.cast(self.iterations + 1, variable.dtype)
         beta_1_power, beta_2_power = tf.pow(self.beta_1, step), tf.pow(self.beta_2, step)
         tf.raw_ops.ResourceApplyAdam(
@@ -47,12 +62,12 @@ class Adam(keras.optimizers.Optimizer):
             beta1=self.beta_1,
             beta2=self.beta_2,
             epsilon=self.epsilon * tf.sqrt(1 - beta_2_power),
-            grad=tf.cast(gradient, variable.dtype),
+            grad=gradient,
         )
 
     def get_config(self):
-        own = {"beta_1": self.beta_1, "beta_2": self.beta_2, "epsilon": self.epsilon}
-        return {**super().get_config(), **own}
+        names = ("beta_1", "beta_2", "epsilon", "coupled_weight_decay")
+        return {**super().get_config(), **{n: getattr(self, n) for n in names}}
 
 
 def _handle(variable):

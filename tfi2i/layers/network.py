@@ -1,0 +1,58 @@
+"""What the methods' networks have in common: how their layers are named, seeded, typed and built."""
+
+import keras
+
+from tfi2i.layers.convolution import Conv2D, Conv2DTranspose, initializer
+
+
+class Network(keras.layers.Layer):
+    """A network that makes its layers itself, each with its own seed and the network's dtype policy.
+
+    A subclass makes its layers in `__init__`, and sets `stack` to those that follow each other, for `build`.
+
+    Args:
+        seed: an int, different for every network of a model.
+        init: initialiser of all kernels, see `tfi2i.layers.initializer`.
+        init_gain: its scale.
+    """
+
+    def __init__(self, seed=0, init="normal", init_gain=0.02, **kwargs):
+        super().__init__(**kwargs)
+        self.seed, self.init, self.init_gain = seed, init, init_gain
+        self._made = 0
+
+    def next(self, name):
+        """Arguments of the next layer: its numbered name and its dtype policy."""
+        self._made += 1
+        return {"dtype": self.dtype_policy, "name": f"{name}_{self._made}"}
+
+    @property
+    def layer_seed(self):
+        """Seed of the layer that `next` named last."""
+        return (self.seed * 1000 + self._made) % 2**31
+
+    def conv(self, filters, kernel, strides=1, pad=0, pad_mode="zeros", use_bias=True):
+        """The next convolution, see `tfi2i.layers.Conv2D`."""
+        named = self.next("conv")
+        start = initializer(self.init, self.init_gain, self.layer_seed)
+        return Conv2D(filters, kernel, strides, pad, pad_mode, use_bias=use_bias, kernel_initializer=start, **named)
+
+    def conv_transpose(self, filters, kernel, strides=2, pad=0, output_pad=0, use_bias=True):
+        """The next transposed convolution, see `tfi2i.layers.Conv2DTranspose`."""
+        named = self.next("conv")
+        start = initializer(self.init, self.init_gain, self.layer_seed)
+        return Conv2DTranspose(
+            filters, kernel, strides, pad, output_pad, use_bias=use_bias, kernel_initializer=start, **named
+        )
+
+    def build(self, input_shape):
+        shape = input_shape
+        for layer in self.stack:
+            layer.build(shape)
+            shape = layer.compute_output_shape(shape)
+        self.built = True
+
+    def compute_output_shape(self, input_shape):
+        for layer in self.stack:
+            input_shape = layer.compute_output_shape(input_shape)
+        return input_shape
