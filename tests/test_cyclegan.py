@@ -12,7 +12,8 @@ from tests import torch_names
 from tfi2i import layers
 from tfi2i.config import UserError
 from tfi2i.methods import cyclegan
-from tfi2i.methods.cyclegan import CycleGAN, adversarial_loss, l1
+from tfi2i.methods.cyclegan import CycleGAN
+from tfi2i.methods.losses import adversarial_loss, l1
 from tfi2i.methods.translator import ImagePool, gradient_penalty, replay
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"

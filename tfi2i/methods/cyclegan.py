@@ -12,6 +12,7 @@ import keras
 from keras import ops
 
 from tfi2i import config, layers
+from tfi2i.methods.losses import adversarial_loss, l1
 from tfi2i.methods.translator import ImagePool, Translator, gradient_penalty
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -209,28 +210,7 @@ class Discriminator(_Network):
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Losses (paper: sections 3.1, 3.2, 4, 5.2)
-
-
-def adversarial_loss(logits, real, kind):
-    """How far `logits` are from what the discriminator should say (`real` True or False); mean over all elements.
-
-    lsgan: (D - t)², t = 1 or 0. vanilla: cross-entropy with logits. wgan-gp: -D for real, D for fake.
-    """
-    if kind == "lsgan":
-        return ops.mean(ops.square(logits - (1.0 if real else 0.0)))
-    if kind == "vanilla":
-        return ops.mean(ops.softplus(-logits if real else logits))
-    return -ops.mean(logits) if real else ops.mean(logits)
-
-
-def l1(x, y):
-    """Mean absolute difference."""
-    return ops.mean(ops.abs(x - y))
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# The model
+# The model and its losses (paper: sections 3.1, 3.2, 4, 5.2)
 
 
 @keras.saving.register_keras_serializable(package="tfi2i")
