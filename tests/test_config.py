@@ -120,8 +120,25 @@ def test_every_field_is_a_flag_with_a_text(parse):
     for kind in (config.Data, config.Training, *config.METHODS.values()):
         for field in dataclasses.fields(kind):
             assert flags.FLAGS[field.name].value is None and len(flags.FLAGS[field.name].help) > 10
-    assert flags.FLAGS["crop"].help.endswith("[cyclegan: 256,256]")
+    assert "[cyclegan: 256,256, " in flags.FLAGS["crop"].help
     assert "0.5" in flags.FLAGS["lambda_identity"].help
+
+
+def test_a_variants_defaults_are_its_own_and_what_is_given_wins():
+    paper, later = config.resolve("unit", {}), config.resolve("unit", {"unit_variant": "2018"})
+    assert (paper.model.lambda_gan, paper.model.shared_blocks, paper.training.steps) == (10, 1, 500_000)
+    assert (later.model.lambda_gan, later.model.shared_blocks, later.training.steps) == (1, 0, 1_000_000)
+    given = config.resolve("unit", {"unit_variant": "2018", "lambda_gan": 3.0, "epochs": 2.0})
+    assert given.model.lambda_gan == 3 and given.training.steps is None and given.training.epochs == 2
+    assert config.Run.from_json(later.to_json()) == later
+    assert config.UNIT(unit_variant="2018") == later.model
+
+
+def test_one_flag_takes_the_choices_of_all_methods_and_each_method_checks_its_own(parse):
+    help = flags.FLAGS["discriminator"].help
+    assert "cyclegan: n_layers" in help and "unit: stack/multiscale" in help
+    with pytest.raises(config.UserError, match="--discriminator=pixel: expected one of stack, shared, multiscale"):
+        config.resolve("unit", {"discriminator": "pixel"})
 
 
 def test_help_loads_no_tensorflow():

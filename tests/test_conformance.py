@@ -27,6 +27,7 @@ METHODS = {
          "pool_size": 3},
         16,
     ),
+    "unit": ({"generator_width": 4, "discriminator_width": 4, "discriminator_layers": 3}, 16),
 }  # fmt: skip
 every_method = pytest.mark.parametrize("method", METHODS)
 STEPS = 3

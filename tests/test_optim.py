@@ -92,6 +92,13 @@ def test_step_is_the_official_codes():
     assert multipliers("step", 4, 2, lr_step_epochs=2).tolist() == pytest.approx([1, 1, 0.1, 0.1])
 
 
+def test_halving_counts_steps_from_one():
+    # UNIT 2018: the rate moves before the step that it is for.
+    schedule = Schedule(1e-4, "halving", 1_000_000)
+    rates = [float(schedule(n - 1)) for n in (1, 99_999, 100_000, 199_999, 200_000)]
+    np.testing.assert_allclose(rates, [1e-4, 1e-4, 5e-5, 5e-5, 2.5e-5], rtol=1e-6)
+
+
 def test_cosine_is_the_official_codes_over_its_period():
     # The official cosine ends after n_epochs = 100 and rises again in the decaying epochs; ours spans the whole run.
     official = np.load(GOLDEN / "schedules.npz")["cosine/end"]

@@ -112,11 +112,13 @@ class Training:
         "multiplier of the learning rate in epoch e = 1, 2, … with n constant and d decaying epochs. "
         "linear: 1-max(0,e-n)/(d+1); linear_zero_last: 1-max(0,e+1-n)/(d+1), the last epoch at 0; "
         "linear_torch7: 1-max(0,e-1-n)/d; linear_steps: as linear, moved every step; "
-        "step: 0.1^floor((e-1)/lr_step_epochs); cosine: (1+cos(pi (e-1)/N))/2; constant: 1",
-        ("linear", "linear_zero_last", "linear_torch7", "linear_steps", "step", "cosine", "constant"),
+        "step: 0.1^floor((e-1)/lr_step_epochs); halving: 0.5^floor(steps/lr_halving_steps); "
+        "cosine: (1+cos(pi (e-1)/N))/2; constant: 1",
+        ("linear", "linear_zero_last", "linear_torch7", "linear_steps", "step", "halving", "cosine", "constant"),
     )
     decay_fraction: float | None = option(None, "part of the duration, at its end, in which a linear schedule decays")
     lr_step_epochs: int = option(50, "epochs between the tenfold drops of --lr_schedule=step")
+    lr_halving_steps: int = option(100_000, "steps between the halvings of --lr_schedule=halving")
     seed: int = option(0, "seeds weights, data order, augmentation, image pool and noise")
     precision: str = option(
         "auto",
@@ -144,7 +146,8 @@ class Training:
         if len(given) > 1:
             both = " and ".join(f"--{n}={getattr(self, n)}" for n in given)
             raise UserError(f"{both} contradict: give exactly one of --steps, --epochs, --images")
-        for name in (*given, "accumulate", "keep", "save_every", "log_every", "sample_every", "lr_step_epochs"):
+        counts = ("accumulate", "keep", "save_every", "log_every", "sample_every", "lr_step_epochs", "lr_halving_steps")
+        for name in (*given, *counts):
             if getattr(self, name) <= 0:
                 raise UserError(f"--{name}={getattr(self, name)}: expected more than 0")
         for name in ("batch_size", "replicas"):
@@ -193,7 +196,7 @@ class CycleGAN:
     dropout: bool = option(False, "dropout 0.5 in the generators (pix2pix has it, CycleGAN does not)")
     init: str = option("normal", "initialiser of all kernels", ("normal", "xavier", "kaiming", "orthogonal"))
     init_gain: float = option(0.02, "standard deviation of normal, gain of xavier and orthogonal")
-    gan_loss: str = option("lsgan", "adversarial loss (4)", ("lsgan", "vanilla", "wgan-gp"))
+    gan_loss: str = option("lsgan", "adversarial loss", ("lsgan", "vanilla", "wgan-gp"))
     lambda_gan: float = option(1.0, "weight of the generators' adversarial loss; 0 leaves the discriminators out")
     lambda_a: float = option(10.0, "weight of the forward cycle A to B to A (4)")
     lambda_b: float = option(10.0, "weight of the backward cycle B to A to B")
@@ -215,7 +218,14 @@ class CycleGAN:
         _check_choices(self)
         _check_positive(self, "generator_width", "discriminator_width", "discriminator_layers", "learning_rate")
         _check_not_negative(
-            self, "lambda_gan", "lambda_a", "lambda_b", "lambda_identity", "lambda_gp", "pool_size", "init_gain",
+            self,
+            "lambda_gan",
+            "lambda_a",
+            "lambda_b",
+            "lambda_identity",
+            "lambda_gp",
+            "pool_size",
+            "init_gain",
             "weight_decay",
         )
         if self.upsample == "resize_conv" and self.generator.startswith("unet"):
@@ -227,7 +237,111 @@ class CycleGAN:
             raise UserError("--lambda_gan, --lambda_a and --lambda_b are all 0: nothing is left to learn")
 
 
-METHODS = {"cyclegan": CycleGAN}
+@dataclasses.dataclass(frozen=True)
+class UNIT:
+    """Liu, Breuel, Kautz, Unsupervised Image-to-Image Translation Networks, arXiv 1703.00848.
+
+    Two models share the name. `paper`: a latent space shared by weights, the NIPS 2017 paper with what it leaves open
+    taken from the authors' code of October 2017. `2018`: the authors' later code, without shared weights. A default
+    that differs between them is None here and named in `variants`.
+    """
+
+    unit_variant: str = option("paper", "paper: shared latent space; 2018: the authors' later model", ("paper", "2018"))
+    generator_width: int = option(64, "channels after the generator's first layer (ngf)")
+    # The table in the paper's appendix has 512, after a convolution of 256 channels: the first residual block then
+    # cannot be a plain sum. The authors' code, whose weights people have, stays at 256, so that is the default.
+    residual_width: int | None = option(
+        None, "channels of the residual blocks; default 4 generator_width, as released; the paper's table has 512"
+    )
+    shared_blocks: int | None = option(
+        None, "of the 4 residual blocks of the encoders, and of the decoders, how many both domains share (0-4)"
+    )
+    norm: str = option(
+        "none",
+        "after the encoders' and decoders' resampling convolutions; instance goes with ReLU",
+        ("none", "instance"),
+    )
+    dropout: bool = option(False, "dropout 0.5 at the end of every residual block (the authors' street scenes)")
+    discriminator: str | None = option(
+        None,
+        "stack: convolutions of stride 2; shared: the same, all but the first two shared by both domains; "
+        "multiscale: stacks at --discriminator_scales sizes",
+        ("stack", "shared", "multiscale"),
+    )
+    discriminator_layers: int | None = option(None, "convolutions of stride 2 in a discriminator")
+    discriminator_scales: int = option(3, "sizes at which --discriminator=multiscale looks, each half the one before")
+    discriminator_width: int = option(64, "channels after the discriminator's first layer (ndf)")
+    gan_loss: str | None = option(None, "adversarial loss", ("lsgan", "vanilla"))
+    lambda_gan: float | None = option(None, "weight of the adversarial loss, both sides (lambda 0)")
+    lambda_kl: float | None = option(None, "weight of the codes' distance from N(0, 1) (lambda 1)")
+    lambda_reconstruction: float | None = option(None, "weight of the reconstructions (lambda 2)")
+    lambda_kl_cycle: float | None = option(None, "weight of the translations' codes' distance from N(0, 1) (lambda 3)")
+    lambda_cycle: float | None = option(None, "weight of the cycle reconstructions (lambda 4)")
+    kl_of: str = option(
+        "mean", "whose distance: the code's mean (the paper) or the code with its noise (released)", ("mean", "code")
+    )
+    lambda_vgg: float = option(0.0, "2018: weight of the domain-invariant perceptual loss")
+    vgg_weights: str | None = option(
+        None, "2018: file of Keras' VGG16 weights without top (.h5); without it, Keras downloads them"
+    )
+    learning_rate: float = option(1e-4, "Adam's learning rate, all networks")
+    beta_1: float = option(0.5, "Adam's decay of the first moment")
+    beta_2: float = option(0.999, "Adam's decay of the second moment")
+    weight_decay: float = option(1e-4, "L2 added to the gradient of all weights before Adam, as torch.optim.Adam does")
+
+    recipe: typing.ClassVar = {
+        "resize": (256, 256), "resize_mode": "short_side", "resize_filter": "bilinear", "crop": (256, 256),
+        "flip": 0.5, "flip_first": True, "batch_size": 1, "decay_fraction": 0.5,
+    }  # fmt: skip
+    variants: typing.ClassVar = {
+        "paper": {
+            "shared_blocks": 1, "discriminator": "stack", "discriminator_layers": 5, "gan_loss": "vanilla",
+            "lambda_gan": 10.0, "lambda_kl": 0.1, "lambda_reconstruction": 100.0, "lambda_kl_cycle": 0.1,
+            "lambda_cycle": 100.0, "steps": 500_000, "lr_schedule": "constant",
+        },
+        "2018": {
+            "shared_blocks": 0, "discriminator": "multiscale", "discriminator_layers": 4, "gan_loss": "lsgan",
+            "lambda_gan": 1.0, "lambda_kl": 0.01, "lambda_reconstruction": 10.0, "lambda_kl_cycle": 0.01,
+            "lambda_cycle": 10.0, "steps": 1_000_000, "lr_schedule": "halving",
+        },
+    }  # fmt: skip
+
+    def __post_init__(self):
+        _check_choices(self)
+        _fill(self, self.variants[self.unit_variant])
+        if self.residual_width is None:
+            object.__setattr__(self, "residual_width", 4 * self.generator_width)
+        _check_positive(
+            self, "generator_width", "residual_width", "discriminator_width", "discriminator_layers",
+            "discriminator_scales", "learning_rate",
+        )  # fmt: skip
+        lambdas = ("lambda_gan", "lambda_kl", "lambda_reconstruction", "lambda_kl_cycle", "lambda_cycle", "lambda_vgg")
+        _check_not_negative(self, *lambdas, "weight_decay")
+        if not any(getattr(self, name) for name in lambdas):
+            raise UserError(f"--{', --'.join(lambdas)} are all 0: nothing is left to learn")
+        if not 0 <= self.shared_blocks <= 4:
+            raise UserError(f"--shared_blocks={self.shared_blocks}: the encoders have 4 residual blocks, expected 0-4")
+        if self.discriminator == "shared" and self.discriminator_layers < 3:
+            raise UserError(
+                f"--discriminator_layers={self.discriminator_layers}: --discriminator=shared has two layers of its own "
+                "for each domain and needs 3 or more"
+            )
+        if self.unit_variant == "2018":
+            fixed = {
+                "shared_blocks": 0, "residual_width": 4 * self.generator_width, "norm": "none", "dropout": False,
+                "discriminator": "multiscale", "kl_of": "mean",
+            }  # fmt: skip
+            for name, value in fixed.items():
+                if getattr(self, name) != value:
+                    raise UserError(
+                        f"--{name}={getattr(self, name)} is not part of --unit_variant=2018, which has {value}: "
+                        "leave it out, or use --unit_variant=paper"
+                    )
+        elif self.lambda_vgg:
+            raise UserError("--lambda_vgg is part of --unit_variant=2018: leave it out, or use that variant")
+
+
+METHODS = {"cyclegan": CycleGAN, "unit": UNIT}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -235,7 +349,7 @@ class Run:
     """A whole, resolved configuration: what `config.json` of a run directory holds."""
 
     method: str
-    model: CycleGAN
+    model: CycleGAN | UNIT
     data: Data
     training: Training
 
@@ -278,9 +392,9 @@ def resolve(method, given):
     for name in given:
         if name not in own and name not in data and name not in training:
             raise UserError(f"--{name} is not a flag of --method={method}; its own are: --{', --'.join(own)}")
-    values = dict(kind.recipe)
+    values = kind.recipe | _variant(kind, given)
     if any(n in given for n in ("steps", "epochs", "images")):
-        values.pop("epochs", None)
+        values = {n: v for n, v in values.items() if n not in ("steps", "epochs", "images")}
     if "crop" in given and "resize" not in given and values["resize_mode"] == "exact":
         # Keeps the published margin (286 for 256), so that `--crop=128` alone means what it says.
         published, crop = values["resize"], parse_size(given["crop"])
@@ -294,6 +408,14 @@ def resolve(method, given):
     )
 
 
+def _variant(kind, given):
+    """What the variant that `given` asks for, or the default one, says of flags; {} for a method without variants."""
+    for field in dataclasses.fields(kind):
+        if field.name.endswith("_variant"):
+            return _variants(kind).get(given.get(field.name, field.default), {})
+    return {}
+
+
 def define_flags():
     """Declares one absl flag per field of the dataclasses above, and `--method`. Defaults are None: not given."""
     flags.DEFINE_string("method", "cyclegan", f"one of: {', '.join(METHODS)}")
@@ -303,7 +425,7 @@ def define_flags():
             owners.setdefault(field.name, []).append((kind, field))
     for name, uses in owners.items():
         kind, field = uses[0]
-        _define(name, field, _help(kind, field, uses))
+        _define(name, field, uses, _help(kind, field, uses))
 
 
 def given_flags():
@@ -331,19 +453,32 @@ def flags_text(method, given):
 def _help(kind, field, uses):
     default = field.default
     if kind not in (Data, Training):
-        defaults = ", ".join(f"{n}: {_text(f.default)}" for n, c in METHODS.items() for k, f in uses if k is c)
-        return f"{field.metadata['help']} [{defaults}]"
-    published = {n: _text(c.recipe[field.name]) for n, c in METHODS.items() if field.name in c.recipe}
+        defaults = []
+        for method, own in METHODS.items():
+            for used_by, used in uses:
+                if used_by is own:
+                    by_variant = {v: values[used.name] for v, values in _variants(own).items() if used.name in values}
+                    text = "/".join(_text(v) for v in by_variant.values()) or _text(used.default)
+                    defaults.append(f"{method}: {text}")
+        texts = dict.fromkeys(used.metadata["help"] for _, used in uses)
+        return f"{' | '.join(texts)} [{', '.join(defaults)}]"
+    published = {}
+    for method, own in METHODS.items():
+        said = [v[field.name] for v in (own.recipe, *_variants(own).values()) if field.name in v]
+        if said:
+            published[method] = "/".join(map(_text, said))
     if published:
         return f"{field.metadata['help']} [{', '.join(f'{n}: {v}' for n, v in published.items())}]"
     return field.metadata["help"] + ("" if default is None else f" [{_text(default)}]")
 
 
-def _define(name, field, help):
+def _define(name, field, uses, help):
     hint = field.type
     if isinstance(hint, types.UnionType):
         hint = next(t for t in typing.get_args(hint) if t is not type(None))
-    choices = field.metadata["choices"]
+    # One flag for all methods that have a field of this name; each method's class checks its own choices.
+    choices = [f.metadata["choices"] for _, f in uses]
+    choices = list(dict.fromkeys(c for own in choices for c in own)) if all(choices) else None
     if hint is bool:
         flags.DEFINE_bool(name, None, help)
     elif choices and hint is str:
@@ -387,6 +522,17 @@ class _TupleSerializer(flags.ArgumentSerializer):
 
 def _text(value):
     return ",".join(str(v) for v in value) if isinstance(value, (tuple, list)) else str(value)
+
+
+def _variants(kind):
+    return getattr(kind, "variants", {})
+
+
+def _fill(config, values):
+    """Puts `values` where a frozen `config` has None."""
+    for field in dataclasses.fields(config):
+        if field.name in values and getattr(config, field.name) is None:
+            object.__setattr__(config, field.name, values[field.name])
 
 
 def _names(kind):

@@ -6,6 +6,8 @@ from tfi2i.layers.convolution import initializer as initializer
 from tfi2i.layers.network import Network as Network
 from tfi2i.layers.normalization import BatchNormalization as BatchNormalization
 from tfi2i.layers.normalization import InstanceNormalization as InstanceNormalization
+from tfi2i.layers.normalization import SampleNormalization as SampleNormalization
 from tfi2i.layers.random import Dropout as Dropout
+from tfi2i.layers.random import normal as normal
 from tfi2i.layers.random import sample_seeds as sample_seeds
 from tfi2i.layers.random import uniform as uniform

@@ -31,19 +31,17 @@ class Network(keras.layers.Layer):
         """Seed of the layer that `next` named last."""
         return (self.seed * 1000 + self._made) % 2**31
 
-    def conv(self, filters, kernel, strides=1, pad=0, pad_mode="zeros", use_bias=True):
+    def conv(self, filters, kernel, strides=1, pad=0, pad_mode="zeros", **kwargs):
         """The next convolution, see `tfi2i.layers.Conv2D`."""
         named = self.next("conv")
         start = initializer(self.init, self.init_gain, self.layer_seed)
-        return Conv2D(filters, kernel, strides, pad, pad_mode, use_bias=use_bias, kernel_initializer=start, **named)
+        return Conv2D(filters, kernel, strides, pad, pad_mode, kernel_initializer=start, **named, **kwargs)
 
-    def conv_transpose(self, filters, kernel, strides=2, pad=0, output_pad=0, use_bias=True):
+    def conv_transpose(self, filters, kernel, strides=2, pad=0, output_pad=0, **kwargs):
         """The next transposed convolution, see `tfi2i.layers.Conv2DTranspose`."""
         named = self.next("conv")
         start = initializer(self.init, self.init_gain, self.layer_seed)
-        return Conv2DTranspose(
-            filters, kernel, strides, pad, output_pad, use_bias=use_bias, kernel_initializer=start, **named
-        )
+        return Conv2DTranspose(filters, kernel, strides, pad, output_pad, kernel_initializer=start, **named, **kwargs)
 
     def build(self, input_shape):
         shape = input_shape

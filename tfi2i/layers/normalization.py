@@ -67,6 +67,46 @@ class InstanceNormalization(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="tfi2i")
+class SampleNormalization(keras.layers.Layer):
+    """γ (x - mean) / (std + epsilon) + β, mean and *unbiased* std per sample over height, width and channels.
+
+    The layer norm of the 2018 UNIT and of MUNIT. Not Keras' LayerNormalization: epsilon is added to the standard
+    deviation, whose variance is divided by n - 1, and γ starts at U(0, 1).
+
+    Args:
+        epsilon: added to the standard deviation.
+        seed: seeds γ.
+    """
+
+    def __init__(self, epsilon=1e-5, seed=0, **kwargs):
+        super().__init__(**kwargs)
+        self.epsilon = epsilon
+        self.seed = seed
+
+    def build(self, input_shape):
+        shape = (input_shape[-1],)
+        start = keras.initializers.RandomUniform(0.0, 1.0, seed=self.seed)
+        self.gamma = self.add_weight(shape=shape, initializer=start, name="gamma")
+        self.beta = self.add_weight(shape=shape, initializer="zeros", name="beta")
+        self.built = True
+
+    def call(self, x):
+        y = ops.cast(x, "float32")
+        _, h, w, c = ops.shape(y)
+        n = ops.cast(h * w * c, "float32")
+        y -= ops.mean(y, axis=(1, 2, 3), keepdims=True)
+        variance = ops.mean(ops.square(y), axis=(1, 2, 3), keepdims=True) * (n / (n - 1))
+        y *= ops.cast(self.gamma, "float32") / (ops.sqrt(variance) + self.epsilon)
+        return ops.cast(y + ops.cast(self.beta, "float32"), self.compute_dtype)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        return {**super().get_config(), "epsilon": self.epsilon, "seed": self.seed}
+
+
+@keras.saving.register_keras_serializable(package="tfi2i")
 class BatchNormalization(keras.layers.Layer):
     """Batch norm as torch.nn.BatchNorm2d: the running variance is the unbiased one, gamma starts at N(1, gain).
 

@@ -41,6 +41,19 @@ def uniform(seeds, shape=()):
     return tf.stack([tf.random.stateless_uniform(shape, s) for s in tf.unstack(seeds)])
 
 
+def normal(seeds, shape=()):
+    """Draws of N(0, 1), one of `shape` per seed.
+
+    Args:
+        seeds: int32 tensor [N, 2] of `sample_seeds`.
+        shape: shape of each draw.
+
+    Returns:
+        float32 tensor [N, *shape].
+    """
+    return tf.stack([tf.random.stateless_normal(shape, s) for s in tf.unstack(seeds)])
+
+
 @keras.saving.register_keras_serializable(package="tfi2i")
 class Dropout(keras.layers.Layer):
     """Dropout whose mask is drawn from the samples' seeds; without seeds it passes its input on.

@@ -2,7 +2,7 @@
 
 import importlib
 
-_CLASSES = {"cyclegan": "CycleGAN"}
+_CLASSES = {"cyclegan": "CycleGAN", "unit": "UNIT"}
 
 
 def model_class(method):

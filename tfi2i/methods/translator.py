@@ -62,6 +62,11 @@ class Translator(keras.Model):
         raise NotImplementedError
 
     @property
+    def frozen(self):
+        """dict of name → network that losses use and no phase changes; not part of checkpoints."""
+        return {}
+
+    @property
     def generators(self):
         """dict of direction → callable (x [N, H, W, C], training=False) → [N, H, W, C'] in `value_range`."""
         raise NotImplementedError
@@ -242,7 +247,8 @@ class Translator(keras.Model):
         """
         optimizer = getattr(self, f"{role}_optimizer")
         learned = self.weights_of(role)
-        variables = [v for network in self.networks.values() for v in network.variables]
+        read = [*self.networks.values(), *self.frozen.values()]
+        variables = [v for network in read for v in network.variables]
         state = [v for network in self.networks.values() for v in network.non_trainable_variables]
         values = [tf.convert_to_tensor(v.value) for v in variables]
         scaled = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)

@@ -17,6 +17,7 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
     - linear_torch7: m = 1 - max(0, e - 1 - n) / d. The authors' first code.
     - linear_steps: as linear but moved every step: m = 1 - max(0, s - s_n) / (s_N - s_n) for step s = 0, 1, ….
     - step: m = 0.1 ** floor((e - 1) / lr_step_epochs).
+    - halving: m = 0.5 ** floor((s + 1) / lr_halving_steps) for step s = 0, 1, ….
     - cosine: m = (1 + cos(π (e - 1) / N)) / 2.
     - constant: m = 1.
 
@@ -27,12 +28,21 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
         steps_per_epoch: steps of one epoch.
         decay_fraction: d / N, for the linear kinds.
         lr_step_epochs: for `step`.
+        lr_halving_steps: for `halving`.
     """
 
     def __init__(
-        self, learning_rate, kind, total_steps, steps_per_epoch=1, decay_fraction=0.5, lr_step_epochs=50, name=None
+        self,
+        learning_rate,
+        kind,
+        total_steps,
+        steps_per_epoch=1,
+        decay_fraction=0.5,
+        lr_step_epochs=50,
+        lr_halving_steps=100_000,
+        name=None,
     ):
-        kinds = ("linear", "linear_zero_last", "linear_torch7", "linear_steps", "step", "cosine", "constant")
+        kinds = ("linear", "linear_zero_last", "linear_torch7", "linear_steps", "step", "halving", "cosine", "constant")
         if kind not in kinds:
             raise ValueError(f"kind='{kind}': expected one of {', '.join(kinds)}")
         self.learning_rate = learning_rate
@@ -41,6 +51,7 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
         self.steps_per_epoch = steps_per_epoch
         self.decay_fraction = decay_fraction
         self.lr_step_epochs = lr_step_epochs
+        self.lr_halving_steps = lr_halving_steps
         self.name = name
 
     def multiplier(self, step):
@@ -61,6 +72,8 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
             return 1 - ops.maximum(0.0, step - (self.total_steps - decaying)) / decaying
         if self.kind == "step":
             return ops.power(0.1, ops.floor((e - 1) / self.lr_step_epochs))
+        if self.kind == "halving":
+            return ops.power(0.5, ops.floor((step + 1) / self.lr_halving_steps))
         if self.kind == "cosine":
             return (1 + ops.cos(math.pi * (e - 1) / epochs)) / 2
         return ops.ones_like(step)
@@ -69,5 +82,5 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
         return self.learning_rate * self.multiplier(step)
 
     def get_config(self):
-        names = ("learning_rate", "kind", "total_steps", "steps_per_epoch", "decay_fraction", "lr_step_epochs", "name")
-        return {n: getattr(self, n) for n in names}
+        names = ("learning_rate", "kind", "total_steps", "steps_per_epoch", "decay_fraction")
+        return {n: getattr(self, n) for n in (*names, "lr_step_epochs", "lr_halving_steps", "name")}

@@ -113,7 +113,8 @@ def _tracked(model):
     Explicit, because TF's object graph does not see Keras layers that a layer keeps in a list.
     """
     networks = {v.path: v for network in model.networks.values() for v in network.variables}
-    training = {v.path: v for v in model.variables if v.path not in networks}
+    frozen = {v.path for network in model.frozen.values() for v in network.variables}
+    training = {v.path: v for v in model.variables if v.path not in networks and v.path not in frozen}
     if model.compiled:
         for role in ("generator", "discriminator"):
             training |= {f"{role} {v.path}": v for v in getattr(model, f"{role}_optimizer").variables}

@@ -30,7 +30,7 @@ _MAY_CHANGE = {
     "download", "tfds_dir", "cache_gib", "max_bad_files", "accept_changed_data",
 }  # fmt: skip
 # A schedule that looks at the duration would have had other rates from the start.
-_OPEN_ENDED = ("constant", "step")
+_OPEN_ENDED = ("constant", "step", "halving")
 _SAMPLES = 6
 
 
@@ -102,7 +102,13 @@ def train(settings, run_dir):
         def optimizer(role):
             # Each its own schedule object; the rate is a closed form of the optimizer's step.
             rate = optim.Schedule(
-                settings.model.learning_rate, t.lr_schedule, total, per_epoch, t.decay_fraction, t.lr_step_epochs
+                settings.model.learning_rate,
+                t.lr_schedule,
+                total,
+                per_epoch,
+                t.decay_fraction,
+                t.lr_step_epochs,
+                t.lr_halving_steps,
             )
             return model.published_optimizer(role, rate)
 
