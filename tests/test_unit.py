@@ -1,0 +1,424 @@
+"""UNIT against hand-made answers and what the official codes computed."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfi2i import config, layers
+from tfi2i.methods import unit
+from tfi2i.methods.unit import UNIT
+
+SMALL = {"generator_width": 2, "discriminator_width": 2, "discriminator_layers": 3}
+SMALL_2018 = {"unit_variant": "2018", "generator_width": 2, "discriminator_width": 2, "discriminator_layers": 2}
+VARIANTS = {"paper": SMALL, "2018": SMALL_2018}
+
+
+def ready(side=16, channels_a=3, channels_b=3, seed=0, **options):
+    """A small model with optimizers, ready for `train_step`."""
+    model = UNIT(channels_a=channels_a, channels_b=channels_b, seed=seed, **options)
+    model.compile()
+    model.build_for_training((1, side, side, channels_a), (1, side, side, channels_b))
+    model.build_optimizers()
+    return model
+
+
+def images(side=16, n=1, channels=3, seed=0):
+    draw = np.random.default_rng(seed)
+    return tf.constant(draw.uniform(-1, 1, (n, side, side, channels)).astype("float32"))
+
+
+def noise(n=1, side=4, code=8, seed=0, names=("noise_a", "noise_b", "noise_ab", "noise_ba")):
+    """Arguments of the phases: noise of the codes, and seeds of dropout."""
+    draw = np.random.default_rng(seed)
+    arrays = {name: tf.constant(draw.normal(size=(n, side, side, code)).astype("float32")) for name in names}
+    return {**arrays, "seeds": layers.sample_seeds(seed, 0, tf.range(n), "dropout")}
+
+
+# Networks
+
+
+@pytest.fixture
+def no_drawing(monkeypatch):
+    """Weights of full-size networks are zeros: quick, and enough to be counted."""
+    monkeypatch.setattr("tfi2i.layers.network.initializer", lambda *_: "zeros")
+
+
+def count(model, part):
+    model.build((None, None, None, 3))
+    return sum(n.count_params() for name, n in model.networks.items() if name.startswith("discriminator") == part)
+
+
+@pytest.mark.parametrize(
+    "options, generators, discriminators",
+    [
+        ({}, 18_017_286, 2 * 6_271_617),
+        ({"discriminator_layers": 6}, 18_017_286, 2 * 25_149_057),
+        ({"discriminator": "shared", "discriminator_layers": 6}, 18_017_286, 25_240_065),
+        ({"discriminator": "multiscale", "discriminator_layers": 4}, 18_017_286, 9_308_934),
+        ({"unit_variant": "2018"}, 22_280_966, 16_542_342),
+    ],
+)
+def test_parameters(options, generators, discriminators, no_drawing):
+    model = UNIT(**options)
+    assert count(model, False) == generators
+    assert count(model, True) == discriminators
+
+
+def test_the_papers_table_has_512_channels_in_its_residual_blocks(no_drawing):
+    model = UNIT(residual_width=512)
+    # Encoder: three convolutions to 256 channels, a block with a projection, two blocks; one shared.
+    block = 2 * (512 * 512 * 9 + 512)
+    first = (256 * 512 * 9 + 512) + (512 * 512 * 9 + 512) + (256 * 512 + 512)
+    encoder = 9_472 + 73_856 + 295_168 + first + 2 * block
+    # Decoder: three blocks, transposed convolutions to 256 and 128 channels, 1×1.
+    decoder = 3 * block + (512 * 256 * 9 + 256) + (256 * 128 * 9 + 128) + 128 * 3 + 3
+    assert count(model, False) == 2 * encoder + 2 * block + 2 * decoder
+
+
+@pytest.mark.parametrize("shared", [0, 1, 4])
+def test_sharing_moves_blocks_and_changes_no_size(shared):
+    model = UNIT(shared_blocks=shared, **SMALL)
+    model.build((None, None, None, 3))
+    names = set(model.networks)
+    assert ("encoder_shared" in names) == ("decoder_shared" in names) == (shared > 0)
+    blocks = [len(model.encoder_a.blocks.stack), len(model.decoder_b.blocks.stack)]
+    assert blocks == [4 - shared] * 2
+    per_block = 2 * (8 * 8 * 9 + 8)
+    alone = UNIT(shared_blocks=0, **SMALL)
+    assert count(alone, False) - count(model, False) == 2 * shared * per_block
+    x = images()
+    assert model.encode(x, "a").shape == (1, 4, 4, 8)
+    assert model.generators["a2b"](x).shape == x.shape
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_code_and_picture_sizes(variant):
+    model = UNIT(channels_b=1, **VARIANTS[variant])
+    x = images(16)[:, :, :12]
+    assert model.encode(x, "a").shape == (1, 4, 3, 8)
+    assert model.generators["a2b"](x).shape == (1, 16, 12, 1)
+    assert model.generators["b2a"](x[..., :1]).shape == (1, 16, 12, 3)
+
+
+def test_discriminator_sizes():
+    paper = UNIT(discriminator_layers=5, discriminator_width=1, generator_width=2)
+    assert [y.shape for y in paper.judge(images(64), "a")] == [(1, 2, 2, 1)]
+    shared = UNIT(discriminator="shared", discriminator_layers=4, discriminator_width=1, generator_width=2)
+    assert [y.shape for y in shared.judge(images(64), "b")] == [(1, 4, 4, 1)]
+    scales = UNIT(discriminator="multiscale", discriminator_layers=4, discriminator_width=1, generator_width=2)
+    assert [y.shape[1] for y in scales.judge(images(64), "a")] == [4, 2, 1]
+    later = UNIT(unit_variant="2018", discriminator_width=1, generator_width=2)
+    assert [y.shape[1] for y in later.judge(images(256), "a")] == [16, 8, 4]
+    assert later.crop_minimum == 64
+    assert [y.shape[1] for y in later.judge(images(64), "a")] == [4, 2, 1]
+
+
+def test_layer_norm_of_2018():
+    # Eight numbers with mean 3.5 and Σ(x - mean)² = 42: the unbiased deviation is √6, the biased one √5.25.
+    layer = layers.SampleNormalization(epsilon=0.5)
+    layer.build((None, 2, 2, 2))
+    layer.gamma.assign([1.0, 2.0])
+    layer.beta.assign([0.0, 1.0])
+    x = np.arange(8, dtype="float32").reshape(1, 2, 2, 2)
+    expected = (x - 3.5) / (np.sqrt(6) + 0.5) * [1, 2] + [0, 1]
+    np.testing.assert_allclose(layer(x), expected, rtol=1e-6)
+    twice = np.concatenate([x, 10 * x])  # each sample by itself
+    np.testing.assert_allclose(layer(twice)[:1], expected, rtol=1e-6)
+
+
+def test_blur_and_halve():
+    np.testing.assert_allclose(unit.blur_and_halve(tf.ones((1, 5, 4, 2))), np.ones((1, 3, 2, 2)))
+    x = np.zeros((1, 4, 4, 1), "float32")
+    x[0, 2, 2] = x[0, 0, 0] = 16
+    # The corner counts for itself and, repeated, for the edge: (¼ + ½)².
+    np.testing.assert_allclose(unit.blur_and_halve(tf.constant(x))[0, :, :, 0], [[9, 0], [0, 4]])
+
+
+def test_average_leaves_the_outside_out():
+    network = unit.Discriminator2018(1, 1, 2)
+    np.testing.assert_allclose(network.halve(tf.ones((1, 5, 4, 1))), np.ones((1, 3, 2, 1)))
+    x = np.zeros((1, 4, 4, 1), "float32")
+    x[0, 0, 0] = 36
+    np.testing.assert_allclose(network.halve(tf.constant(x))[0, :, :, 0], [[9, 0], [0, 0]])
+
+
+def test_initial_weights_of_the_paper():
+    model = UNIT(generator_width=16, discriminator_width=16)
+    model.build((None, None, None, 3))
+    for name, network in model.networks.items():
+        for layer in network._flatten_layers():
+            if isinstance(layer, (keras.layers.Conv2D, keras.layers.Conv2DTranspose)):
+                kernel, bias = layer.kernel.numpy(), layer.bias.numpy()
+                if kernel.size > 2_000:
+                    assert kernel.std() == pytest.approx(0.02, rel=0.05), name
+                # PyTorch takes the output channels for a transposed convolution's fan in; they stand third here too.
+                bound = np.prod(kernel.shape[:3]) ** -0.5
+                assert np.abs(bias).max() <= bound and bias.any()
+    start = model.encoder_a.head.bias.numpy()
+    assert not np.array_equal(start, model.encoder_b.head.bias.numpy())
+
+
+def test_initial_weights_of_2018():
+    model = UNIT(unit_variant="2018", generator_width=16, discriminator_width=16)
+    model.build((None, None, None, 3))
+    for name, network in model.networks.items():
+        for layer in network._flatten_layers():
+            if isinstance(layer, keras.layers.Conv2D):
+                kernel = layer.kernel.numpy()
+                expected = 0.02 if name.startswith("discriminator") else (2 / np.prod(kernel.shape[:3])) ** 0.5
+                if kernel.size > 2_000:
+                    assert kernel.std() == pytest.approx(expected, rel=0.05), name
+                assert not layer.bias.numpy().any()
+    gamma = np.concatenate([layer.gamma.numpy() for d in (model.decoder_a, model.decoder_b) for layer in d.norms])
+    assert gamma.min() >= 0 and gamma.max() <= 1 and gamma.std() == pytest.approx(12**-0.5, rel=0.2)
+
+
+@pytest.mark.parametrize("seed", [0, 2**31 - 1])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_any_seed_builds(variant, seed):
+    UNIT(seed=seed, **VARIANTS[variant]).build((None, None, None, 3))
+
+
+def test_dropout_layers_share_no_mask_and_rest_at_inference():
+    model = UNIT(dropout=True, **SMALL)
+    drops = [layer for layer in model._flatten_layers() if isinstance(layer, layers.Dropout)]
+    assert len(drops) == 14 == len({layer.index for layer in drops})
+    x, seeds = images(), noise()["seeds"]
+    one, two = (model.encode(x, "a", True, seeds + i).numpy() for i in (0, 1))
+    assert np.abs(one - two).max() > 1e-3
+    np.testing.assert_array_equal(one, model.encode(x, "a", True, seeds))
+    np.testing.assert_array_equal(model.encode(x, "a"), model.encode(x, "a"))
+
+
+# Losses by hand
+
+
+def zeroed(**options):
+    """Zero weights: codes are 0 and images 0; discriminators answer their last bias, 0.25 (A) and 0.5 (B)."""
+    model = ready(**options)
+    for v in model.trainable_variables:
+        v.assign(tf.zeros(v.shape))
+    for network, bias in ((model.discriminator_a, 0.25), (model.discriminator_b, 0.5)):
+        for last in np.atleast_1d(network.last):
+            last.bias.assign([bias])
+    return model
+
+
+def softplus(x):
+    return float(np.log1p(np.exp(x)))
+
+
+def test_constant_images_give_the_papers_losses_known_by_hand():
+    weights = {"lambda_gan": 2, "lambda_kl": 3, "lambda_reconstruction": 5, "lambda_kl_cycle": 7, "lambda_cycle": 11}
+    model = zeroed(**SMALL, **weights)
+    a, b = tf.fill((1, 16, 16, 3), 0.5), tf.fill((1, 16, 16, 3), -0.25)
+    losses, _ = model.generator_phase(a, b, **noise())
+    assert {k: float(v) for k, v in losses.items()} == pytest.approx({
+        "gan_a2b": 2 * softplus(-0.5), "gan_b2a": 2 * softplus(-0.25),
+        "reconstruction_a": 5 * 0.5, "reconstruction_b": 5 * 0.25, "kl_a": 0, "kl_b": 0,
+        "kl_cycle_a": 0, "kl_cycle_b": 0, "cycle_a": 11 * 0.5, "cycle_b": 11 * 0.25,
+    })  # fmt: skip
+    losses, _ = model.discriminator_phase(a, b, **noise(names=("noise_a", "noise_b")))
+    assert {k: float(v) for k, v in losses.items()} == pytest.approx({
+        "discriminator_a": 2 * (softplus(-0.25) + softplus(0.25)),
+        "discriminator_b": 2 * (softplus(-0.5) + softplus(0.5)),
+    })  # fmt: skip
+
+
+def test_constant_images_give_the_losses_of_2018_known_by_hand():
+    model = zeroed(**SMALL_2018, lambda_gan=2.0, lambda_reconstruction=5.0, lambda_cycle=11.0)
+    a, b = tf.fill((1, 16, 16, 3), 0.5), tf.fill((1, 16, 16, 3), -0.25)
+    losses, _ = model.generator_phase(a, b, **noise())
+    # Least squares, summed over three scales.
+    expected = {"gan_a2b": 2 * 3 * 0.5**2, "gan_b2a": 2 * 3 * 0.75**2, "reconstruction_a": 2.5, "cycle_b": 11 * 0.25}
+    assert {k: float(losses[k]) for k in expected} == pytest.approx(expected)
+    losses, _ = model.discriminator_phase(a, b, **noise(names=("noise_a", "noise_b")))
+    expected = {"discriminator_a": 2 * 3 * (0.75**2 + 0.25**2), "discriminator_b": 2 * 3 * (0.5**2 + 0.5**2)}
+    assert {k: float(losses[k]) for k in expected} == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_kl_is_about_the_mean_or_about_the_noisy_code(variant):
+    model = UNIT(**VARIANTS[variant])
+    a, b, given = images(seed=1), images(seed=2), noise(seed=3)
+    losses, _ = model.generator_phase(a, b, **given)
+    mean = model.encode(a, "a")
+    c = model.config
+    assert float(losses["kl_a"]) == pytest.approx(c.lambda_kl * float(tf.reduce_mean(mean**2)), rel=1e-5)
+    fake_b = model.decode(mean + given["noise_a"], "b")
+    again = model.encode(fake_b, "b")
+    assert float(losses["kl_cycle_a"]) == pytest.approx(c.lambda_kl_cycle * float(tf.reduce_mean(again**2)), rel=1e-4)
+    cycle = model.decode(again + given["noise_ab"], "a")
+    assert float(losses["cycle_a"]) == pytest.approx(c.lambda_cycle * float(tf.reduce_mean(abs(cycle - a))), rel=1e-5)
+    if variant == "paper":
+        noisy = UNIT(kl_of="code", **SMALL)
+        losses, _ = noisy.generator_phase(a, b, **given)
+        code = noisy.encode(a, "a") + given["noise_a"]
+        assert float(losses["kl_a"]) == pytest.approx(0.1 * float(tf.reduce_mean(code**2)), rel=1e-5)
+
+
+def test_weights_of_0_leave_their_streams_out():
+    a, b, given = images(seed=1), images(seed=2), noise(seed=3)
+    full, _ = UNIT(**SMALL).generator_phase(a, b, **given)
+    kinds = ("gan", "reconstruction", "kl", "kl_cycle", "cycle")
+    for kind in kinds:
+        part, _ = UNIT(**SMALL, **{f"lambda_{kind}": 0.0}).generator_phase(a, b, **given)
+        gone = {n for n in full if n.rsplit("_", 1)[0] == kind}
+        assert len(gone) == 2 and set(full) - set(part) == gone
+        for name in part:
+            np.testing.assert_allclose(part[name], full[name], rtol=1e-5, err_msg=f"without {kind}: {name}")
+
+
+# Steps
+
+
+def test_discriminators_learn_first_and_generators_from_the_new_ones():
+    model = ready(**SMALL, learning_rate=1e-2)
+    a, b = images(seed=1), images(seed=2)
+    order = []
+    phase = model.phase
+
+    def watched(compute, role, **inputs):
+        order.append((role, {n: model.discriminator_b.last.bias.numpy().copy() for n in "b"}))
+        return phase(compute, role, **inputs)
+
+    model.phase = watched
+    model.learn(a, b, tf.range(1))
+    assert [role for role, _ in order] == ["discriminator", "generator"]
+    assert (order[0][1]["b"] != order[1][1]["b"]).any()
+
+
+def test_noise_differs_by_step_sample_and_purpose_and_repeats():
+    model = ready(**SMALL)
+    drawn = []
+    phase = model.phase
+    model.phase = lambda compute, role, **inputs: (drawn.append(inputs), phase(compute, role, **inputs))[1]
+    a, b = images(n=2), images(n=2, seed=1)
+    model.train_step((a, b))
+    model.train_step((a, b))
+    arrays = [x[k].numpy() for x in drawn for k in x if k.startswith("noise")]
+    rows = [row for array in arrays for row in array]
+    assert len(arrays) == 2 * (2 + 4)
+    for i, x in enumerate(rows):
+        assert not any(np.array_equal(x, y) for y in rows[:i])
+    assert np.mean(np.square(rows)) == pytest.approx(1, abs=0.1)
+    again = ready(**SMALL)
+    second, phase = [], again.phase
+    again.phase = lambda compute, role, **inputs: (second.append(inputs), phase(compute, role, **inputs))[1]
+    again.train_step((a[1:], b[1:]))  # alone it is sample 0
+    np.testing.assert_array_equal(second[0]["noise_a"][0], drawn[0]["noise_a"][0])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {**SMALL, "shared_blocks": 0, "lambda_reconstruction": 0.0},
+        {**SMALL, "lambda_cycle": 0.0, "lambda_kl_cycle": 0.0},
+        {**SMALL, "shared_blocks": 4, "residual_width": 12},
+        {**SMALL, "norm": "instance", "dropout": True, "kl_of": "code"},
+        {**SMALL, "discriminator": "shared"},
+        {**SMALL, "discriminator": "multiscale", "discriminator_scales": 2},
+        {**SMALL, "lambda_gan": 0.0},
+        {**SMALL_2018, "gan_loss": "vanilla"},
+    ],
+    ids=lambda o: "-".join(f"{k}={v}" for k, v in o.items() if k not in SMALL),
+)
+def test_variants_learn(options):
+    model = ready(channels_b=1, **options)
+    before = {n: [v.numpy() for v in net.trainable_variables] for n, net in model.networks.items()}
+    losses = model.train_step((images(), images(channels=1)))
+    assert all(np.isfinite(v) for v in losses.values())
+    for name, network in model.networks.items():
+        still = name.startswith("discriminator") and not model.config.lambda_gan
+        moved = any((v.numpy() != old).any() for v, old in zip(network.trainable_variables, before[name]))
+        assert moved != still, name
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_translation_decodes_the_mean(variant):
+    model = UNIT(**VARIANTS[variant])
+    x = images()
+    np.testing.assert_array_equal(model(x), model.decode(model.encode(x, "a"), "b"))
+    np.testing.assert_array_equal(model(x), model(x))
+
+
+# Perceptual loss
+
+
+@pytest.fixture(scope="module")
+def vgg(tmp_path_factory):
+    """Keras' VGG16 with random weights, and their file."""
+    keras.utils.set_random_seed(0)
+    model = keras.applications.VGG16(include_top=False, weights=None)
+    path = tmp_path_factory.mktemp("vgg") / "vgg.weights.h5"
+    model.save_weights(path)
+    return model, str(path)
+
+
+def test_perceptual_features_have_no_fourth_pool(vgg):
+    model, path = vgg
+    network = unit.PerceptualFeatures()
+    network.build((None, None, None, 3))
+    network.load(path)
+    assert network.count_params() == 14_714_688 and not network.trainable_variables
+    x = images(32)
+    assert network(x).shape == (1, 4, 4, 512)
+    # Keras' own network up to relu4_3, then its last three convolutions without the pool between.
+    caffe = (x[..., ::-1] + 1) * 127.5 - np.array([103.939, 116.779, 123.680], "float32")
+    y = keras.Model(model.input, model.get_layer("block4_conv3").output)(caffe)
+    for name in ("block5_conv1", "block5_conv2", "block5_conv3"):
+        y = model.get_layer(name)(y)
+    y = (y - y.numpy().mean((1, 2), keepdims=True)) / np.sqrt(y.numpy().var((1, 2), keepdims=True) + 1e-5)
+    np.testing.assert_allclose(network(x), y, atol=1e-3)
+
+
+def test_perceptual_loss_compares_a_translation_with_its_source(vgg):
+    model = ready(**SMALL_2018, lambda_vgg=2.0, vgg_weights=vgg[1])
+    assert model.perceptual.built and "perceptual" not in model.networks
+    a, b, given = images(seed=1), images(seed=2), noise()
+    losses, _ = model.generator_phase(a, b, **given)
+    fake_b = model.decode(model.encode(a, "a") + given["noise_a"], "b")
+    expected = 2 * tf.reduce_mean((model.perceptual(fake_b) - model.perceptual(a)) ** 2)
+    assert float(losses["perceptual_a2b"]) == pytest.approx(float(expected), rel=1e-4)
+    frozen = [v.numpy() for v in model.perceptual.variables]
+    losses = model.train_step((a, b))
+    assert losses["perceptual_b2a"] > 0
+    for v, old in zip(model.perceptual.variables, frozen):
+        np.testing.assert_array_equal(v, old)
+
+
+@pytest.mark.parametrize("content", [None, b"not a weights file"])
+def test_missing_perceptual_weights_stop_the_run(content, tmp_path):
+    path = tmp_path / "vgg.h5"
+    if content:
+        path.write_bytes(content)
+    with pytest.raises(config.UserError, match="--vgg_weights=.* cannot be read.*--lambda_vgg=0"):
+        ready(**SMALL_2018, lambda_vgg=1.0, vgg_weights=str(path))
+
+
+# Configuration
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"shared_blocks": 5}, "--shared_blocks=5: .* expected 0-4"),
+        ({"unit_variant": "2017"}, "--unit_variant=2017: expected one of paper, 2018"),
+        ({"unit_variant": "2018", "shared_blocks": 1}, "--shared_blocks=1 is not part of --unit_variant=2018"),
+        ({"unit_variant": "2018", "discriminator": "stack"}, "--discriminator=stack is not part of"),
+        ({"lambda_vgg": 1.0}, "--lambda_vgg is part of --unit_variant=2018"),
+        ({"discriminator": "shared", "discriminator_layers": 2}, "needs 3 or more"),
+        ({"lambda_kl": -1.0}, "--lambda_kl=-1.0: expected 0 or more"),
+        (dict.fromkeys(("lambda_gan", "lambda_kl", "lambda_reconstruction", "lambda_kl_cycle", "lambda_cycle"), 0.0),
+         "are all 0"),
+    ],
+)  # fmt: skip
+def test_impossible_configurations(options, message):
+    with pytest.raises(config.UserError, match=message):
+        config.UNIT(**options)
+
+
+def test_perceptual_loss_wants_colour():
+    with pytest.raises(config.UserError, match="--channels_a=3"):
+        UNIT(channels_a=1, lambda_vgg=1.0, **SMALL_2018)
