@@ -1,13 +1,13 @@
 """What the benchmarks share: the machine's name, tables, clocks, and counted floating-point operations."""
 
 import math
-import os
 import platform
-import resource
 import statistics
 import time
 
 import tensorflow as tf
+
+from tfi2i.machine import cores
 
 
 def machine():
@@ -18,8 +18,7 @@ def machine():
             name = next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
     except (OSError, StopIteration):
         pass
-    affinity = getattr(os, "sched_getaffinity", None)
-    parts = [f"{name}, {len(affinity(0)) if affinity else os.cpu_count()} cores"]
+    parts = [f"{name}, {cores()} cores"]
     for gpu in tf.config.list_physical_devices("GPU"):
         parts.append(tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name))
     return ", ".join([*parts, f"TensorFlow {tf.__version__}"])
@@ -48,14 +47,6 @@ def milliseconds(call, repeats):
         call()
         times.append(1e3 * (time.perf_counter() - start))
     return statistics.median(times), min(times)
-
-
-def peak_memory():
-    """GiB: the most that the first GPU held so far, or that this process did where there is none."""
-    if tf.config.list_logical_devices("GPU"):
-        return tf.config.experimental.get_memory_info("GPU:0")["peak"] / 2**30
-    # Bytes on macOS, KiB elsewhere.
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if platform.system() == "Darwin" else 2**20)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -44,6 +44,7 @@ def measure(settings, repeats=10, warmup=2, peak_size=2048):
     import tensorflow as tf
 
     from benchmarks import common
+    from tfi2i import machine
     from tfi2i.training import checkpoints, strategies
 
     t, data = settings.training, settings.data
@@ -64,11 +65,7 @@ def measure(settings, repeats=10, warmup=2, peak_size=2048):
         model.build_for_training(*shapes)
         model.build_optimizers()
 
-    @tf.function(autograph=False)
-    def train_step(batch):
-        losses = strategy.run(model.train_step, args=(batch,))
-        return {k: strategy.reduce(tf.distribute.ReduceOp.MEAN, v, axis=None) for k, v in losses.items()}
-
+    train_step = strategies.distributed_step(strategy, model)
     draw = np.random.default_rng(0)
     values = [
         tuple(tf.constant(draw.uniform(*model.value_range, shape), tf.float32) for shape in shapes)
@@ -99,7 +96,7 @@ def measure(settings, repeats=10, warmup=2, peak_size=2048):
     for _ in range(warmup - 1):
         step()
     median, fastest = common.milliseconds(step, repeats)
-    memory = common.peak_memory()
+    memory = machine.peak_memory()
     flops = common.count_flops(train_step.get_concrete_function(batch))
     speed = flops / (median * 1e6)
     peak, convolution = map(max, zip(before, peaks()))

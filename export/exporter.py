@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import hashlib
 import importlib.metadata
 import io as text_io
 import json
@@ -16,6 +15,7 @@ import numpy as np
 import tfi2i
 from tfi2i.config import Data, UserError
 from tfi2i.data import images, sources
+from tfi2i.training import checkpoints
 
 from . import FLOORS, verify
 
@@ -241,7 +241,7 @@ class _Plan:
         inputs, outputs = channels if self.direction == "a2b" else channels[::-1]
         quantization = {"scale": 1.0, "zero_point": 0} if self.io == "uint8" else None
         pixels = {"dtype": self.io, "range": [0, 255], "quantization": quantization}
-        files = {str(p.relative_to(folder)): _sha256(p) for p in _files(folder) if "report" not in p.name}
+        files = {str(p.relative_to(folder)): checkpoints.sha256(p) for p in _files(folder) if "report" not in p.name}
         lite = {
             "name": "images",
             "layout": "NHWC",
@@ -384,11 +384,6 @@ def _files(path):
 
 def _write_json(path, content):
     path.write_text(json.dumps(content, indent=2) + "\n")
-
-
-def _sha256(path):
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextlib.contextmanager

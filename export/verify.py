@@ -7,12 +7,14 @@ a level into a whole one now and then, such a LiteRT file is also judged before 
 graph it was made of (`litert.with_uint8_pixels` adds only its two ends).
 """
 
-import os
 import subprocess
 import sys
 import time
 
 import numpy as np
+
+from tfi2i import machine
+from tfi2i.metrics.faithfulness import decibels
 
 # What two roundings of a nearly equal value leave: no floor above it can be asked of uint8 output.
 ROUNDING = 59.0
@@ -47,21 +49,15 @@ class Score:
     @property
     def psnr(self):
         """Pooled PSNR in dB; infinite for equal images."""
-        return psnr(self.squares / self.values)
+        return float(decibels(self.squares / self.values))
 
     def summary(self):
         return {
             "psnr": _number(self.psnr),
             "exact": self.squares == 0,
-            "worst": {"psnr": _number(psnr(self.worst[0])), "image": self.worst[1]},
+            "worst": {"psnr": _number(float(decibels(self.worst[0]))), "image": self.worst[1]},
             "off_by_more_than_one_level": self.off / self.values,
         }
-
-
-def psnr(mean_squared_error):
-    """PSNR in dB for peak 255; infinite for 0."""
-    with np.errstate(divide="ignore"):
-        return float(10 * np.log10(255.0**2 / np.float64(mean_squared_error)))
 
 
 class LiteRT:
@@ -162,7 +158,7 @@ def peak_memory(path):
 
 def threads():
     """Threads that LiteRT is measured with."""
-    return min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2)
+    return min(4, machine.cores())
 
 
 def saved_model_faults(loaded, reference, image, encode):

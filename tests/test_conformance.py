@@ -18,7 +18,7 @@ import tensorflow as tf
 import tfi2i
 from tfi2i import config
 from tfi2i.methods import model_class
-from tfi2i.training import loop
+from tfi2i.training import loop, strategies
 
 # How to build each method small: hyper-parameters, side of its training images.
 METHODS = {
@@ -65,11 +65,7 @@ def learn(method, data, strategy=None, model=None, **compiled):
             model.build_for_training(shape, shape)
             model.build_optimizers()
 
-    @tf.function(autograph=False)
-    def step(batch):
-        losses = strategy.run(model.train_step, args=(batch,))
-        return {k: strategy.reduce("mean", v, axis=None) for k, v in losses.items()}
-
+    step = strategies.distributed_step(strategy, model)
     history = []
     for a, b in data:
         size = len(a) // replicas

@@ -289,19 +289,6 @@ def eval_images(source, data, indices=None):
             logging.warning("skipped an image that cannot be read: %s (%s)", bad.path, bad.reason)
 
 
-def load_batch(source, indices, data, value_range):
-    """The images `indices` of `source`, prepared as by `eval_images`, as float32 [n, h, w, c] in `value_range`.
-
-    Raises:
-        BadImage: one of them cannot be read.
-        UserError: sizes differ, or an image is smaller than the crop.
-    """
-    batch = [_centre(source.read(i), data, source.names[i]) for i in indices]
-    if len({pixels.shape for pixels in batch}) > 1:
-        raise _unequal({pixels.shape[:2] for pixels in batch}, source.description)
-    return np.stack([scale(pixels, value_range) for pixels in batch])
-
-
 def scale(pixels, value_range):
     """uint8 or uint16 pixels → float32 in `value_range` = (low, high)."""
     low, high = value_range

@@ -31,7 +31,7 @@ def save(run_dir, model, step, keep):
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         tf.train.Checkpoint(**_tracked(model)).write(str(partial / "state"))
-        hashes = {p.name: _sha256(p) for p in sorted(partial.iterdir())}
+        hashes = {p.name: sha256(p) for p in sorted(partial.iterdir())}
         with open(partial / "manifest.json", "w") as file:
             json.dump({"step": step, "sha256": hashes}, file, indent=2)
         for path in [*partial.iterdir(), partial]:
@@ -66,7 +66,7 @@ def fault(folder):
     for name, expected in hashes.items():
         if not (folder / name).is_file():
             return f"{name} is missing"
-        if _sha256(folder / name) != expected:
+        if sha256(folder / name) != expected:
             return f"{name} does not have the content that was written"
     return None
 
@@ -221,7 +221,8 @@ def load(run_dir, checkpoint=None, dtype="float32"):
     return model
 
 
-def _sha256(path):
+def sha256(path):
+    """SHA-256 of a file, in hexadecimal digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

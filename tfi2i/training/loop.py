@@ -8,7 +8,6 @@ import math
 import os
 import pathlib
 import platform
-import resource
 import signal
 import sys
 import time
@@ -17,7 +16,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfi2i import __version__, config, optim
+from tfi2i import __version__, config, machine, optim
 from tfi2i.config import UserError
 from tfi2i.data import pipeline, sources
 from tfi2i.progress import Progress, duration
@@ -149,11 +148,7 @@ def train(settings, run_dir):
     fixed = _fixed_inputs(settings, model_class.value_range) if chief else None
 
     # -------------------------------------------------------------------------------------------------------- Loop
-    @tf.function(autograph=False)
-    def train_step(batch):
-        losses = strategy.run(model.train_step, args=(batch,))
-        return {k: strategy.reduce(tf.distribute.ReduceOp.MEAN, v, axis=None) for k, v in losses.items()}
-
+    train_step = strategies.distributed_step(strategy, model)
     batches = iter(strategy.distribute_datasets_from_function(lambda context: stream.dataset(step, context)))
     progress = Progress(total, "steps", start=step, active=chief)
     interrupted = _Interrupt()
@@ -199,7 +194,7 @@ def train(settings, run_dir):
             if on_log:
                 means = {k: float(np.mean([w[k] for w in window])) for k in window[0]}
                 rate = len(window) * batch_size / (time.monotonic() - window_start)
-                extra = {"images_per_second": round(rate, 3), "peak_memory_gib": round(_peak_memory(), 3)}
+                extra = {"images_per_second": round(rate, 3), "peak_memory_gib": round(machine.peak_memory(), 3)}
                 extra |= {"learning_rate": float(model.generator_optimizer.learning_rate)}
                 summaries.losses(step, means, images=step * batch_size, bad_files=len(stream.bad_files), **extra)
                 progress.update(step, _status(means, rate, extra["peak_memory_gib"]))
@@ -229,7 +224,7 @@ def train(settings, run_dir):
     if interrupted:
         _say(f"stopped at step {step}; the same command goes on from there", chief)
         sys.exit(128 + interrupted.number)
-    took, memory = duration(time.monotonic() - began), _peak_memory()
+    took, memory = duration(time.monotonic() - began), machine.peak_memory()
     _say(f"finished: step {total} after {took}, peak memory {memory:.1f} GiB, in {folder}", chief)
     return model
 
@@ -373,7 +368,7 @@ def _environment(strategy, xla, precision):
         "machine": platform.machine(),
         "devices": f"{len(devices)} {devices[0].device_type}",
         "replicas": strategy.num_replicas_in_sync,
-        "threads": os.cpu_count(),
+        "threads": machine.cores(),
         "xla": xla,
         "precision": precision,
     }
@@ -385,13 +380,6 @@ def _last_environment(folder):
         return None
     starts = [json.loads(line) for line in path.read_text().splitlines() if '"event": "start"' in line]
     return starts[-1] if starts else None
-
-
-def _peak_memory():
-    """GiB: of the first GPU where there is one, else of this process."""
-    if tf.config.list_logical_devices("GPU"):
-        return tf.config.experimental.get_memory_info("GPU:0")["peak"] / 2**30
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def _status(losses, rate, memory):

@@ -53,6 +53,25 @@ def make_strategy(name, replicas=None):
     return tf.distribute.MirroredStrategy([f"/cpu:{i}" for i in range(replicas)])
 
 
+def distributed_step(strategy, model):
+    """One training step on all replicas, as one graph.
+
+    Args:
+        strategy: the one in whose scope `model` was made.
+        model: a compiled `Translator`, built for training.
+
+    Returns:
+        `tf.function` of a distributed batch (A, B) → dict of loss name → float32 scalar, the mean over replicas.
+    """
+
+    @tf.function(autograph=False)
+    def step(batch):
+        losses = strategy.run(model.train_step, args=(batch,))
+        return {k: strategy.reduce(tf.distribute.ReduceOp.MEAN, v, axis=None) for k, v in losses.items()}
+
+    return step
+
+
 def is_chief(strategy):
     """Whether this process writes files; true for all strategies but a multi-worker one's other workers."""
     resolver = strategy.cluster_resolver
