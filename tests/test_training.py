@@ -210,6 +210,25 @@ def test_sigterm_saves_and_the_same_command_goes_on(tmp_path):
     assert "Traceback" not in refused.stderr
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_is_an_exception_for_python(run, monkeypatch, number):
+    shutil.rmtree(run / "checkpoints" / "00000003")
+    shutil.rmtree(run / "checkpoints" / "00000002")
+    losses = summaries.Summaries.losses
+    handlers = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
+    # Comes in the middle of step 2.
+    monkeypatch.setattr(
+        summaries.Summaries,
+        "losses",
+        lambda self, step, *a, **k: (losses(self, step, *a, **k), step == 2 and signal.raise_signal(number)),
+    )
+    with pytest.raises(KeyboardInterrupt) as stop:
+        loop.train(settings(steps=3, keep=2, save_every=1000), run)
+    assert (stop.value.signal, stop.value.step) == (number, 2)
+    assert checkpoints.steps(run) == [2]
+    assert handlers == [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
+
+
 def test_two_processes_cannot_share_a_run(run):
     held = os.open(run / ".lock", os.O_RDWR)
     try:

@@ -27,7 +27,10 @@ def main(_):
     command.import_tensorflow()
     from tfi2i.training import loop
 
-    loop.train(settings, flags.FLAGS.run_dir)
+    try:
+        loop.train(settings, flags.FLAGS.run_dir)
+    except loop.Interrupted as stop:
+        return 128 + stop.signal
 
 
 def run():

@@ -9,7 +9,6 @@ import os
 import pathlib
 import platform
 import signal
-import sys
 import time
 
 import keras
@@ -33,6 +32,19 @@ _OPEN_ENDED = ("constant", "step", "halving")
 _SAMPLES = 6
 
 
+class Interrupted(KeyboardInterrupt):
+    """Training stopped between two steps, because of Ctrl-C or SIGTERM, and its checkpoint was written.
+
+    Attributes:
+        signal: number of the signal, `signal.SIGINT` or `signal.SIGTERM`.
+        step: where the next call of `train` goes on.
+    """
+
+    def __init__(self, signal, step):
+        super().__init__(f"stopped at step {step}")
+        self.signal, self.step = signal, step
+
+
 def train(settings, run_dir):
     """Trains, or resumes, a run.
 
@@ -50,6 +62,7 @@ def train(settings, run_dir):
     Raises:
         UserError: data, configuration or disk do not allow it.
         FloatingPointError: a loss is not finite.
+        Interrupted: a `KeyboardInterrupt`; SIGINT or SIGTERM came, the state after the last step is saved.
     """
     began = time.monotonic()
     folder = pathlib.Path(run_dir)
@@ -223,7 +236,7 @@ def train(settings, run_dir):
         _say(f"{len(stream.bad_files)} files could not be read: {[p for p, _ in stream.bad_files]}", chief)
     if interrupted:
         _say(f"stopped at step {step}; the same command goes on from there", chief)
-        sys.exit(128 + interrupted.number)
+        raise Interrupted(interrupted.number, step)
     took, memory = duration(time.monotonic() - began), machine.peak_memory()
     _say(f"finished: step {total} after {took}, peak memory {memory:.1f} GiB, in {folder}", chief)
     return model
