@@ -79,7 +79,7 @@ def measure(settings, repeats=10, warmup=2, peak_size=2048):
     )
 
     def step():
-        return {k: float(v) for k, v in train_step(batch).items()}  # reading waits for the device
+        return {k: float(v) for k, v in train_step(batch)[0].items()}  # reading waits for the device
 
     compute = tf.as_dtype(model.dtype_policy.compute_dtype)
     h, w = data.crop

@@ -5,6 +5,7 @@ import functools
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -18,7 +19,7 @@ import tensorflow as tf
 import tfi2i
 from tfi2i import config
 from tfi2i.methods import model_class
-from tfi2i.training import loop, strategies
+from tfi2i.training import checkpoints, loop, strategies
 
 # How to build each method small: hyper-parameters, side of its training images.
 METHODS = {
@@ -74,7 +75,7 @@ def learn(method, data, strategy=None, model=None, **compiled):
             i = context.replica_id_in_sync_group * size
             return tf.constant(a[i : i + size]), tf.constant(b[i : i + size])
 
-        losses = step(strategy.experimental_distribute_values_from_function(part))
+        losses, _ = step(strategy.experimental_distribute_values_from_function(part))
         history.append({k: float(v) for k, v in losses.items()})
         if len(history) == 1:
             model.first_gradients = {n: v / 0.5 for n, v in state(model).items() if n.endswith("_momentum")}
@@ -286,33 +287,44 @@ WORKER = """
     import tensorflow as tf
     run_dir, method, steps = sys.argv[1:]
     from tfi2i.training import loop
-    model = loop.train(t.settings(method, steps=int(steps), lr_schedule="constant", strategy="multi_worker"), run_dir)
+    settings = t.settings(method, steps=int(steps), lr_schedule="constant", strategy="multi_worker")
+    try:
+        model = loop.train(settings, run_dir)
+    except loop.Interrupted as stop:
+        print("STOPPED", stop.step)
+        sys.exit(128 + stop.signal)
     print("SUM", json.dumps({k: float(abs(v.astype("float64")).sum()) for k, v in t.state(model).items()}))
 """
+
+
+def two_workers(run_dir, method, steps, errors):
+    """Starts two processes that train `run_dir` together; they write to the files errors/0 and errors/1."""
+    errors.mkdir(exist_ok=True)
+    ports = []
+    sockets = [socket.socket() for _ in range(2)]
+    for s in sockets:
+        s.bind(("127.0.0.1", 0))
+        ports.append(f"127.0.0.1:{s.getsockname()[1]}")
+    for s in sockets:
+        s.close()
+    workers = []
+    for index in range(2):
+        cluster = {"cluster": {"worker": ports}, "task": {"type": "worker", "index": index}}
+        environment = {**os.environ, "TF_CONFIG": json.dumps(cluster)}
+        command = [sys.executable, "-c", textwrap.dedent(WORKER), str(run_dir), method, str(steps)]
+        with open(errors / str(index), "w") as file:
+            workers.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=file, text=True))
+    return workers
 
 
 @every_method
 def test_two_processes_train_in_step_and_survive_a_restart(method, tmp_path):
     def both(steps):
-        ports = []
-        sockets = [socket.socket() for _ in range(2)]
-        for s in sockets:
-            s.bind(("127.0.0.1", 0))
-            ports.append(f"127.0.0.1:{s.getsockname()[1]}")
-        for s in sockets:
-            s.close()
-        workers = []
-        for index in range(2):
-            cluster = {"cluster": {"worker": ports}, "task": {"type": "worker", "index": index}}
-            environment = {**os.environ, "TF_CONFIG": json.dumps(cluster), "TFI2I_ONE_CPU": "1"}
-            command = [sys.executable, "-c", textwrap.dedent(WORKER), str(tmp_path / "run"), method, str(steps)]
-            workers.append(
-                subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-            )
-        results = [w.communicate(timeout=300) for w in workers]
-        for worker, (_, error) in zip(workers, results):
-            assert worker.returncode == 0, error[-3000:]
-        return [json.loads(out.split("SUM ")[1].splitlines()[0]) for out, _ in results]
+        workers = two_workers(tmp_path / "run", method, steps, tmp_path / "errors")
+        results = [w.communicate(timeout=300)[0] for w in workers]
+        for i, worker in enumerate(workers):
+            assert worker.returncode == 0, (tmp_path / "errors" / str(i)).read_text()[-3000:]
+        return [json.loads(out.split("SUM ")[1].splitlines()[0]) for out in results]
 
     first, second = both(2)
     assert first == second
@@ -326,6 +338,21 @@ def test_two_processes_train_in_step_and_survive_a_restart(method, tmp_path):
     steps = [next(line for line in map(json.loads, log) if line["event"] == "step") for log in logs]
     for name in model_losses(steps[1]):
         np.testing.assert_allclose(steps[0][name], steps[1][name], rtol=1e-5, err_msg=name)
+
+
+@every_method
+@pytest.mark.parametrize("interrupted", [0, 1])
+def test_a_signal_to_one_process_stops_both_after_the_same_step(method, interrupted, tmp_path):
+    workers = two_workers(tmp_path / "run", method, 1000000, tmp_path / "errors")
+    for line in workers[0].stdout:  # of the chief; plain lines appear as steps are done
+        if "/1000000 steps" in line:
+            break
+    workers[interrupted].send_signal(signal.SIGTERM)
+    results = [w.communicate(timeout=300)[0] for w in workers]
+    seen = [(tmp_path / "errors" / str(i)).read_text()[-3000:] for i in range(2)]
+    assert [w.returncode for w in workers] == [128 + signal.SIGTERM] * 2, seen
+    first, second = (int(out.split("STOPPED ")[1]) for out in results)
+    assert first == second == checkpoints.steps(tmp_path / "run")[-1]
 
 
 def model_losses(line):

@@ -62,7 +62,8 @@ def train(settings, run_dir):
     Raises:
         UserError: data, configuration or disk do not allow it.
         FloatingPointError: a loss is not finite.
-        Interrupted: a `KeyboardInterrupt`; SIGINT or SIGTERM came, the state after the last step is saved.
+        Interrupted: a `KeyboardInterrupt`; SIGINT or SIGTERM came, to any worker, and all stopped after the same step,
+            whose state is saved.
     """
     began = time.monotonic()
     folder = pathlib.Path(run_dir)
@@ -164,12 +165,19 @@ def train(settings, run_dir):
     train_step = strategies.distributed_step(strategy, model)
     batches = iter(strategy.distribute_datasets_from_function(lambda context: stream.dataset(step, context)))
     progress = Progress(total, "steps", start=step, active=chief)
-    interrupted = _Interrupt()
+    several = strategies.workers(strategy) > 1
+    signals, stop = _Signals(), None
     window, window_start, pending = [], time.monotonic(), None
     saved = step if found else None
 
-    def check(losses, at):
-        """Reads a step's losses; one step late, so that the device is never waited for."""
+    def check(losses, received, at):
+        """Reads what a step returned; one step late, so that the device is never waited for.
+
+        Workers learn from it which signals any of them had received before that step, so all stop after the same one.
+        """
+        nonlocal stop
+        if several:
+            stop = _Signals.agreed(received)
         values = {k: float(v) for k, v in losses.items()}
         if not all(math.isfinite(v) for v in values.values()):
             names_a, names_b = stream.names(at - 1)
@@ -188,16 +196,16 @@ def train(settings, run_dir):
         checkpoints.save(folder, model, step, t.keep)
 
     try:
-        while step < total and not interrupted:
+        while step < total and not stop:
             try:
-                losses = train_step(next(batches))
+                losses, received = train_step(next(batches), signals.tensor() if several else None)
             except tf.errors.OpError:
                 stream.raise_error()
                 raise
             step += 1
             if pending:
                 check(*pending)
-            pending = losses, step
+            pending = losses, received, step
             on_log = step % t.log_every == 0 or step == total
             on_sample = step % t.sample_every == 0 or step == total or step == 1
             on_save = step % t.save_every == 0 or step == total
@@ -219,9 +227,11 @@ def train(settings, run_dir):
             if on_save and chief:
                 save()
                 saved = step
+            if not several:
+                stop = signals.number
         if pending:
             check(*pending)
-        if interrupted and chief and saved != step:
+        if stop and chief and saved != step:
             save()
     except FloatingPointError as error:
         summaries.event("stopped", step=step, reason=str(error))
@@ -229,14 +239,14 @@ def train(settings, run_dir):
     finally:
         progress.close()
         summaries.close()
-        interrupted.restore()
+        signals.restore()
         if chief:
             os.close(lock)
     if stream.bad_files:
         _say(f"{len(stream.bad_files)} files could not be read: {[p for p, _ in stream.bad_files]}", chief)
-    if interrupted:
+    if stop:
         _say(f"stopped at step {step}; the same command goes on from there", chief)
-        raise Interrupted(interrupted.number, step)
+        raise Interrupted(stop, step)
     took, memory = duration(time.monotonic() - began), machine.peak_memory()
     _say(f"finished: step {total} after {took}, peak memory {memory:.1f} GiB, in {folder}", chief)
     return model
@@ -405,13 +415,15 @@ def _say(text, chief=True):
         print(text, flush=True)
 
 
-class _Interrupt:
-    """True once SIGINT or SIGTERM came, so that the loop stops between two steps; a second one stops at once."""
+class _Signals:
+    """Remembers SIGINT or SIGTERM as `number`, so that the loop stops between two steps; a second one stops at once."""
+
+    _NUMBERS = (signal.SIGINT, signal.SIGTERM)
 
     def __init__(self):
-        self.number = 0
+        self.number = None
         self._old = {}
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in self._NUMBERS:
             try:
                 self._old[number] = signal.signal(number, self._handle)
             except ValueError:
@@ -422,9 +434,15 @@ class _Interrupt:
             raise KeyboardInterrupt
         self.number = number
 
+    def tensor(self):
+        """What came to this worker, for `agreed`: float32 [2], 1 for a signal that came."""
+        return tf.constant([float(self.number == n) for n in self._NUMBERS])
+
+    @classmethod
+    def agreed(cls, sums):
+        """SIGTERM or else SIGINT if it came to any worker, given the sum of all `tensor`s; None when none came."""
+        return max((n for n, count in zip(cls._NUMBERS, sums.numpy()) if count), default=None)
+
     def restore(self):
         for number, handler in self._old.items():
             signal.signal(number, handler)
-
-    def __bool__(self):
-        return bool(self.number)

@@ -61,15 +61,27 @@ def distributed_step(strategy, model):
         model: a compiled `Translator`, built for training.
 
     Returns:
-        `tf.function` of a distributed batch (A, B) → dict of loss name → float32 scalar, the mean over replicas.
+        `tf.function` (batch, signals=None) → (losses, signals): of a distributed batch (A, B) a dict of loss name →
+        float32 scalar, the mean over replicas; of a float32 tensor, one on each worker, the sum over replicas. None
+        costs nothing.
     """
 
     @tf.function(autograph=False)
-    def step(batch):
-        losses = strategy.run(model.train_step, args=(batch,))
-        return {k: strategy.reduce(tf.distribute.ReduceOp.MEAN, v, axis=None) for k, v in losses.items()}
+    def step(batch, signals=None):
+        losses, signals = strategy.run(lambda batch, signals: (model.train_step(batch), signals), args=(batch, signals))
+        losses = {k: strategy.reduce(tf.distribute.ReduceOp.MEAN, v, axis=None) for k, v in losses.items()}
+        if signals is not None:
+            signals = strategy.reduce(tf.distribute.ReduceOp.SUM, signals, axis=None)
+        return losses, signals
 
     return step
+
+
+def workers(strategy):
+    """Number of processes that train together."""
+    resolver = strategy.cluster_resolver
+    jobs = resolver.cluster_spec().as_dict() if resolver and resolver.task_type else {}
+    return max(1, sum(len(jobs.get(job, ())) for job in ("chief", "worker")))
 
 
 def is_chief(strategy):
