@@ -15,10 +15,14 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tfi2i.export import verify
 
 import tfi2i
-from tfi2i import config
+from tfi2i import config, export
+from tfi2i.data import pipeline, sources
 from tfi2i.methods import model_class
+from tfi2i.methods.translator import DIRECTIONS
+from tfi2i.metrics import faithfulness
 from tfi2i.training import checkpoints, loop, strategies
 
 # How to build each method small: hyper-parameters, side of its training images.
@@ -157,6 +161,24 @@ def test_stopped_and_resumed_is_an_unbroken_run(method, replicas, tmp_path):
 
 
 @every_method
+def test_float16_resumes_with_its_loss_scale(method, tmp_path, monkeypatch):
+    usual = keras.optimizers.LossScaleOptimizer
+
+    class Growing(usual):
+        """Doubles its scale after three steps without overflow; the step of the interruption is the second of them."""
+
+        def __init__(self, inner_optimizer, **kwargs):
+            super().__init__(inner_optimizer, initial_scale=64.0, dynamic_growth_steps=3, **kwargs)
+
+    monkeypatch.setattr(keras.optimizers, "LossScaleOptimizer", Growing)
+    chosen = settings(method, steps=4, precision="mixed_float16")
+    whole = loop.train(chosen, tmp_path / "whole")
+    assert float(whole.generator_optimizer.dynamic_scale.numpy()) == 128
+    shutil.rmtree(tmp_path / "whole" / "checkpoints" / "00000004")
+    assert_equal_state(state(whole), state(loop.train(chosen, tmp_path / "whole")))
+
+
+@every_method
 def test_two_replicas_equal_one(method):
     two = learn(method, batches(method), tf.distribute.MirroredStrategy(["/cpu:0", "/cpu:1"]))
     assert_same_step(plain(method), two)
@@ -263,6 +285,56 @@ def test_any_size_any_pixels(method, size, direction):
         model.translate(x * 3 + 1, direction)
     with pytest.raises(ValueError, match="expected"):
         model.translate(x[..., :2], direction)
+
+
+def drawings(method, count, split="train"):
+    """uint8 [count, side, side, 3], of domain A."""
+    data = settings(method, steps=1).data
+    source = sources.open_domains(data, split)[0]
+    return np.stack([pixels for _, pixels in pipeline.eval_images(source, data, range(count))])
+
+
+@every_method
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_saved_model_translates_pixels(method, direction, tmp_path):
+    model, _ = plain(method)
+    export.write_saved_model(model, tmp_path, direction)
+    serve = tf.saved_model.load(str(tmp_path)).signatures["serving_default"]
+    pixels = drawings(method, 2, "test")
+    for x in (pixels, np.ascontiguousarray(pixels[:, 1:, :-3])):
+        result = serve(images=tf.constant(x))["images"].numpy()
+        assert result.dtype == np.uint8
+        difference = np.abs(result.astype(int) - model.translate(x, direction))
+        assert difference.max() <= 1 and difference.mean() < 0.01
+
+
+@functools.cache
+def float_files(method, direction):
+    side = METHODS[method][1]
+    return export.convert(plain(method)[0], direction, (side, side), ("float32", "float16"))
+
+
+# Least PSNR after rounding. Weights after three steps are far harder to quantize than trained ones.
+LITERT = {"float32": 55, "float16": 45, "dynamic": 30, "int8": 22}
+
+
+@every_method
+@pytest.mark.parametrize("kind, direction", [*((kind, "a2b") for kind in LITERT), ("float32", "b2a")])
+def test_litert_translates_pixels(method, kind, direction):
+    model, _ = plain(method)
+    files = float_files(method, direction)
+    if kind in files:
+        file = files[kind]
+    else:
+        file = export.quantize(files["float32"], kind, drawings(method, 4)[:, None].astype(np.float32))
+        assert len(file) < len(files["float32"])
+    runner = verify.LiteRT(export.with_uint8_pixels(file))
+    for end in (runner.input, runner.output):
+        assert end["dtype"] == np.uint8 and end["quantization"] == (1.0, 0)
+    pixels = drawings(method, 3, "test")
+    result = np.concatenate([runner(x[None]) for x in pixels])
+    error = faithfulness.squared_error(result, model.translate(pixels, direction)).mean()
+    assert faithfulness.decibels(error) >= LITERT[kind], faithfulness.decibels(error)
 
 
 @every_method

@@ -171,7 +171,8 @@ class Translator(keras.Model):
         if self.dtype_policy.compute_dtype == "float16" and not isinstance(
             optimizer, keras.optimizers.LossScaleOptimizer
         ):
-            optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+            # A name of its own: Keras would number it, and a checkpoint of the same process would not fit.
+            optimizer = keras.optimizers.LossScaleOptimizer(optimizer, name=f"{optimizer.name}_loss_scale")
         return optimizer
 
     def get_compile_config(self):
