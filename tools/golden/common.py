@@ -1,0 +1,111 @@
+"""What the recorders share: the check of a checkout, random weights and images, torch to numpy, saving."""
+
+import contextlib
+import hashlib
+import importlib
+import sys
+from unittest import mock
+
+import numpy as np
+import torch
+
+
+def check_checkout(folder, official, commit):
+    """`official` maps files to git's own hashes: answers of an edited copy would not be golden."""
+    for name, expected in official.items():
+        path = folder / name
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} is missing: point --checkout at the official code.")
+        data = path.read_bytes()
+        found = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+        if found != expected:
+            raise ValueError(f"{path} has git hash {found}, expected {expected}: check out commit {commit}.")
+
+
+def import_official(checkout, official, commit, modules, folder="."):
+    """Modules by name from `folder` of a checked checkout."""
+    check_checkout(checkout, official, commit)
+    sys.path.insert(0, str(checkout / folder))
+    return [importlib.import_module(name) for name in modules]
+
+
+def to_numpy(tensor):
+    """A torch tensor as numpy; images and feature maps [N, C, H, W] become [N, H, W, C]."""
+    array = tensor.detach().numpy().copy()
+    return array.transpose(0, 2, 3, 1) if array.ndim == 4 else array
+
+
+def to_torch(images):
+    return torch.from_numpy(images.transpose(0, 3, 1, 2).copy())
+
+
+def sparse(images):
+    """Every third pixel: coprime to the networks' strides, so that all phases of an upsampling are seen."""
+    return images[:, ::3, ::3]
+
+
+def random_images(rng, shape):
+    """Random images [N, H, W, C] in [-1, 1], multiples of 1/8."""
+    return (np.round(rng.uniform(-8, 8, shape)) / 8).astype(np.float32)
+
+
+def random_noise(rng, shape):
+    """Standard normal [N, H, W, C], multiples of 1/16."""
+    return (np.round(rng.normal(size=shape) * 16) / 16).astype(np.float32)
+
+
+def random_weights(rng, shape, mean, std):
+    """A normal torch tensor, multiples of 1/256."""
+    return torch.from_numpy((np.round(rng.normal(mean, std, shape) * 256) / 256).astype(np.float32))
+
+
+def randomize(net, rng):
+    """Random weights of a scale that every layer notices, biases included; multiples of 1/256."""
+    for module in net.modules():
+        if isinstance(module, (torch.nn.Conv2d, torch.nn.ConvTranspose2d)):
+            fan_in = module.in_channels * np.prod(module.kernel_size)
+            if isinstance(module, torch.nn.ConvTranspose2d):
+                fan_in /= np.prod(module.stride)
+            module.weight.data = random_weights(rng, module.weight.shape, 0.0, fan_in**-0.5)
+        elif isinstance(module, torch.nn.BatchNorm2d):
+            module.weight.data = random_weights(rng, module.weight.shape, 1.0, 0.2)
+        if getattr(module, "bias", None) is not None:
+            module.bias.data = random_weights(rng, module.bias.shape, 0.0, 0.1)
+    return net
+
+
+def state(net, prefix):
+    """The state_dict as arrays, kernels as torch lays them out."""
+    return {f"{prefix}/{key}": value.numpy().copy() for key, value in net.state_dict().items()}
+
+
+def gradients(net, prefix):
+    return {f"{prefix}/{key}": value.grad.numpy().copy() for key, value in net.named_parameters()}
+
+
+def save(output, name, arrays):
+    path = output / f"{name}.npz"
+    np.savez_compressed(path, **arrays)
+    print(f"{path.name:40s}{path.stat().st_size / 1024:8.1f} KiB{len(arrays):6d} arrays")
+
+
+def on_cpu():
+    """Code that calls `tensor.cuda()` stays on the CPU."""
+    return mock.patch.object(torch.Tensor, "cuda", lambda tensor, *_: tensor)
+
+
+@contextlib.contextmanager
+def given_noise(*arrays):
+    """`torch.randn` gives these [N, H, W, C] arrays, in this order, and all of them."""
+    queue = [to_torch(array) for array in arrays]
+
+    def randn(size):
+        noise = queue.pop(0)
+        if noise.shape != size:
+            raise ValueError(f"noise of shape {tuple(noise.shape)}, but {tuple(size)} was asked for.")
+        return noise
+
+    with mock.patch.object(torch, "randn", randn):
+        yield
+    if queue:
+        raise ValueError(f"{len(queue)} of {len(arrays)} noise arrays were left over.")
