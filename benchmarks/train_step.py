@@ -58,8 +58,8 @@ def measure(settings, repeats=10, warmup=2, peak_size=2048):
     precision, xla = strategies.resolve_precision(t.precision), strategies.resolve_xla(t.xla)
     with strategy.scope():
         model = checkpoints.build(settings, precision)
-        if any(side % model.size_multiple for side in data.crop):
-            raise config.UserError(f"--size={data.crop}: height and width must be multiples of {model.size_multiple}")
+        if not model.takes(*data.crop):
+            raise config.UserError(f"--size={data.crop[0]},{data.crop[1]}: the networks take {model.sizes}")
         shapes = [(t.batch_size // replicas, *data.crop, c) for c in (data.channels_a, data.channels_b)]
         model.compile(xla=xla, accumulate=t.accumulate)
         model.build_for_training(*shapes)

@@ -25,9 +25,9 @@ flags.DEFINE_string("output", None, "folder to make", required=True)
 flags.DEFINE_list("formats", list(FLOORS), f"some of {', '.join(FLOORS)}")
 flags.DEFINE_string("size", None, "size of the LiteRT images: N or H,W [the crop of the training]")
 flags.DEFINE_enum(
-    "fit", "pad", ("pad", "resize"),
+    "fit", None, ("pad", "resize"),
     "what the SavedModel does with other sizes: mirror the edges and cut back, or resize to --size "
-    "and back",
+    "and back [pad; resize where the networks take one size only]",
 )  # fmt: skip
 flags.DEFINE_enum("io", "uint8", ("uint8", "float32"), "pixels (0-255) of the LiteRT files")
 flags.DEFINE_string("data", None, "folder to take images from [what the run was trained on]")

@@ -16,6 +16,7 @@ import tfi2i
 from tfi2i.config import Data, UserError
 from tfi2i.data import images, sources
 from tfi2i.training import checkpoints
+from tfi2i.translate import resolve_fit
 
 from . import FLOORS, verify
 
@@ -37,7 +38,7 @@ def export(
     direction="a2b",
     formats=tuple(FLOORS),
     size=None,
-    fit="pad",
+    fit=None,
     io="uint8",
     data=None,
     calibration_images=100,
@@ -58,8 +59,9 @@ def export(
         direction: "a2b" or "b2a".
         formats: some of "saved_model", "float32", "float16", "dynamic", "int8".
         size: (height, width) of the LiteRT files' images, and what "resize" resizes to; None: the
-            crop that the model was trained on.
-        fit: the SavedModel's rule for other sizes, "pad" or "resize"; see `saved_model.any_size`.
+            only size that the networks take, or the crop that the model was trained on.
+        fit: the SavedModel's rule for other sizes, "pad" or "resize"; None: by method. The rule is
+            `tfi2i.translate`'s, see `resolve_fit` there.
         io: "uint8" or "float32": type of the pixels, 0 to 255, that LiteRT files take and give.
         data: `config.Data`, or None: what the model was trained on. Calibration takes training
             images, verification those for test, or else for validation.
@@ -80,8 +82,9 @@ def export(
     output = pathlib.Path(output).resolve()
     run = getattr(model, "run", None)
     data = data or (run and run.data)
-    size = tuple(size or (run and run.data.crop) or ())
-    _check(model, output, direction, formats, size, fit, data, overwrite)
+    size = tuple(size or model.fixed_size or (run and run.data.crop) or ())
+    _check(model, output, direction, formats, size, data, overwrite)
+    fit, _ = resolve_fit(model, fit, size)
     held_out, split = _held_out(data, direction)
     plan = _Plan(model, direction, size, fit, io, data, calibration_images, log)
     partial = output.with_name(output.name + ".tmp")
@@ -132,7 +135,13 @@ class _Plan:
         if "saved_model" in formats:
             target = folder / "1"
             saved_model.write_saved_model(
-                self.model, target, self.direction, self.fit, self.size, self.data.background
+                self.model,
+                target,
+                self.direction,
+                self.fit,
+                self.size,
+                self.data.background,
+                self.data.resize_filter or "bicubic",
             )
             self.log("SavedModel written")
         kinds = [f for f in formats if f != "saved_model"]
@@ -161,7 +170,9 @@ class _Plan:
         if self.fit == "pad":
             y = self.model.translate(x.numpy(), self.direction)
         else:
-            y = saved_model.any_size(self.model, self.direction, self.fit, self.size)(x).numpy()
+            filter = self.data.resize_filter or "bicubic"
+            resized = saved_model.any_size(self.model, self.direction, self.fit, self.size, filter)
+            y = resized(x).numpy()
         low, high = self.model.value_range
         return (y - low) * (255 / (high - low))
 
@@ -279,7 +290,7 @@ class _Plan:
         }
 
 
-def _check(model, output, direction, formats, size, fit, data, overwrite):
+def _check(model, output, direction, formats, size, data, overwrite):
     if direction not in model.generators:
         raise UserError(f"--direction={direction}: expected one of {', '.join(model.generators)}")
     unknown = [f for f in formats if f not in FLOORS]
@@ -296,13 +307,6 @@ def _check(model, output, direction, formats, size, fit, data, overwrite):
         raise UserError("the run does not say what size it was trained on: give --size=N or H,W")
     if min(size) < 8:
         raise UserError(f"--size={size[0]},{size[1]}: expected at least 8 pixels a side")
-    multiple = model.size_multiple
-    if fit == "resize" and any(s % multiple for s in size):
-        nearest = ",".join(str(max(1, round(s / multiple)) * multiple) for s in size)
-        raise UserError(
-            f"--fit=resize brings images to --size={size[0]},{size[1]}, but the sides must be "
-            f"multiples of {multiple}: give --size={nearest} or --fit=pad"
-        )
     if output.exists() and not output.is_dir():
         raise UserError(f"--output={output} is a file: expected a folder that is new or empty")
     if output.is_dir() and any(output.iterdir()):

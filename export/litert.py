@@ -36,7 +36,8 @@ def convert(model, direction, size, kinds=("float32",)):
     Args:
         model: a built `Translator` that computes in float32.
         direction: "a2b" or "b2a".
-        size: (height, width) of the images; mirrored to a multiple of the networks' inside.
+        size: (height, width) of the images; mirrored to a multiple of the networks' inside, and for
+            networks of a fixed size that one.
         kinds: "float32", and "float16" for constants stored in 16 bits and computed with in 32.
 
     Returns:
@@ -44,7 +45,7 @@ def convert(model, direction, size, kinds=("float32",)):
         [1, H, W, C]} → {"images": float32 [1, H, W, C']}, pixels from 0 to 255.
     """
     channels = model.channels_a if direction == "a2b" else model.channels_b
-    rows, columns = (_mirrored(length, model.size_multiple) for length in size)
+    rows, columns = (_mirrored(length, model.size_multiple, model.size_minimum) for length in size)
 
     def generate(x):
         if rows is None and columns is None:
@@ -199,9 +200,9 @@ def _conv(layer, x):
     return keras.layers.Conv2D.call(layer, x)
 
 
-def _mirrored(length, multiple):
+def _mirrored(length, multiple, minimum):
     """As `generate` pads: None for a multiple, or rows before and the source of every padded row."""
-    padded = -(-length // multiple) * multiple
+    padded = max(-(-length // multiple) * multiple, minimum)
     if padded == length:
         return None
     before = (padded - length) // 2

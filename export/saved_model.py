@@ -31,15 +31,16 @@ def in_pixels(model, generate):
     return translate
 
 
-def any_size(model, direction, fit="pad", size=None):
+def any_size(model, direction, fit="pad", size=None, filter="bicubic"):
     """One direction of `model` for images of any size.
 
     Args:
         model: a `Translator`.
         direction: "a2b" or "b2a".
         fit: "pad": mirrored at the edges to a multiple of the networks', and cut back. "resize":
-            to `size` (bicubic, antialiased) and back.
+            to `size`, antialiased, and back.
         size: (height, width) that the networks see with "resize".
+        filter: of the resizing, "bicubic", "bilinear" or "lanczos".
 
     Returns:
         function of float32 [N, H, W, C] to float32 [N, H, W, C'] in `model.value_range`.
@@ -47,26 +48,22 @@ def any_size(model, direction, fit="pad", size=None):
     if fit == "pad":
         # With autograph, which ExportArchive turns off.
         return tf.function(lambda x: model.generate(x, direction))
-
-    def resized(x):
-        own = tf.shape(x)[1:3]
-        x = tf.image.resize(x, size, "bicubic", antialias=True)
-        return tf.image.resize(model.generators[direction](x), own, "bicubic", antialias=True)
-
-    return resized
+    return lambda x: model.generate_resized(x, direction, size, filter)
 
 
-def write_saved_model(model, folder, direction, fit="pad", size=None, background=(255, 255, 255)):
+def write_saved_model(
+    model, folder, direction, fit="pad", size=None, background=(255, 255, 255), filter="bicubic"
+):
     """Writes the SavedModel.
 
     Args:
         model: a built `Translator` that computes in float32.
         folder: where to; TF Serving wants its name to be a number.
-        direction, fit, size: as in `any_size`.
+        direction, fit, size, filter: as in `any_size`.
         background: R, G, B (0-255) that `image_bytes` puts behind transparent pixels.
     """
     channels = model.channels_a if direction == "a2b" else model.channels_b
-    translate = in_pixels(model, any_size(model, direction, fit, size))
+    translate = in_pixels(model, any_size(model, direction, fit, size, filter))
 
     def images(images):
         return {"images": _levels(translate(tf.cast(images, tf.float32)), tf.uint8)}

@@ -15,9 +15,9 @@ from tfi2i.export import FLOORS, FloorError, export, litert, saved_model, verify
 from tfi2i.export.__main__ import parse_floors
 
 import tfi2i
-from tfi2i import config, layers
+from tfi2i import config, layers, translate
 from tfi2i.config import Data, UserError
-from tfi2i.data import images
+from tfi2i.data import images, sources
 from tfi2i.training import checkpoints
 
 SIZE = (32, 36)
@@ -26,9 +26,9 @@ KINDS = ("float32", "float16", "dynamic", "int8")
 EASY = {"float16": 40.0, "dynamic": 15.0, "int8": 15.0}
 
 
-def tiny(**hyperparameters):
+def tiny(kind=tfi2i.CycleGAN, **hyperparameters):
     small = {"generator": "resnet_6blocks", "generator_width": 4, "discriminator_width": 4}
-    model = tfi2i.CycleGAN(**small | {"init_gain": 0.1} | hyperparameters)
+    model = kind(**small | {"init_gain": 0.1} | hyperparameters)
     model.build((None, None, None, model.channels_a))
     return model
 
@@ -309,6 +309,63 @@ def test_fit_resize_brings_every_image_to_the_size(model, tmp_path):
     assert serve(images=tf.constant(large[None]))["images"].shape == (1, 32, 48, 3)
 
 
+class Unchanged(tfi2i.CycleGAN):
+    """Its translation is the input, so that only the size rule is left to see."""
+
+    @property
+    def generators(self):
+        return dict.fromkeys(super().generators, lambda x, training=False: x)
+
+
+def test_fit_resize_is_the_rule_of_translate():
+    model = tiny(kind=Unchanged)
+    pixels = images.read_image(sources.SAMPLE / "testA" / "1F308-rainbow.png")[:100]
+    for filter in images.FILTERS:
+        resized = saved_model.any_size(model, "a2b", "resize", (32, 48), filter)
+        output = model.to_pixels(resized(model.to_float(pixels[None]))).numpy()[0]
+        arguments = {"size": (32, 48), "fit": "resize", "filter": filter}
+        expected = translate.translate_fitted(model, pixels[None], **arguments)[0]
+        expected = images.resize(expected, pixels.shape[:2], filter)
+        # Pillow rounds and clips to whole levels after each of its passes.
+        assert np.abs(output.astype(int) - expected).mean() < 1, filter  # another filter: 5 and more
+
+
+class Fixed(tfi2i.CycleGAN):
+    """Networks that take one size only."""
+
+    fixed_size = (16, 20)
+
+    @property
+    def generators(self):
+        def only(generator):
+            def call(x, training=False):
+                assert tuple(x.shape[1:3]) == self.fixed_size
+                return generator(x, training=training)
+
+            return call
+
+        return {direction: only(g) for direction, g in super().generators.items()}
+
+
+def test_networks_of_one_size(tmp_path):
+    model = tiny(kind=Fixed)
+    image = picture(30, 11)
+    translated = model.translate(image)
+    assert translated.shape == image.shape
+    report = quick(model, tmp_path / "out", formats=("saved_model", "float32"), size=None)
+    assert report["size"] == [16, 20]
+    sidecar = json.loads((tmp_path / "out" / "model.json").read_text())
+    assert sidecar["saved_model"]["fit"] == "resize"
+    assert sidecar["litert"]["input"]["shape"] == [1, 16, 20, 3]
+    serve = tf.saved_model.load(str(tmp_path / "out" / "1")).signatures["serving_default"]
+    output = serve(images=tf.constant(image[None]))["images"].numpy()[0]
+    assert np.abs(output.astype(int) - translated).max() <= 1
+    with pytest.raises(UserError, match="--size=16,16, but the networks take 16,20 only"):
+        quick(model, tmp_path / "other")
+    with pytest.raises(UserError, match="--fit=pad: the networks take 16,20 only"):
+        quick(model, tmp_path / "other", size=None, fit="pad")
+
+
 def test_warmup_requests_run(exported, served):
     logs = pytest.importorskip("tensorflow_serving.apis.prediction_log_pb2")
     path = exported[0] / "1" / "assets.extra" / "tf_serving_warmup_requests"
@@ -369,7 +426,7 @@ def test_float_pixels_and_overwriting(model, tmp_path):
         ({"formats": ("onnx",)}, "--formats=onnx: expected some of saved_model, float32"),
         ({"size": (4, 16)}, "--size=4,16: expected at least 8"),
         ({"size": None}, "give --size"),
-        ({"size": (30, 32), "fit": "resize"}, "multiples of 4: give --size=32,32 or --fit=pad"),
+        ({"size": (30, 32), "fit": "resize"}, "at least 8: give --size=32,32 or --fit=pad"),
         ({"data": None}, "give --data"),
         ({"data": Data(data="/nowhere")}, "--data=/nowhere does not exist"),
     ],

@@ -11,17 +11,19 @@ import pytest
 from tfi2i import config, progress, tiling, translate
 from tfi2i.config import UserError
 from tfi2i.data import images
+from tfi2i.methods.translator import Translator
 
 
 class Negative:
     """Stands in for a model: the translation is the negative, so every answer is known."""
 
     value_range = (-1.0, 1.0)
-    size_multiple = 4
+    size_multiple, size_minimum, fixed_size = 4, 4, None
+    takes, nearest_size, sizes = Translator.takes, Translator.nearest_size, Translator.sizes
 
-    def __init__(self, channels_a=3, channels_b=3):
+    def __init__(self, channels_a=3, channels_b=3, crop=(16, 12)):
         self.channels_a, self.channels_b = channels_a, channels_b
-        self.run = types.SimpleNamespace(data=config.Data(background=(255, 255, 255)))
+        self.run = types.SimpleNamespace(data=config.Data(background=(255, 255, 255), crop=crop))
         self.shapes = []
 
     def translate(self, x, direction="a2b", batch_size=1):
@@ -171,12 +173,43 @@ def test_original_size_comes_out(tmp_path, fit, size):
         np.testing.assert_array_equal(result, 255 - pixels)
 
 
-def test_resize_gives_the_network_the_nearest_multiple(tmp_path):
-    for size in ((1, 1), (9, 10), (16, 15)):
-        save(tmp_path / f"{size[0]}.png", noise(*size))
-    model = Negative()
-    run(tmp_path, tmp_path / "out", model, fit="resize")
-    assert [s[1:3] for s in model.shapes] == [(4, 4), (16, 16), (8, 12)]
+def test_resize_gives_the_network_the_size_or_the_crop_of_the_training(tmp_path):
+    for size in ((1, 1), (9, 10), (16, 12)):
+        save(tmp_path / "in" / f"{size[0]}.png", noise(*size))
+    for size, seen in ((None, (16, 12)), ((8, 20), (8, 20))):
+        model = Negative()
+        written, _ = run(tmp_path / "in", tmp_path / "out", model, fit="resize", size=size)
+        assert [s[1:3] for s in model.shapes] == [seen] * 3
+        assert [images.read_image(p).shape[:2] for p in written] == [(1, 1), (16, 12), (9, 10)]
+    expected = 255 - images.read_image(tmp_path / "in" / "16.png")
+    run(tmp_path / "in", tmp_path / "out", fit="resize")
+    np.testing.assert_array_equal(images.read_image(tmp_path / "out" / "16.png"), expected)
+    message = "--size=9,2, but the networks take multiples of 4, at least 4: give --size=8,4 or --fit=pad"
+    with pytest.raises(UserError, match=message):
+        run(tmp_path / "in", tmp_path / "out", fit="resize", size=(9, 2))
+    with pytest.raises(UserError, match="give --size=N"):
+        run(tmp_path / "in", tmp_path / "out", Negative(crop=None), fit="resize")
+
+
+def test_networks_of_one_size_get_every_image_at_that_size(tmp_path):
+    class Fixed(Negative):
+        fixed_size = (8, 8)
+
+    for size in ((1, 1), (8, 8), (30, 20)):
+        save(tmp_path / "in" / f"{size[0]}.png", noise(*size))
+    model = Fixed()
+    written, failed = run(tmp_path / "in", tmp_path / "out", model)
+    assert not failed and model.shapes == [(1, 8, 8, 3)] * 3
+    assert [images.read_image(p).shape[:2] for p in written] == [(1, 1), (30, 20), (8, 8)]
+    run(tmp_path / "in" / "30.png", tmp_path / "out", model, fit="tile", tile=8, overlap=4)
+    assert set(model.shapes) == {(1, 8, 8, 3), (8, 8, 3)}
+    for options, message in (
+        ({"fit": "pad"}, "--fit=pad: the networks take 8,8 only: use --fit=resize"),
+        ({"size": (12, 12)}, "--size=12,12, but the networks take 8,8 only: give --size=8,8$"),
+        ({"fit": "tile", "tile": 16}, "--tile=16: the networks take 8,8 only"),
+    ):
+        with pytest.raises(UserError, match=message):
+            run(tmp_path / "in", tmp_path / "out", model, **options)
 
 
 def test_size_is_what_the_network_sees_and_keep_size_what_is_written(tmp_path):

@@ -34,11 +34,16 @@ def define_flags():
     flags.DEFINE_string("input", None, "an image, a folder with its sub-folders, or a pattern in quotes", required=True)
     flags.DEFINE_string("output", None, "a folder; or an image file, when --input is one file", required=True)
     flags.DEFINE_enum("direction", "a2b", ("a2b", "b2a"), "from which domain to which")
-    flags.DEFINE_string("size", None, "resize to N or H,W (height, width) before translating (default: as it is)")
+    flags.DEFINE_string(
+        "size", None,
+        "resize to N or H,W (height, width) before translating (default: as it is, or with --fit=resize the crop of "
+        "the training)",
+    )  # fmt: skip
     flags.DEFINE_enum(
-        "fit", "pad", ("pad", "resize", "tile"),
-        "how a size comes to the multiple that the network takes: pad by reflection and cut back; resize to the "
-        "nearest multiple and back; or translate overlapping tiles, for images too large for memory",
+        "fit", None, ("pad", "resize", "tile"),
+        "how an image of any size meets the networks: pad by reflection to the multiple that they take and cut back; "
+        "resize to --size and back; or overlapping tiles, for images too large for memory (default: pad, or resize "
+        "where the networks take one size only)",
     )  # fmt: skip
     flags.DEFINE_integer("tile", 512, "with --fit=tile: side of a tile", lower_bound=1)
     flags.DEFINE_integer("overlap", 64, "with --fit=tile: pixels that neighbours share and blend", lower_bound=0)
@@ -48,7 +53,7 @@ def define_flags():
 
 
 def translate_files(
-    model, input, output, direction="a2b", size=None, fit="pad", tile=512, overlap=64, keep_size=True,
+    model, input, output, direction="a2b", size=None, fit=None, tile=512, overlap=64, keep_size=True,
     side_by_side=False, batch_size=1, active=True,
 ):  # fmt: skip
     """Translates image files to image files.
@@ -75,6 +80,7 @@ def translate_files(
     from tfi2i.data import images
     from tfi2i.progress import Progress
 
+    fit, size = resolve_fit(model, fit, size, tile)
     if fit == "tile":
         try:
             tiling.tile_starts(1, tile, overlap, model.size_multiple)
@@ -159,8 +165,43 @@ def translate_files(
     return written, failed
 
 
+def resolve_fit(model, fit=None, size=None, tile=None):
+    """How images of any size meet the networks: the rule of --fit and --size, here and in exported files.
+
+    Args:
+        model: a `Translator`.
+        fit: "pad", "resize", "tile", or None: "resize" where the networks take one size only, else "pad".
+        size: (height, width) that was asked for, or None.
+        tile: side of a tile.
+
+    Returns:
+        (fit, size): images are resized to `size` first and results back; None: they are translated as they are.
+        "resize" without a size takes the crop of the training.
+
+    Raises:
+        UserError: the networks cannot take that.
+    """
+    fixed = model.fixed_size
+    fit = fit or ("resize" if fixed else "pad")
+    if fixed and (fit == "pad" or fit == "tile" and (tile, tile) != tuple(fixed)):
+        seen = f"--fit=tile --tile={tile}" if fit == "tile" else "--fit=pad"
+        raise UserError(f"{seen}: the networks take {model.sizes}: use --fit=resize")
+    if fit == "resize":
+        run = getattr(model, "run", None)
+        size = tuple(size or fixed or (run and run.data.crop) or ())
+        if not size:
+            raise UserError("--fit=resize: the run does not say what size it was trained on: give --size=N or H,W")
+        if not model.takes(*size):
+            near = ",".join(map(str, model.nearest_size(size)))
+            raise UserError(
+                f"--fit=resize brings images to --size={size[0]},{size[1]}, but the networks take {model.sizes}: give "
+                f"--size={near}" + ("" if fixed else " or --fit=pad")
+            )
+    return fit, size
+
+
 def translate_fitted(
-    model, pixels, direction="a2b", size=None, fit="pad", tile=512, overlap=64, filter="bicubic", batch_size=1,
+    model, pixels, direction="a2b", size=None, fit=None, tile=512, overlap=64, filter="bicubic", batch_size=1,
     on_tile=None,
 ):  # fmt: skip
     """Translates images of one size, of whatever size.
@@ -169,9 +210,9 @@ def translate_fitted(
         model: a `Translator`.
         pixels: uint8 or uint16 [N, H, W, C].
         direction: "a2b" or "b2a".
-        size: (height, width) to resize to first; None: H, W.
-        fit: how the network gets the multiple it takes: "pad" by reflection and cut back, "resize" to the nearest one
-            and back, or "tile": see `tiling.translate_tiled`.
+        size: (height, width) to resize to first; None: H, W, or with "resize" the crop of the training.
+        fit: how the network gets a size it takes: "pad" by reflection and cut back, "resize", or "tile": see
+            `tiling.translate_tiled`; None: by method, see `resolve_fit`.
         tile: side of a tile.
         overlap: pixels that neighbouring tiles share.
         filter: name of the filter for every resizing.
@@ -184,17 +225,12 @@ def translate_fitted(
     from tfi2i import tiling
     from tfi2i.data import images
 
-    def resized(batch, size):
-        return np.stack([images.resize(x, size, filter) for x in batch])
-
-    pixels = resized(pixels, size or pixels.shape[1:3])
+    fit, size = resolve_fit(model, fit, size, tile)
+    pixels = np.stack([images.resize(x, size or x.shape[:2], filter) for x in pixels])
     h, w = pixels.shape[1:3]
     multiple = model.size_multiple
-    if fit == "pad":
+    if fit != "tile":
         return model.translate(pixels, direction, batch_size=batch_size)
-    if fit == "resize":
-        near = tuple(max(n + multiple // 2, multiple) // multiple * multiple for n in (h, w))
-        return resized(model.translate(resized(pixels, near), direction, batch_size=batch_size), (h, w))
 
     low, high = model.value_range
     scale = (high - low) / np.iinfo(pixels.dtype).max

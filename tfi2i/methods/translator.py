@@ -38,6 +38,8 @@ class Translator(keras.Model):
     size_multiple = 1
     # … and at least this, so that the innermost map is large enough for its own padding.
     size_minimum = 1
+    # (height, width) where the networks take no other, as dense layers over a whole map do: images are resized to it.
+    fixed_size = None
     # Training crops must be at least this, so that discriminators have something to say.
     crop_minimum = 1
 
@@ -304,8 +306,31 @@ class Translator(keras.Model):
         x = (tf.cast(x, tf.float32) - low) * (peak / (high - low))
         return tf.cast(tf.round(tf.clip_by_value(x, 0.0, peak)), dtype)
 
+    def takes(self, height, width):
+        """Whether the networks take images of this size as they are."""
+        if self.fixed_size:
+            return (height, width) == tuple(self.fixed_size)
+        return all(n >= self.size_minimum and n % self.size_multiple == 0 for n in (height, width))
+
+    @property
+    def sizes(self):
+        """In words, which sizes the networks take."""
+        if self.fixed_size:
+            return f"{self.fixed_size[0]},{self.fixed_size[1]} only"
+        return f"multiples of {self.size_multiple}, at least {self.size_minimum}"
+
+    def nearest_size(self, size):
+        """The (height, width) nearest to `size` that the networks take."""
+        if self.fixed_size:
+            return tuple(self.fixed_size)
+        m = self.size_multiple
+        return tuple(max(round(n / m), -(-self.size_minimum // m)) * m for n in size)
+
     def generate(self, x, direction="a2b"):
-        """Translates any size: pads by reflection to the next multiple of `size_multiple`, cuts back.
+        """Translates any size.
+
+        Pads by reflection to the next multiple of `size_multiple` and cuts back; networks of a `fixed_size` get the
+        image resized to that, see `generate_resized`.
 
         Args:
             x: float tensor [N, H, W, C] in `value_range`.
@@ -314,13 +339,34 @@ class Translator(keras.Model):
         Returns:
             float32 tensor [N, H, W, C'] in `value_range`.
         """
-        if all(n and n >= self.size_minimum and n % self.size_multiple == 0 for n in x.shape[1:3]):
+        if None not in x.shape[1:3] and self.takes(*x.shape[1:3]):
             return self.generators[direction](x)
+        if self.fixed_size:
+            return self.generate_resized(x, direction, self.fixed_size)
         h, w = tf.shape(x)[1], tf.shape(x)[2]
         top, rows = _reflected(h, self.size_multiple, self.size_minimum)
         left, columns = _reflected(w, self.size_multiple, self.size_minimum)
         y = self.generators[direction](tf.gather(tf.gather(x, rows, axis=1), columns, axis=2))
         return y[:, top : top + h, left : left + w]
+
+    def generate_resized(self, x, direction, size, filter="bicubic"):
+        """Translates any size at `size`: resizes to it and back, antialiased, within `value_range`.
+
+        Args:
+            x: float tensor [N, H, W, C] in `value_range`.
+            direction: "a2b" or "b2a".
+            size: (height, width) that the networks see.
+            filter: "bicubic", "bilinear" or "lanczos", Pillow's.
+
+        Returns:
+            float32 tensor [N, H, W, C'] in `value_range`.
+        """
+        filter = {"lanczos": "lanczos3"}.get(filter, filter)
+
+        def resize(x, size):
+            return tf.clip_by_value(tf.image.resize(x, size, filter, antialias=True), *self.value_range)
+
+        return resize(self.generators[direction](resize(x, size)), tf.shape(x)[1:3])
 
     def translate(self, images, direction="a2b", batch_size=1):
         """Translates pixels to pixels.

@@ -350,12 +350,13 @@ def _check_size(model, shape_a, shape_b):
     for _, h, w, _ in (shape_a, shape_b):
         if h is None:
             continue  # decided image by image
-        m, least = model.size_multiple, model.crop_minimum
-        if h % m or w % m:
+        if not model.takes(h, w):
+            near = ",".join(map(str, model.nearest_size((h, w))))
             raise UserError(
-                f"--crop={h},{w} does not fit --generator={getattr(model.config, 'generator', model.name)}: "
-                f"height and width must be multiples of {m}, e.g. {max(m, round(h / m) * m)},{max(m, round(w / m) * m)}"
+                f"--crop={h},{w} does not fit --generator={getattr(model.config, 'generator', model.name)}, "
+                f"which takes {model.sizes}: give --crop={near}"
             )
+        least = model.crop_minimum
         if min(h, w) < least:
             raise UserError(
                 f"--crop={h},{w} is too small for the networks, which need {least} pixels a side: make it larger, or "
