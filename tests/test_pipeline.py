@@ -265,18 +265,53 @@ def test_native_sizes_one_by_one_or_all_equal(folder):
     assert take(open_stream(folder, batch_size=2, **native).dataset(), 1)[0][0].shape == (2, 10, 12, 3)
 
 
-def test_an_odd_size_that_the_first_look_missed_stops_the_stream(folder, monkeypatch):
-    monkeypatch.setattr(pipeline, "_PROBES", 1)
-    images.write_image(folder / "trainA" / "3.png", np.full((5, 6, 3), 3, np.uint8))
+def test_a_size_that_changed_since_the_first_look_stops_the_stream(folder):
     for options, message in (
         ({"batch_size": 2, "crop": None}, "different sizes .5x6, 10x12; trainA/3.png"),
         ({"crop": (8, 8)}, "trainA/3.png is 5x6 .*smaller than --crop=8,8"),
     ):
+        images.write_image(folder / "trainA" / "3.png", np.full((10, 12, 3), 3, np.uint8))
         stream = open_stream(folder, resize=None, resize_mode="none", **options)
+        images.write_image(folder / "trainA" / "3.png", np.full((5, 6, 3), 3, np.uint8))
         with pytest.raises(tf.errors.OpError):
             take(stream.dataset(), 7)
         with pytest.raises(UserError, match=message):
             stream.raise_error()
+
+
+class Headers:
+    """A source of which nothing but headers can be read: images of 20x20 and one that is smaller."""
+
+    description, channels = "40 images", 3
+
+    def __init__(self, small):
+        self.names = [f"{i}.png" for i in range(40)]
+        self.small, self.seen = small, []
+
+    def __len__(self):
+        return 40
+
+    def image_size(self, i):
+        self.seen.append(i)
+        return (20, 9) if i == self.small else (20, 20)
+
+
+def test_all_headers_are_read_where_sizes_are_the_images_own(monkeypatch, capsys):
+    crop = {"crop": (10, 10)}
+    for own in ({"resize_mode": "none"}, {"resize_mode": "short_side", "resize": (8, 8)}, {}):
+        for i in (0, 17, 39):
+            with pytest.raises(UserError, match="smaller than --crop=10,10"):
+                pipeline.check(Headers(i), Data(data="x", **crop, **own))
+    source = Headers(None)
+    assert len(pipeline.check(source, Data(data="x", **crop))) == len(source.seen) == 40
+    source = Headers(17)
+    pipeline.check(source, Data(data="x", resize=(12, 12), resize_mode="exact", **crop))
+    assert 0 in source.seen and 39 in source.seen and len(source.seen) == 16
+    assert not capsys.readouterr().out
+    clock = iter(range(1000))
+    monkeypatch.setattr(pipeline.time, "monotonic", lambda: float(next(clock)))
+    pipeline.check(Headers(None), Data(data="x", **crop))
+    assert "40/40 image sizes looked at | 40 images" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,10 @@ import tensorflow as tf
 
 from tfi2i.config import UserError
 from tfi2i.data import images
+from tfi2i.progress import Progress
 
 _ORDER, _AUGMENT = range(2)  # purposes of random draws
-_PROBES = 16  # images per domain that are looked at before training
+_PROBES = 16  # images per domain that are looked at before training, where one size comes out of all
 
 
 class _Calls:
@@ -71,7 +72,7 @@ class TrainingStream:
     """
 
     def __init__(self, source_a, source_b, data, *, value_range, seed, batch_size):
-        """Prepares the stream, and checks the sizes of a few images per domain.
+        """Prepares the stream, and checks the sizes of its images, see `check`.
 
         Args:
             source_a: `sources.Source` of domain A; `source_b` of domain B.
@@ -245,7 +246,7 @@ class TrainingStream:
 
 
 def check(source, data):
-    """Looks at the headers of a few images of `source`, evenly spread.
+    """Looks at headers of `source`: of all images where the size after resizing is their own, else of a few.
 
     Returns:
         List of (height, width) before resizing, unreadable images left out.
@@ -255,8 +256,13 @@ def check(source, data):
     """
     if data.resize_mode == "short_side" and data.resize and data.resize[0] != data.resize[1]:
         raise UserError(f"--resize={data.resize[0]},{data.resize[1]}: --resize_mode=short_side takes one number")
-    sizes = []
-    for i in np.unique(np.linspace(0, len(source) - 1, _PROBES).astype(int)):
+    probes = _PROBES if _static_resized_size(data) else len(source)
+    sizes, progress, began = [], None, time.monotonic()
+    for i in np.unique(np.linspace(0, len(source) - 1, probes).round().astype(int)):
+        if progress is None and time.monotonic() - began > 2:
+            progress = Progress(len(source), "image sizes looked at", start=i)
+        if progress:
+            progress.update(i + 1, source.description)
         try:
             size = source.image_size(i)
         except images.BadImage:
@@ -264,6 +270,8 @@ def check(source, data):
         if data.crop:
             _check_crop(_resized_size(size, data), data, source.names[i])
         sizes.append(size)
+    if progress:
+        progress.close()
     return sizes
 
 
@@ -304,9 +312,12 @@ def _unequal(sizes, where):
 
 
 def _static_size(data):
-    if data.crop:
-        return data.crop
-    return data.resize if data.resize and data.resize_mode in (None, "exact") else (None, None)
+    return data.crop or _static_resized_size(data) or (None, None)
+
+
+def _static_resized_size(data):
+    """The size after resizing where it is the same for all images, else None."""
+    return data.resize if data.resize_mode in (None, "exact") else None
 
 
 def _resized_size(size, data):
