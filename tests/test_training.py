@@ -67,6 +67,12 @@ def test_flags_file_gives_the_same_configuration(finished):
     assert config.Run.from_json(shown) == checkpoints.read_config(finished), text
 
 
+@pytest.mark.parametrize("batch_size, noted", [(1, False), (2, True)])
+def test_another_batch_than_the_published_one_is_noted(tmp_path, capsys, batch_size, noted):
+    loop.train(settings(steps=1, batch_size=batch_size), tmp_path / "run")
+    assert ("note: published results use batch 1; 2 may need" in capsys.readouterr().out) == noted
+
+
 def test_finished_run_has_nothing_to_do(run, capsys):
     before = sorted(p.stat().st_mtime_ns for p in run.rglob("state.*"))
     loop.train(settings(steps=3, keep=2), run)
@@ -305,6 +311,13 @@ def test_strategies(monkeypatch):
     monkeypatch.delenv("TF_CONFIG", raising=False)
     assert strategies.make_strategy("auto").num_replicas_in_sync == 1
     assert strategies.make_strategy("mirrored", 2).num_replicas_in_sync == 2
+    for name in ("one_device", "multi_worker"):
+        with pytest.raises(UserError, match=f"--replicas=2 is for --strategy=mirrored, this is {name}"):
+            strategies.make_strategy(name, 2)
+    with monkeypatch.context() as patch:
+        patch.setenv("TF_CONFIG", "{}")
+        with pytest.raises(UserError, match="this is multi_worker, which TF_CONFIG chose"):
+            strategies.make_strategy("auto", 2)
     with pytest.raises(UserError, match="TF_CONFIG"):
         strategies.make_strategy("multi_worker")
     assert strategies.is_chief(strategies.make_strategy("one_device"))

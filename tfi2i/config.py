@@ -131,7 +131,7 @@ class Training:
         ("auto", "one_device", "mirrored", "multi_worker"),
     )
     replicas: int | None = option(
-        None, "with --strategy=mirrored on a machine without GPUs: split the CPU into this many"
+        None, "with --strategy=mirrored: take this many GPUs, or without any split the CPU into this many"
     )
     xla: str = option("auto", "compile the step with XLA; auto: on GPUs, not on CPUs", ("auto", "on", "off"))
     init_from: str | None = option(None, "start from the networks of this run directory (fine-tuning)")

@@ -152,8 +152,10 @@ def train(settings, run_dir):
         + (f", resumed at step {step}" if found else ""),
         chief,
     )
-    if batch_size > replicas and settings.method == "cyclegan":
-        _say(f"note: published results use batch 1; {batch_size} may need another learning rate (not changed)", chief)
+    published = settings.model.recipe["batch_size"]
+    if batch_size != published:
+        note = f"published results use batch {published}; {batch_size} may need another learning rate (not changed)"
+        _say(f"note: {note}", chief)
     if step >= total:
         _say(f"{folder} is finished at step {step}: nothing to do; a longer --steps goes on", chief)
         if chief:

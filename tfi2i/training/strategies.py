@@ -13,10 +13,11 @@ def make_strategy(name, replicas=None):
     Args:
         name: "auto", "one_device", "mirrored" or "multi_worker". auto: multi_worker when TF_CONFIG is set, mirrored
             with more than one GPU, else one_device.
-        replicas: with "mirrored" and no GPU, logical CPU devices to split the machine into.
+        replicas: with "mirrored" only: how many of the GPUs, or without any, logical CPU devices to split the machine
+            into.
 
     Raises:
-        UserError: the machine does not have what was asked for.
+        UserError: the machine does not have what was asked for, or `replicas` with another strategy.
     """
     # Grappler's remapper fails on the gradient of leaky ReLU with an error line; where it works it gains nothing here.
     tf.config.optimizer.set_experimental_options({"remapping": False})
@@ -26,9 +27,16 @@ def make_strategy(name, replicas=None):
             tf.config.experimental.set_memory_growth(gpu, True)
         except RuntimeError:
             break  # TensorFlow has started, as in a notebook; memory stays as it was set then.
+    chosen = name
     if name == "auto":
         name = (
             "multi_worker" if os.environ.get("TF_CONFIG") else "mirrored" if len(gpus) > 1 or replicas else "one_device"
+        )
+    if replicas and name != "mirrored":
+        why = ", which TF_CONFIG chose" if chosen == "auto" else ""
+        raise UserError(
+            f"--replicas={replicas} is for --strategy=mirrored, this is {name}{why}: leave it out, or give "
+            "--strategy=mirrored"
         )
     if name == "multi_worker":
         if not os.environ.get("TF_CONFIG"):
