@@ -16,69 +16,71 @@ from tfi2i.config import UserError
 
 from . import FLOORS
 
-_FLAGS = flags.FLAGS
 
-flags.DEFINE_string("run_dir", None, "run directory of tfi2i.train", required=True)
-flags.DEFINE_integer("checkpoint", None, "step of the checkpoint [the newest]")
-flags.DEFINE_enum("direction", "a2b", ("a2b", "b2a"), "which way the files translate")
-flags.DEFINE_string("output", None, "folder to make", required=True)
-flags.DEFINE_list("formats", list(FLOORS), f"some of {', '.join(FLOORS)}")
-flags.DEFINE_string("size", None, "size of the LiteRT images: N or H,W [the crop of the training]")
-flags.DEFINE_enum(
-    "fit", None, ("pad", "resize"),
-    "what the SavedModel does with other sizes: mirror the edges and cut back, or resize to --size "
-    "and back [pad; resize where the networks take one size only]",
-)  # fmt: skip
-flags.DEFINE_enum("io", "uint8", ("uint8", "float32"), "pixels (0-255) of the LiteRT files")
-flags.DEFINE_string("data", None, "folder to take images from [what the run was trained on]")
-flags.DEFINE_integer("calibration_images", 100, "training images that set the scales of int8")
-flags.DEFINE_integer("verification_images", None, "held-out images to verify on [all]")
-flags.DEFINE_list(
-    "min_psnr", [],
-    "least PSNR in dB against the model: a number for all formats, or FORMAT:NUMBER, … "
-    f"[{','.join(f'{kind}:{least:g}' for kind, least in FLOORS.items())}]",
-)  # fmt: skip
-flags.DEFINE_bool("overwrite", False, "replace an earlier export in --output")
+def define_flags():
+    """Declares the flags of this command."""
+    flags.DEFINE_string("run_dir", None, "run directory of tfi2i.train", required=True)
+    flags.DEFINE_integer("checkpoint", None, "step of the checkpoint [the newest]")
+    flags.DEFINE_enum("direction", "a2b", ("a2b", "b2a"), "which way the files translate")
+    flags.DEFINE_string("output", None, "folder to make", required=True)
+    flags.DEFINE_list("formats", list(FLOORS), f"some of {', '.join(FLOORS)}")
+    flags.DEFINE_string("size", None, "size of the LiteRT images: N or H,W [the crop of the training]")
+    flags.DEFINE_enum(
+        "fit", None, ("pad", "resize"),
+        "what the SavedModel does with other sizes: mirror the edges and cut back, or resize to --size "
+        "and back [pad; resize where the networks take one size only]",
+    )  # fmt: skip
+    flags.DEFINE_enum("io", "uint8", ("uint8", "float32"), "pixels (0-255) of the LiteRT files")
+    flags.DEFINE_string("data", None, "folder to take images from [what the run was trained on]")
+    flags.DEFINE_integer("calibration_images", 100, "training images that set the scales of int8")
+    flags.DEFINE_integer("verification_images", None, "held-out images to verify on [all]")
+    flags.DEFINE_list(
+        "min_psnr", [],
+        "least PSNR in dB against the model: a number for all formats, or FORMAT:NUMBER, … "
+        f"[{','.join(f'{kind}:{least:g}' for kind, least in FLOORS.items())}]",
+    )  # fmt: skip
+    flags.DEFINE_bool("overwrite", False, "replace an earlier export in --output")
 
 
 def main(_):
     """Flags in, one call out."""
-    formats = tuple(dict.fromkeys(f.strip() for f in _FLAGS.formats))
-    floors = parse_floors(_FLAGS.min_psnr)
+    values = flags.FLAGS
+    formats = tuple(dict.fromkeys(f.strip() for f in values.formats))
+    floors = parse_floors(values.min_psnr)
     size = None
-    if _FLAGS.size:
+    if values.size:
         try:
-            size = config.parse_size(_FLAGS.size)
+            size = config.parse_size(values.size)
         except ValueError as error:
-            raise UserError(f"--size={_FLAGS.size}: {error}") from error
+            raise UserError(f"--size={values.size}: {error}") from error
     for name in ("calibration_images", "verification_images"):
-        if _FLAGS[name].value is not None and _FLAGS[name].value < 1:
-            raise UserError(f"--{name}={_FLAGS[name].value}: expected 1 or more")
+        if values[name].value is not None and values[name].value < 1:
+            raise UserError(f"--{name}={values[name].value}: expected 1 or more")
     command.import_tensorflow()
     import tfi2i
 
     from .exporter import export
 
-    model = tfi2i.load(_FLAGS.run_dir, checkpoint=_FLAGS.checkpoint)
+    model = tfi2i.load(values.run_dir, checkpoint=values.checkpoint)
     data = None
-    if _FLAGS.data:
-        other = {"data": _FLAGS.data, "tfds": None, "csv": None, "domain_a": None, "domain_b": None}
+    if values.data:
+        other = {"data": values.data, "tfds": None, "csv": None, "domain_a": None, "domain_b": None}
         data = dataclasses.replace(model.run.data, **other)
     export(
         model,
-        _FLAGS.output,
-        direction=_FLAGS.direction,
+        values.output,
+        direction=values.direction,
         formats=formats,
         size=size,
-        fit=_FLAGS.fit,
-        io=_FLAGS.io,
+        fit=values.fit,
+        io=values.io,
         data=data,
-        calibration_images=_FLAGS.calibration_images,
-        verification_images=_FLAGS.verification_images,
+        calibration_images=values.calibration_images,
+        verification_images=values.verification_images,
         floors=floors,
-        overwrite=_FLAGS.overwrite,
+        overwrite=values.overwrite,
     )
-    print(f"exported to {_FLAGS.output}: see report.png there")
+    print(f"exported to {values.output}: see report.png there")
 
 
 def parse_floors(texts):
@@ -103,6 +105,7 @@ def parse_floors(texts):
 
 def run():
     """Console entry point."""
+    define_flags()
     command.run(main)
 
 

@@ -158,7 +158,7 @@ class _Plan:
         return {kind: graphs[kind] for kind in kinds}
 
     def _calibration(self):
-        source = sources.open_domains(self.data, "train")[self.direction == "b2a"]
+        source = sources.open_domain(self.data, self.direction[0].upper(), "train")
         chosen = _spread(len(source), self.calibration_images)
         return [x[None].astype(np.float32) for _, x in _read(source, chosen, self.size, self.log)]
 
@@ -322,11 +322,11 @@ def _held_out(data, direction):
     """The source of the domain translated from, of the first split there is, and that one's name."""
     for split in ("test", "val"):
         try:
-            return sources.open_domains(data, split)[direction == "b2a"], split
+            return sources.open_domain(data, direction[0].upper(), split), split
         except sources.MissingSplit:
             pass
     logging.warning("no test or validation images: verifying on training images")
-    return sources.open_domains(data, "train")[direction == "b2a"], "train"
+    return sources.open_domain(data, direction[0].upper(), "train"), "train"
 
 
 def _spread(total, wanted):

@@ -121,6 +121,23 @@ def test_names_that_match():
     ]  # fmt: skip
     assert evaluate.match_names(["testA/s/x.png", "testA/x.png"], ["testB/s/x.png", "testB/x.png"]) == [(0, 0), (1, 1)]
     assert evaluate.match_names(["a.png"], ["b.png"]) == []
+    # The exact name comes first: plan_A is the plan of flat A here, not the side of a pair.
+    assert evaluate.match_names(["plan_A.png", "plan.png"], ["plan.png", "plan_A.png"]) == [(0, 1), (1, 0)]
+    assert evaluate.match_names(["plan_A.png", "plan.png"], ["plan.png", "x.png"]) == [(1, 0)]
+
+
+@pytest.mark.parametrize(
+    "names_a, names_b",
+    [
+        (["x.png", "x.jpg"], ["x.png", "y.png"]),
+        (["x.png", "y.png"], ["x.png", "x.jpg"]),
+        (["x_A.png", "x-A.png"], ["x_B.png"]),
+    ],
+)
+def test_names_that_could_be_either_of_two_are_refused(names_a, names_b):
+    with pytest.raises(UserError, match="are both called 'x'"):
+        evaluate.match_names(names_a, names_b)
+    assert evaluate.match_names([*names_a, "z.png"], ["z.png"]) == [(len(names_a), 0)]
 
 
 def test_no_pairs_are_an_error(folder):

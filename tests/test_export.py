@@ -399,6 +399,16 @@ def test_a_wrong_file_is_found_and_kept_apart(model, tmp_path, monkeypatch):
     assert (tmp_path / "out.failed" / "report.png").is_file()
 
 
+def test_only_the_domain_translated_from_is_needed(model, tmp_path):
+    for i in range(2):
+        images.write_image(tmp_path / "data" / "testB" / f"{i}.png", picture(16, 16, seed=i))
+    arguments = {"data": Data(data=str(tmp_path / "data")), "io": "float32"}
+    report = quick(model, tmp_path / "out", direction="b2a", **arguments)
+    assert (report["split"], report["images"]) == ("test", 2)
+    with pytest.raises(UserError, match="no folder for domain A: expected trainA"):
+        quick(model, tmp_path / "other", direction="a2b", **arguments)
+
+
 def test_float_pixels_and_overwriting(model, tmp_path):
     out = tmp_path / "out"
     out.mkdir()

@@ -1,3 +1,4 @@
+import dataclasses
 import hashlib
 
 import numpy as np
@@ -48,6 +49,24 @@ def test_swap_channels_background_and_fingerprint(tmp_path):
     assert a.fingerprint == hashlib.sha256(text.encode()).hexdigest()
     assert a.fingerprint != b.fingerprint
     assert "2 images" in a.description
+
+
+def test_one_domain_asks_nothing_of_the_other(tmp_path, tfds_dir):
+    write(tmp_path / "testB", "z.png")
+    data = Data(data=str(tmp_path), channels_b=1)
+    assert sources.open_domain(data, "B", "test").read(0).shape == (4, 6, 1)
+    with pytest.raises(sources.MissingSplit, match="no test images .testA."):
+        sources.open_domain(data, "A", "test")
+    swapped = sources.open_domain(dataclasses.replace(data, swap_domains=True), "A", "test")
+    assert swapped.names == ["testB/z.png"] and swapped.channels == 3
+    csv = write_csv(tmp_path, FACES)
+    listed = Data(csv=csv, domain_a="label=cow", domain_b="label=cat")
+    assert sources.open_domain(listed, "B", "train").names == ["a.png", "d.png"]
+    with pytest.raises(UserError, match="--domain_a='label=cow' matches none"):
+        sources.open_domain(listed, "A", "train")
+    prepared = Data(tfds="cycle_gan/horse2zebra", tfds_dir=str(tfds_dir))
+    a, b = sources.open_domains(prepared)
+    assert sources.open_domain(prepared, "B", "train").names == b.names
 
 
 def test_the_bundled_sample_is_there():

@@ -127,18 +127,41 @@ def evaluate(model, data, split="test", limit=None, batch_size=8, active=True):
 
 
 def match_names(names_a, names_b):
-    """Positions (i, j) of images of the same name.
+    """Positions (i, j) of images of the same name, in the order of `names_a`.
 
-    Not compared: the folder that holds all of a domain, the extension, and a final _A or _B.
+    Not compared: the folder that holds all of a domain, the extension, and, for images without a partner of exactly
+    their name, a final _A or _B.
+
+    Raises:
+        UserError: two images of a domain have the name of one of the other.
     """
 
-    def keys(names):
+    def stems(names):
         paths = [pathlib.PurePosixPath(n) for n in names]
         root = os.path.commonpath([p.parent for p in paths])
-        return [re.sub(r"[-_ ][AB]$", "", str(p.relative_to(root).with_suffix(""))) for p in paths]
+        return {i: str(p.relative_to(root).with_suffix("")) for i, p in enumerate(paths)}
 
-    where = {key: j for j, key in enumerate(keys(names_b))}
-    return [(i, where[key]) for i, key in enumerate(keys(names_a)) if key in where]
+    def join(keys_a, keys_b):
+        where = [{}, {}]
+        for side, keys in zip(where, (keys_a, keys_b)):
+            for i, key in keys.items():
+                side.setdefault(key, []).append(i)
+        common = [key for key in where[0] if key in where[1]]
+        for key in common:
+            for side, names in zip(where, (names_a, names_b)):
+                if len(side[key]) > 1:
+                    first, second = (names[i] for i in side[key][:2])
+                    raise UserError(f"{first} and {second} are both called '{key}' where pairs are sought: rename one")
+        return [(where[0][key][0], where[1][key][0]) for key in common]
+
+    a, b = stems(names_a), stems(names_b)
+    exact = join(a, b)
+    taken = [{i for i, _ in exact}, {j for _, j in exact}]
+    rest = [
+        {i: re.sub(r"[-_ ][AB]$", "", key) for i, key in keys.items() if i not in used}
+        for keys, used in zip((a, b), taken)
+    ]
+    return sorted(exact + join(*rest))
 
 
 def training_moments(data):

@@ -83,40 +83,52 @@ def open_domains(data, split="train"):
         UserError: folder missing, unreadable or without images, one domain missing or with a single training image,
             TFDS data not prepared, a rule that is wrong or matches nothing.
     """
-    if data.tfds:
-        domains = _open_tfds(data, split)
-    elif data.csv:
-        domains = _open_csv(data, split)
-    elif data.data:
-        domains = _open_folders(data, split)
-    else:
-        raise UserError("nothing to read: give --data=FOLDER, --data=emoji, --tfds=NAME or --csv=FILE")
-    a, b = reversed(domains) if data.swap_domains else domains
-    for letter, source in (("A", a), ("B", b)):
+    pair = _open(data, split, "AB")
+    for letter, source in zip("AB", pair):
         if split == "train" and len(source) < 2:
             raise UserError(
                 f"domain {letter} has only one image ({source.names[0]}): at least 2 are needed to learn from"
             )
-    settings = {"background": data.background}
-    return (
-        dataclasses.replace(a, channels=data.channels_a, **settings),
-        dataclasses.replace(b, channels=data.channels_b, **settings),
+    return pair
+
+
+def open_domain(data, letter, split):
+    """Opens domain 'A' or 'B' alone: nothing is asked of the other one. The rest as `open_domains`."""
+    return _open(data, split, letter)[0]
+
+
+def _open(data, split, letters):
+    """The sources of the domains `letters`, "A", "B" or "AB", after `data.swap_domains`."""
+    stored = letters.translate(str.maketrans("AB", "BA")) if data.swap_domains else letters
+    if data.tfds:
+        domains = _open_tfds(data, split, stored)
+    elif data.csv:
+        domains = _open_csv(data, split, stored)
+    elif data.data:
+        domains = _open_folders(data, split, stored)
+    else:
+        raise UserError("nothing to read: give --data=FOLDER, --data=emoji, --tfds=NAME or --csv=FILE")
+    channels = {"A": data.channels_a, "B": data.channels_b}
+    return tuple(
+        dataclasses.replace(source, channels=channels[letter], background=data.background)
+        for letter, source in zip(letters, domains)
     )
 
 
 # ---------------------------------------------------------------------------------------------- folders
 
 
-def _open_folders(data, split):
+def _open_folders(data, split, letters):
     root = SAMPLE if data.data == "emoji" else pathlib.Path(data.data)
     if not root.is_dir():
         seen = "is a file" if root.exists() else "does not exist"
         raise UserError(f"--data={data.data} {seen}: expected a folder with trainA and trainB, or 'emoji'")
     subfolders = _subfolders(root)
-    found = {letter: _domain_folders(root, subfolders, split, letter) for letter in "AB"}
+    found = {letter: _domain_folders(root, subfolders, split, letter) for letter in letters}
     holds = f"it holds {', '.join(subfolders) or 'no folders'}"
-    if split != "train" and not found["A"] and not found["B"]:
-        raise MissingSplit(f"--data={data.data} has no {split} images ({split}A, {split}B): {holds}")
+    if split != "train" and not any(found.values()):
+        names = ", ".join(f"{split}{letter}" for letter in letters)
+        raise MissingSplit(f"--data={data.data} has no {split} images ({names}): {holds}")
     domains = []
     for letter, folders in found.items():
         if not folders:
@@ -185,11 +197,13 @@ def _rule(text, columns, label_name=lambda column, value: None):
     return holds
 
 
-def _apply_rules(data, rows, columns, label_name=lambda column, value: None):
-    """The positions of the rows of domains A and B."""
-    rules = [_rule(text, columns, label_name) for text in (data.domain_a, data.domain_b)]
+def _apply_rules(data, letters, rows, columns, label_name=lambda column, value: None):
+    """The positions of the rows of each of the domains `letters`."""
+    flags = [f"domain_{letter.lower()}" for letter in letters]
+    texts = [getattr(data, flag) for flag in flags]
+    rules = [_rule(text, columns, label_name) for text in texts]
     chosen = [[i for i, row in enumerate(rows) if holds(row)] for holds in rules]
-    for flag, text, positions in zip(("domain_a", "domain_b"), (data.domain_a, data.domain_b), chosen):
+    for flag, text, positions in zip(flags, texts, chosen):
         if not positions:
             column = text.removeprefix("!").partition("=")[0]
             seen = sorted({str(label_name(column, row[column]) or row[column]) for row in rows})
@@ -202,7 +216,7 @@ def _apply_rules(data, rows, columns, label_name=lambda column, value: None):
 # ------------------------------------------------------------------------------------------------- CSV
 
 
-def _open_csv(data, split):
+def _open_csv(data, split, letters):
     path = pathlib.Path(data.csv)
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
@@ -227,7 +241,7 @@ def _open_csv(data, split):
     attributes = [c for c in header if c not in (path_column, "split")]
     return [
         _csv_source(path, folder, [rows[i][path_column] for i in chosen])
-        for chosen in _apply_rules(data, rows, attributes)
+        for chosen in _apply_rules(data, letters, rows, attributes)
     ]
 
 
@@ -247,7 +261,7 @@ def _csv_source(path, folder, names):
 # ------------------------------------------------------------------------------------------------ TFDS
 
 
-def _open_tfds(data, split):
+def _open_tfds(data, split, letters):
     import tensorflow_datasets as tfds
 
     builder = _prepared_builder(tfds, data)
@@ -255,14 +269,14 @@ def _open_tfds(data, split):
     available = builder.info.splits
     if data.domain_a:
         name = next((n for n in _SPLITS[split] if n in available), None)
-        names = {"A": name, "B": name}
+        names = dict.fromkeys(letters, name)
     else:
         pattern = rf"({'|'.join(_SPLITS[split])})_?"
         names = {
             letter: next((n for n in available if re.fullmatch(pattern + letter, n, re.IGNORECASE)), None)
-            for letter in "AB"
+            for letter in letters
         }
-    wanted = split if data.domain_a else f"{split}A and {split}B"
+    wanted = split if data.domain_a else " and ".join(f"{split}{letter}" for letter in letters)
     if not all(names.values()):
         kind = UserError if split == "train" else MissingSplit
         hint = "" if data.domain_a else "; split one labelled set with --domain_a and --domain_b"
@@ -272,10 +286,10 @@ def _open_tfds(data, split):
         spools = [_spool(tfds, builder, name, key) for name in names.values()]
         chosen = [range(len(ids)) for ids, *_ in spools]
     else:
-        ids, spans, store, rows = _spool(tfds, builder, names["A"], key)
-        spools = [(ids, spans, store, rows)] * 2
+        ids, spans, store, rows = _spool(tfds, builder, name, key)
+        spools = [(ids, spans, store, rows)] * len(letters)
         label_name = _label_names(tfds, feature)
-        chosen = _apply_rules(data, rows, list(rows[0]) if rows else [], label_name)
+        chosen = _apply_rules(data, letters, rows, list(rows[0]) if rows else [], label_name)
     return [
         Source(
             names=[ids[i] for i in positions],
