@@ -25,14 +25,16 @@ setup(
         "ai-edge-quantizer>=0.10,<0.11",
     ],
     extras_require={
+        "adapt": ["scikit-learn>=1.5"],  # the digits of optdigits
         "gpu": ["tensorflow[and-cuda]>=2.21,<2.22"],
         "serving": ["tensorflow-serving-api>=2.21,<2.22"],
-        "test": ["pytest>=8", "ruff", "tensorflow-serving-api>=2.21,<2.22"],
+        "test": ["pytest>=8", "ruff", "scikit-learn>=1.5", "tensorflow-serving-api>=2.21,<2.22"],
         "dev": ["ruff", "resvg_py==0.5.0"],
     },
     entry_points={
         "console_scripts": [
             "tfi2i-train = tfi2i.train:run",
+            "tfi2i-adapt = tfi2i.adapt:run",
             "tfi2i-translate = tfi2i.translate:run",
             "tfi2i-evaluate = tfi2i.evaluate:run",
             "tfi2i-export = tfi2i.export.__main__:run",

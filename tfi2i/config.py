@@ -2,7 +2,8 @@
 
 Three frozen dataclasses describe a run: `Data` (which images, brought to which size), `Training` (how long, on what)
 and one class per method with that method's hyper-parameters. Every field is one absl flag of the same name. A field
-whose default differs between methods is None here and named in the method's `recipe`.
+whose default differs between methods is None here and named in the method's `recipe`. `tfi2i.adapt` has a command
+line of its own: `Digits` instead of `Data`, and `Adaptation`.
 
 This module knows no TensorFlow, so `--help` answers at once.
 """
@@ -345,12 +346,90 @@ METHODS = {"cyclegan": CycleGAN, "unit": UNIT}
 
 
 @dataclasses.dataclass(frozen=True)
+class Digits:
+    """Two sets of digits, A the labelled source and B the target without labels; formats in `tfi2i.data.digits`."""
+
+    source: str | None = option(None, "labelled digits: tfds:NAME, optdigits, or a file or folder, see --help")
+    target: str | None = option(None, "the same for the digits whose labels are not used")
+    source_test: str | None = option(None, "where the source's test digits are, when not in --source")
+    target_test: str | None = option(None, "the same for the target")
+    source_format: str | None = option(
+        None,
+        "format of --source and --source_test (default: by the name)",
+        ("tfds", "optdigits", "npz", "hdf5", "libsvm", "idx", "mat"),
+    )
+    target_format: str | None = option(
+        None,
+        "the same for the target",
+        ("tfds", "optdigits", "npz", "hdf5", "libsvm", "idx", "mat"),
+    )
+    source_split: str = option("train", "with tfds: split to learn from, e.g. extra")
+    target_split: str = option("train", "the same for the target")
+    test_fraction: float = option(0.2, "held out for the test where the data have no test part; always the same")
+    tfds_dir: str | None = option(None, "where TFDS keeps prepared data (default: TFDS' own)")
+    download: bool = option(False, "let TFDS download and prepare a data set when it is not there")
+    channels_a: int = option(1, "channels of the source: 1 (grey) or 3", choices=(1, 3))
+    channels_b: int = option(1, "channels of the target: 1 (grey) or 3", choices=(1, 3))
+    resize_filter: str = option(
+        "nearest", "how digits are brought to 32x32; nearest as in the code", ("nearest", "bilinear")
+    )
+    target_inverted: bool = option(False, "learn from intensity-inverted copies of the target's digits too")
+    accept_changed_data: bool = option(False, "resume although the training digits have changed")
+
+    def __post_init__(self):
+        _check_choices(self)
+        if not 0 < self.test_fraction < 1:
+            raise UserError(f"--test_fraction={self.test_fraction}: expected more than 0 and less than 1")
+
+
+@dataclasses.dataclass(frozen=True)
+class Adaptation:
+    """Liu, Breuel, Kautz, Unsupervised Image-to-Image Translation Networks, arXiv 1703.00848: domain adaptation.
+
+    Defaults are those of the authors' code for SVHN to MNIST (branch version_02), but for the feature distance.
+    """
+
+    baseline: bool = option(False, "only the classifier, on the source alone: what adaptation is compared with")
+    generator_width: int = option(96, "channels after the encoders' first layer")
+    discriminator_width: int = option(64, "channels after the discriminators' first layer")
+    coordinates: bool = option(True, "give the encoders each pixel's row and column as two more channels")
+    feature_distance: str = option(
+        "l1",
+        "between the top features of a translated pair: l1 as in the paper, l2 (squared) as in the code",
+        ("l1", "l2"),
+    )
+    lambda_gan: float = option(1.0, "weight of the adversarial losses")
+    lambda_class: float = option(10.0, "weight of the classification loss on the source's labels")
+    lambda_feature: float = option(1e-4, "weight of the feature distance, summed over 512x2x2 features")
+    lambda_kl: float = option(1e-4, "weight of the Kullback-Leibler term, summed over the code")
+    lambda_reconstruction: float = option(1e-3, "weight of the squared reconstruction error, summed over pixels")
+    learning_rate: float = option(2e-4, "Adam's learning rate, all networks")
+    beta_1: float = option(0.5, "Adam's decay of the first moment")
+    beta_2: float = option(0.999, "Adam's decay of the second moment")
+    weight_decay: float = option(5e-4, "L2 added to the gradient of all weights before Adam, as torch.optim.Adam does")
+
+    recipe: typing.ClassVar = {"batch_size": 64, "steps": 200_000, "lr_schedule": "constant", "decay_fraction": 0.0}
+
+    def __post_init__(self):
+        _check_choices(self)
+        _check_positive(self, "generator_width", "discriminator_width", "learning_rate")
+        _check_not_negative(
+            self, "lambda_gan", "lambda_class", "lambda_feature", "lambda_kl", "lambda_reconstruction", "weight_decay"
+        )
+
+
+# What `tfi2i.adapt` runs, and not `tfi2i.train`.
+ADAPTATION = {"adaptation": Adaptation}
+_DURATIONS = ("steps", "epochs", "images")
+
+
+@dataclasses.dataclass(frozen=True)
 class Run:
     """A whole, resolved configuration: what `config.json` of a run directory holds."""
 
     method: str
-    model: CycleGAN | UNIT
-    data: Data
+    model: CycleGAN | UNIT | Adaptation
+    data: Data | Digits
     training: Training
 
     def to_json(self):
@@ -364,8 +443,8 @@ class Run:
         tuples = {k: tuple(v) if isinstance(v, list) else v for k, v in values["data"].items()}
         return cls(
             method=values["method"],
-            model=METHODS[values["method"]](**values["model"]),
-            data=Data(**tuples),
+            model=(METHODS | ADAPTATION)[values["method"]](**values["model"]),
+            data=_data_kind(values["method"])(**tuples),
             training=Training(**values["training"]),
         )
 
@@ -374,7 +453,7 @@ def resolve(method, given):
     """Puts the flags that were given over the method's recipe and the general defaults.
 
     Args:
-        method: a name in `METHODS`.
+        method: a name in `METHODS`, or "adaptation".
         given: dict of flag name to value, only flags that the user set.
 
     Returns:
@@ -383,18 +462,18 @@ def resolve(method, given):
     Raises:
         UserError: an unknown method, a flag of another method, contradictory or impossible values.
     """
-    if method not in METHODS:
+    if method not in METHODS | ADAPTATION:
         near = difflib.get_close_matches(str(method), METHODS, n=1)
         hint = f"; did you mean --method={near[0]}?" if near else ""
         raise UserError(f"--method={method} is not known: expected one of {', '.join(METHODS)}{hint}")
-    kind = METHODS[method]
-    own, data, training = (_names(c) for c in (kind, Data, Training))
+    kind, data_kind = (METHODS | ADAPTATION)[method], _data_kind(method)
+    own, data, training = (_names(c) for c in (kind, data_kind, Training))
     for name in given:
         if name not in own and name not in data and name not in training:
             raise UserError(f"--{name} is not a flag of --method={method}; its own are: --{', --'.join(own)}")
     values = kind.recipe | _variant(kind, given)
-    if any(n in given for n in ("steps", "epochs", "images")):
-        values = {n: v for n, v in values.items() if n not in ("steps", "epochs", "images")}
+    if any(n in given for n in _DURATIONS):
+        values = {n: v for n, v in values.items() if n not in _DURATIONS}
     if "crop" in given and "resize" not in given and values["resize_mode"] == "exact":
         # Keeps the published margin (286 for 256), so that `--crop=128` alone means what it says.
         published, crop = values["resize"], parse_size(given["crop"])
@@ -403,7 +482,7 @@ def resolve(method, given):
     return Run(
         method=method,
         model=kind(**{k: values[k] for k in own if k in values}),
-        data=Data(**{k: values[k] for k in data if k in values}),
+        data=data_kind(**{k: values[k] for k in data if k in values}),
         training=Training(**{k: values[k] for k in training if k in values}),
     )
 
@@ -417,31 +496,31 @@ def _variant(kind, given):
 
 
 def define_flags():
-    """Declares one absl flag per field of the dataclasses above, and `--method`. Defaults are None: not given."""
+    """Declares `--method` and one flag per field of `Data`, `Training` and the methods. Default None: not given."""
     flags.DEFINE_string("method", "cyclegan", f"one of: {', '.join(METHODS)}")
-    owners = {}
-    for kind in (Data, Training, *METHODS.values()):
-        for field in dataclasses.fields(kind):
-            owners.setdefault(field.name, []).append((kind, field))
-    for name, uses in owners.items():
-        kind, field = uses[0]
-        _define(name, field, uses, _help(kind, field, uses))
+    _define_fields(Data, METHODS)
+
+
+def define_adaptation_flags():
+    """The same for `tfi2i.adapt`: the fields of `Digits`, `Training` and `Adaptation`."""
+    _define_fields(Digits, ADAPTATION)
 
 
 def given_flags():
-    """The flags of `define_flags` that the user set, as a dict of name to value."""
-    names = {f.name for kind in (Data, Training, *METHODS.values()) for f in dataclasses.fields(kind)}
-    return {n: flags.FLAGS[n].value for n in sorted(names) if flags.FLAGS[n].value is not None}
+    """The flags of `define_flags` or `define_adaptation_flags` that the user set, as a dict of name to value."""
+    kinds = (Data, Digits, Training, *METHODS.values(), *ADAPTATION.values())
+    names = {f.name for kind in kinds for f in dataclasses.fields(kind)}
+    return {n: flags.FLAGS[n].value for n in sorted(names & set(flags.FLAGS)) if flags.FLAGS[n].value is not None}
 
 
 def flags_text(method, given):
     """A flagfile that gives the same run again.
 
     Args:
-        method: a name in `METHODS`.
+        method: a name in `METHODS`, or "adaptation", whose command has no `--method`.
         given: dict of flag name to value.
     """
-    lines = [f"--method={method}"]
+    lines = [f"--method={method}"] if method in METHODS else []
     for name, value in given.items():
         if isinstance(value, bool):
             lines.append(f"--{name}" if value else f"--no{name}")
@@ -450,11 +529,25 @@ def flags_text(method, given):
     return "\n".join(lines) + "\n"
 
 
-def _help(kind, field, uses):
+def _data_kind(method):
+    return Data if method in METHODS else Digits
+
+
+def _define_fields(data_kind, methods):
+    owners = {}
+    for kind in (data_kind, Training, *methods.values()):
+        for field in dataclasses.fields(kind):
+            owners.setdefault(field.name, []).append((kind, field))
+    for name, uses in owners.items():
+        kind, field = uses[0]
+        _define(name, field, uses, _help(kind, field, uses, methods))
+
+
+def _help(kind, field, uses, methods):
     default = field.default
-    if kind not in (Data, Training):
+    if kind in methods.values():
         defaults = []
-        for method, own in METHODS.items():
+        for method, own in methods.items():
             for used_by, used in uses:
                 if used_by is own:
                     by_variant = {v: values[used.name] for v, values in _variants(own).items() if used.name in values}
@@ -463,7 +556,7 @@ def _help(kind, field, uses):
         texts = dict.fromkeys(used.metadata["help"] for _, used in uses)
         return f"{' | '.join(texts)} [{', '.join(defaults)}]"
     published = {}
-    for method, own in METHODS.items():
+    for method, own in methods.items():
         said = [v[field.name] for v in (own.recipe, *_variants(own).values()) if field.name in v]
         if said:
             published[method] = "/".join(map(_text, said))

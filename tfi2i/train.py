@@ -20,6 +20,8 @@ def define_flags():
 
 
 def main(_):
+    if flags.FLAGS.method in config.ADAPTATION:
+        raise config.UserError(f"--method={flags.FLAGS.method} has a command of its own: python -m tfi2i.adapt")
     settings = config.resolve(flags.FLAGS.method, config.given_flags())
     if flags.FLAGS.dry_run:
         print(settings.to_json())

@@ -264,7 +264,7 @@ def _csv_source(path, folder, names):
 def _open_tfds(data, split, letters):
     import tensorflow_datasets as tfds
 
-    builder = _prepared_builder(tfds, data)
+    builder = prepared_builder(tfds, data)
     feature, key = _image_feature(tfds, builder)
     available = builder.info.splits
     if data.domain_a:
@@ -302,7 +302,7 @@ def _open_tfds(data, split, letters):
     ]
 
 
-def _prepared_builder(tfds, data):
+def prepared_builder(tfds, data):
     """The builder of data that is already on disk, or is downloaded now where `data.download` allows it."""
     command = f"add --download, or run: tfds build {data.tfds}"
     try:

@@ -8,6 +8,8 @@ from tfi2i.layers.normalization import BatchNormalization as BatchNormalization
 from tfi2i.layers.normalization import InstanceNormalization as InstanceNormalization
 from tfi2i.layers.normalization import SampleNormalization as SampleNormalization
 from tfi2i.layers.random import Dropout as Dropout
+from tfi2i.layers.random import batch_draws as batch_draws
+from tfi2i.layers.random import batch_seeds as batch_seeds
 from tfi2i.layers.random import normal as normal
 from tfi2i.layers.random import sample_seeds as sample_seeds
 from tfi2i.layers.random import uniform as uniform

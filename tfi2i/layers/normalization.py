@@ -116,21 +116,26 @@ class BatchNormalization(keras.layers.Layer):
         epsilon: added to the variance.
         momentum: weight of the old running value, 0.9 (PyTorch calls it 0.1).
         gain: standard deviation of gamma's start, as the published initialiser.
-        seed: seeds gamma.
+        offset: standard deviation of beta's start.
+        scale: learn gamma, a factor per channel; beta is always learned.
+        seed: seeds gamma and beta.
     """
 
-    def __init__(self, epsilon=1e-5, momentum=0.9, gain=0.02, seed=0, **kwargs):
+    def __init__(self, epsilon=1e-5, momentum=0.9, gain=0.02, offset=0.0, scale=True, seed=0, **kwargs):
         super().__init__(**kwargs)
         self.epsilon = epsilon
         self.momentum = momentum
         self.gain = gain
+        self.offset = offset
+        self.scale = scale
         self.seed = seed
 
     def build(self, input_shape):
         shape = (input_shape[-1],)
         start = keras.initializers.RandomNormal(1.0, self.gain, seed=self.seed)
-        self.gamma = self.add_weight(shape=shape, initializer=start, name="gamma")
-        self.beta = self.add_weight(shape=shape, initializer="zeros", name="beta")
+        self.gamma = self.add_weight(shape=shape, initializer=start, name="gamma") if self.scale else None
+        start = keras.initializers.RandomNormal(0.0, self.offset, seed=self.seed + 1)
+        self.beta = self.add_weight(shape=shape, initializer=start, name="beta")
         running = {"shape": shape, "trainable": False, "aggregation": "mean", "autocast": False}
         self.moving_mean = self.add_weight(initializer="zeros", name="moving_mean", **running)
         self.moving_variance = self.add_weight(initializer="ones", name="moving_variance", **running)
@@ -149,12 +154,14 @@ class BatchNormalization(keras.layers.Layer):
             self.moving_variance.assign(keep * self.moving_variance + take * unbiased)
         else:
             mean, variance = self.moving_mean, self.moving_variance
-        factor = ops.cast(self.gamma, "float32") * ops.rsqrt(variance + self.epsilon)
+        factor = ops.rsqrt(variance + self.epsilon)
+        if self.gamma is not None:
+            factor = ops.cast(self.gamma, "float32") * factor
         return ops.cast((y - mean) * factor + ops.cast(self.beta, "float32"), self.compute_dtype)
 
     def compute_output_shape(self, input_shape):
         return input_shape
 
     def get_config(self):
-        own = {"epsilon": self.epsilon, "momentum": self.momentum, "gain": self.gain, "seed": self.seed}
-        return {**super().get_config(), **own}
+        names = ("epsilon", "momentum", "gain", "offset", "scale", "seed")
+        return {**super().get_config(), **{n: getattr(self, n) for n in names}}

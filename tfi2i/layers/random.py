@@ -54,6 +54,38 @@ def normal(seeds, shape=()):
     return tf.stack([tf.random.stateless_normal(shape, s) for s in tf.unstack(seeds)])
 
 
+def batch_seeds(seed, step, indices, purpose):
+    """As `sample_seeds`, for batches so large that one draw per sample would be the slowest part of a step.
+
+    Args:
+        seed, step, indices, purpose: as for `sample_seeds`.
+
+    Returns:
+        int32 tensor [N, 3]: the step's seed, the same in each row, and the sample's position in the global batch.
+    """
+    base = tf.constant([seed & 0x7FFFFFFF, zlib.crc32(purpose.encode()) & 0x7FFFFFFF], tf.int32)
+    base = tf.random.experimental.stateless_fold_in(base, tf.cast(step, tf.int32))
+    indices = tf.cast(indices, tf.int32)[:, None]
+    return tf.concat([tf.repeat(base[None], indices.shape[0], axis=0), indices], axis=1)
+
+
+def batch_draws(draw, seeds, batch_size, shape, index=0):
+    """Random numbers for each sample: drawn for the whole global batch at once, of which these samples are rows.
+
+    Args:
+        draw: `tf.random.stateless_uniform` or `tf.random.stateless_normal`.
+        seeds: int32 tensor [N, 3] of `batch_seeds`.
+        batch_size: static size of the global batch.
+        shape: shape of each draw.
+        index: keeps draws of one purpose apart.
+
+    Returns:
+        float32 tensor [N, *shape].
+    """
+    draws = draw([batch_size, *shape], tf.random.experimental.stateless_fold_in(seeds[0, :2], index))
+    return draws if seeds.shape[0] == batch_size else tf.gather(draws, seeds[:, 2])
+
+
 @keras.saving.register_keras_serializable(package="tfi2i")
 class Dropout(keras.layers.Layer):
     """Dropout whose mask is drawn from the samples' seeds; without seeds it passes its input on.

@@ -228,11 +228,27 @@ class Translator(keras.Model):
 
     def train_step(self, data):
         a, b = data[:2]
-        context = tf.distribute.get_replica_context()
-        first = context.replica_id_in_sync_group * a.shape[0] if context.num_replicas_in_sync > 1 else 0
-        losses = self.learn(a, b, first + tf.range(a.shape[0]))
+        losses = self.learn(a, b, self.sample_indices(a.shape[0]))
         self.step.assign_add(1)
         return losses
+
+    def sample_indices(self, count):
+        """int32 [count], the positions of this replica's samples in the global batch."""
+        context = tf.distribute.get_replica_context()
+        first = context.replica_id_in_sync_group * count if context.num_replicas_in_sync > 1 else 0
+        return first + tf.range(count)
+
+    def pictures(self, a, b):
+        """What samples/ shows of fixed inputs: dict of title → float32 [N, H, W, C] in `value_range`."""
+        fake_b, fake_a = self.generate(a, "a2b"), self.generate(b, "b2a")
+        shown = {"A": a, "A to B": fake_b, "A to B to A": self.generate(fake_b, "b2a")}
+        same = a.shape[-1] == b.shape[-1]
+        if same:
+            shown["identity A"] = self.generate(a, "b2a")
+        shown |= {"B": b, "B to A": fake_a, "B to A to B": self.generate(fake_a, "a2b")}
+        if same:
+            shown["identity B"] = self.generate(b, "a2b")
+        return shown
 
     # === Phases ===
 

@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from tfi2i import __version__, config, machine, optim
 from tfi2i.config import UserError
-from tfi2i.data import pipeline, sources
+from tfi2i.data import digits, pipeline, sources
 from tfi2i.progress import Progress, duration
 from tfi2i.training import checkpoints, strategies
 from tfi2i.training.summaries import Summaries
@@ -89,13 +89,14 @@ def train(settings, run_dir):
         )
 
     # -------------------------------------------------------------------------------------------------------- Data
-    source_a, source_b = sources.open_domains(settings.data, "train")
+    labelled = isinstance(settings.data, config.Digits)
+    source_a, source_b = (digits if labelled else sources).open_domains(settings.data, "train")
     fingerprints = {"a": source_a.fingerprint, "b": source_b.fingerprint}
     total, per_epoch = settings.training.total_steps(len(source_a), len(source_b))
     if stored:
         _compare(stored, settings, fingerprints, folder)
     model_class = checkpoints.model_class(settings.method)
-    stream = pipeline.TrainingStream(
+    stream = (digits if labelled else pipeline).TrainingStream(
         source_a,
         source_b,
         settings.data,
@@ -368,6 +369,8 @@ def _check_size(model, shape_a, shape_b):
 
 def _fixed_inputs(settings, value_range):
     """The same held-out images for every picture of the run; training images when there are no others."""
+    if isinstance(settings.data, config.Digits):
+        return digits.examples(settings.data, _SAMPLES, value_range)
     for split in ("val", "test", "train"):
         try:
             pair = sources.open_domains(settings.data, split)

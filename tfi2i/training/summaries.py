@@ -50,7 +50,7 @@ class Summaries:
             self.warn(step, message)
 
     def samples(self, step, model, a, b):
-        """Writes samples/STEP.png: for each fixed input its translation, way back and identity, both directions.
+        """Writes samples/STEP.png: what the model's `pictures` shows for the fixed inputs.
 
         Args:
             step: names the file.
@@ -60,26 +60,17 @@ class Summaries:
         """
         if not self.active:
             return
-        forward, backward = model.generate, model.generate
-        fake_b, fake_a = forward(a, "a2b"), backward(b, "b2a")
-        columns = [a, fake_b, backward(fake_b, "b2a"), b, fake_a, forward(fake_a, "a2b")]
-        if a.shape[-1] == b.shape[-1]:
-            columns[3:3] = [backward(a, "b2a")]
-            columns.append(forward(b, "a2b"))
-        pixels = [model.to_pixels(c).numpy() for c in columns]
-        titles = ["A", "A to B", "A to B to A", "identity A", "B", "B to A", "B to A to B", "identity B"]
-        if len(columns) == 6:
-            titles = [t for t in titles if "identity" not in t]
+        shown = model.pictures(a, b)
+        pixels = [model.to_pixels(x).numpy() for x in shown.values()]
         path = self.folder / "samples" / f"{step:08d}.png"
         path.parent.mkdir(exist_ok=True)
-        page = pictures.page(pixels, titles)
+        page = pictures.page(pixels, list(shown))
         images.write_image(path, page)
         with self._writer.as_default(step):
             tf.summary.image("samples", page[None])
-        for message in self._alarms.pictures(a.numpy(), fake_b.numpy(), "A to B"):
-            self.warn(step, message)
-        for message in self._alarms.pictures(b.numpy(), fake_a.numpy(), "B to A"):
-            self.warn(step, message)
+        for title in {"A to B", "B to A"} & set(shown):
+            for message in self._alarms.pictures(shown[title[0]].numpy(), shown[title].numpy(), title):
+                self.warn(step, message)
 
     def warn(self, step, message):
         """Prints and logs a warning."""

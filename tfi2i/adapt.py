@@ -1,0 +1,81 @@
+"""Learns to recognise digits without their labels, from other digits that have labels: domain adaptation with UNIT.
+
+  python -m tfi2i.adapt --flagfile=configs/unit/mnist_to_optdigits.flags --source=mnist.npz --run_dir=runs/adapted
+  python -m tfi2i.adapt --source=mnist.npz --target=usps.h5 --run_dir=runs/usps
+  python -m tfi2i.adapt --source=mnist.npz --target=usps.h5 --run_dir=runs/baseline --baseline
+
+The same command resumes. --source and --target are digits in one of these forms:
+
+  tfds:NAME    prepared by TFDS (tfds:mnist, tfds:svhn_cropped with --source_split=extra), or with --download
+  optdigits    the 8x8 digits of scikit-learn
+  FILE.npz     x_train, y_train, x_test, y_test as Keras' mnist.npz, or x and y
+  FILE.h5      groups train and test of data and target, as USPS on Kaggle
+  FILE.bz2     lines as of usps.bz2 on the LIBSVM page, then --target_test=usps.t.bz2
+  FOLDER       MNIST's idx files
+  FILE.mat     SVHN's matrices
+
+At the end the last weights, whatever they are, classify the target's test digits; RUN/metrics.json has the result. No
+label of the target is looked at before. (The published code tests every 100 steps and reports the best.)
+"""
+
+import json
+import pathlib
+
+from absl import flags
+
+from tfi2i import command, config
+
+
+def define_flags():
+    """Declares the flags of this command."""
+    config.define_adaptation_flags()
+    flags.adopt_module_key_flags(config)
+    flags.DEFINE_string("run_dir", None, "folder of the run: configuration, checkpoints, samples, logs", required=True)
+    flags.DEFINE_bool("dry_run", False, "print the resolved configuration as JSON and stop")
+
+
+def main(_):
+    settings = config.resolve("adaptation", config.given_flags())
+    if flags.FLAGS.dry_run:
+        print(settings.to_json())
+        return
+    command.import_tensorflow()
+    adapt(settings, flags.FLAGS.run_dir)
+
+
+def adapt(settings, run_dir):
+    """Trains, or resumes, and measures.
+
+    Args:
+        settings: `config.Run` of the method "adaptation".
+        run_dir: folder of the run; gets metrics.json.
+
+    Returns:
+        dict of `target_accuracy` and `source_accuracy` on the test digits, their numbers, and the step.
+
+    Raises:
+        UserError, FloatingPointError: as `tfi2i.train`.
+    """
+    from tfi2i.data import digits
+    from tfi2i.training import loop
+
+    model = loop.train(settings, run_dir)
+    metrics = {"step": int(model.step.numpy()), "baseline": settings.model.baseline}
+    for name, letter in (("target", "b"), ("source", "a")):
+        channels = settings.data.channels_a if settings.model.baseline else None
+        test = digits.open_domain(settings.data, name, "test", channels)
+        metrics[f"{name}_accuracy"] = round(model.accuracy(test.images, test.labels, letter), 6)
+        metrics[f"{name}_digits"] = len(test)
+        print(f"{name}: {metrics[f'{name}_accuracy']:.2%} of {test.description}, are recognised")
+    (pathlib.Path(run_dir) / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+    return metrics
+
+
+def run():
+    """Console entry point."""
+    define_flags()
+    command.run(main)
+
+
+if __name__ == "__main__":
+    run()
