@@ -169,18 +169,12 @@ def train(settings, run_dir):
     batches = iter(strategy.distribute_datasets_from_function(lambda context: stream.dataset(step, context)))
     progress = Progress(total, "steps", start=step, active=chief)
     several = strategies.workers(strategy) > 1
-    signals, stop = _Signals(), None
+    signals, received, stop = _Signals(), None, None
     window, window_start, pending = [], time.monotonic(), None
     saved = step if found else None
 
-    def check(losses, received, at):
-        """Reads what a step returned; one step late, so that the device is never waited for.
-
-        Workers learn from it which signals any of them had received before that step, so all stop after the same one.
-        """
-        nonlocal stop
-        if several:
-            stop = _Signals.agreed(received)
+    def check(losses, at):
+        """Reads a step's losses; one step late, so that the device is never waited for."""
         values = {k: float(v) for k, v in losses.items()}
         if not all(math.isfinite(v) for v in values.values()):
             names_a, names_b = stream.names(at - 1)
@@ -201,6 +195,7 @@ def train(settings, run_dir):
     try:
         while step < total and not stop:
             try:
+                heard = received
                 losses, received = train_step(next(batches), signals.tensor() if several else None)
             except tf.errors.OpError:
                 stream.raise_error()
@@ -208,7 +203,7 @@ def train(settings, run_dir):
             step += 1
             if pending:
                 check(*pending)
-            pending = losses, received, step
+            pending = losses, step
             on_log = step % t.log_every == 0 or step == total
             on_sample = step % t.sample_every == 0 or step == total or step == 1
             on_save = step % t.save_every == 0 or step == total
@@ -230,8 +225,8 @@ def train(settings, run_dir):
             if on_save and chief:
                 save()
                 saved = step
-            if not several:
-                stop = signals.number
+            # Every worker looks at what all had received one step before, so all stop after the same one.
+            stop = _Signals.agreed(heard) if several else signals.number
         if pending:
             check(*pending)
         if stop and chief and saved != step:
@@ -446,7 +441,9 @@ class _Signals:
 
     @classmethod
     def agreed(cls, sums):
-        """SIGTERM or else SIGINT if it came to any worker, given the sum of all `tensor`s; None when none came."""
+        """SIGTERM, else SIGINT, if it came to any worker, else None; `sums` is the sum of all `tensor`s, or None."""
+        if sums is None:
+            return None
         return max((n for n, count in zip(cls._NUMBERS, sums.numpy()) if count), default=None)
 
     def restore(self):
