@@ -1,7 +1,15 @@
 """Two logical CPU devices in every test process, so that replicas can be tested anywhere."""
 
+import pytest
 import tensorflow as tf
 
 tf.config.optimizer.set_experimental_options({"remapping": False})
 _cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(_cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+
+
+@pytest.fixture(autouse=True)
+def own_collectives():
+    """Every strategy of a process numbers its collective operations from the same start, and TensorFlow remembers the
+    shapes of each number: two models on replicas in one process, here two tests, would be a shape mismatch."""
+    tf.distribute.MirroredStrategy._collective_key_base += 100

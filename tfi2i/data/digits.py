@@ -18,6 +18,8 @@ import dataclasses
 import gzip
 import hashlib
 import pathlib
+import zipfile
+import zlib
 
 import numpy as np
 import tensorflow as tf
@@ -143,7 +145,9 @@ def _read(where, domain, data, flag=None):
         for name, (x, y) in parts.items():
             if x.ndim != 4 or x.shape[-1] not in (1, 3) or 0 in x.shape or y.shape != x.shape[:1]:
                 raise ValueError(f"its {name} part has images {x.shape} and labels {y.shape}")
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except UserError:
+        raise
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{flag}={where} cannot be read as {form or 'digits'}: {error}") from error
     return parts
 
@@ -276,7 +280,10 @@ def _read_optdigits():
 def _read_tfds(name, split, data):
     import tensorflow_datasets as tfds
 
-    builder = sources.prepared_builder(tfds, Data(tfds=name, tfds_dir=data.tfds_dir, download=data.download))
+    try:
+        builder = sources.prepared_builder(tfds, Data(tfds=name, tfds_dir=data.tfds_dir, download=data.download))
+    except UserError as error:
+        raise UserError(str(error).replace("--tfds=", "tfds:")) from error
     available = builder.info.splits
     if split not in available:
         raise UserError(f"tfds:{name} has no split {split}: it has {', '.join(available)}")
@@ -348,10 +355,10 @@ class TrainingStream:
 
     def _chosen(self, domain, first, count):
         k, n = first + tf.range(count, dtype=tf.int64), len(self._sets[domain])
-        epoch = k // n
-        seeds = tf.stack([tf.fill([count], tf.constant(self._seed, tf.int64)), epoch * 2 + domain, k * 0], axis=1)
+        seeds = tf.stack([tf.fill([count], np.int64(self._seed)), k // n, tf.fill([count], np.int64(domain))], axis=1)
         with tf.device("CPU"):  # the operation has no other kernel
-            return tf.random.experimental.index_shuffle(k % n, seeds, np.int64(n - 1))
+            # Not tf.random.experimental.index_shuffle, which in TF 2.21 takes no seed for each index.
+            return tf.raw_ops.RandomIndexShuffle(index=k % n, seed=seeds, max_index=np.int64(n - 1), rounds=4)
 
 
 def examples(data, count, value_range):
