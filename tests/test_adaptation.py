@@ -172,6 +172,22 @@ def test_phases_weigh_their_losses_as_published(monkeypatch):
     assert float(losses["feature"]) == pytest.approx(1e-2 * (0.3 + 0.6), rel=1e-5)
 
 
+def test_translations_are_named_from_and_to(monkeypatch):
+    class Plain:
+        def encode(self, a, b, training):
+            return keras.ops.concatenate([a, b]), 3 * keras.ops.ones((4, 1, 1, 1))
+
+        def decode(self, z, training):
+            return [z + 0.1, z + 0.2]
+
+    model = build()
+    monkeypatch.setattr(model, "generator", Plain())
+    a, b, noise = (keras.ops.full((n, 1, 1, 1), v) for n, v in ((2, 10.0), (2, 20.0), (4, 100.0)))
+    made = model.translations(a, b, noise)
+    means = {k: float(keras.ops.mean(made[k])) for k in ("aa", "ba", "ab", "bb")}
+    assert means == pytest.approx({"aa": 310.1, "ba": 320.1, "ab": 310.2, "bb": 320.2})
+
+
 # Steps
 
 

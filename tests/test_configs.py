@@ -12,22 +12,23 @@ from tfi2i import config
 from tfi2i.methods import model_class
 
 ROOT = pathlib.Path(__file__).parent.parent
-FILES = sorted(p.relative_to(ROOT).as_posix() for p in (ROOT / "configs").rglob("*.flags"))
+ALL = sorted(p.relative_to(ROOT).as_posix() for p in (ROOT / "configs").rglob("*.flags"))
+ADAPTATION = [f for f in ALL if "tfi2i.adapt " in (ROOT / f).read_text().partition("\n")[0]]
+FILES = [f for f in ALL if f not in ADAPTATION]
 CYCLEGAN = (
     "horse2zebra", "apple2orange", "summer2winter_yosemite", "monet2photo", "cezanne2photo", "ukiyoe2photo",
     "vangogh2photo", "iphone2dslr_flower", "maps", "facades", "cityscapes", "folder", "emoji",
 )  # fmt: skip
 
 
-@pytest.fixture
-def resolve(monkeypatch):
+def resolver(monkeypatch, define):
     """Resolves a command line, from the repository's root, by flags that only this test sees."""
     mine = flags.FlagValues()
     for name in ("DEFINE", "DEFINE_string", "DEFINE_bool", "DEFINE_integer", "DEFINE_float", "DEFINE_enum"):
         monkeypatch.setattr(flags, name, functools.partial(getattr(flags, name), flag_values=mine))
     monkeypatch.setattr(flags, "FLAGS", mine)
     monkeypatch.chdir(ROOT)
-    config.define_flags()
+    define()
     flags.DEFINE_string("run_dir", None, "")
 
     def run(*arguments):
@@ -35,9 +36,19 @@ def resolve(monkeypatch):
         for name in mine:
             mine[name].unparse()
         assert mine(["train", *arguments]) == ["train"]
-        return config.resolve(mine.method, config.given_flags())
+        return config.resolve(mine.method if "method" in mine else "adaptation", config.given_flags())
 
     return run
+
+
+@pytest.fixture
+def resolve(monkeypatch):
+    return resolver(monkeypatch, config.define_flags)
+
+
+@pytest.fixture
+def resolve_adaptation(monkeypatch):
+    return resolver(monkeypatch, config.define_adaptation_flags)
 
 
 def opening(file):
@@ -67,8 +78,12 @@ def test_resolves_to_something_that_can_be_built(file, resolve):
 
 @pytest.mark.parametrize("file", FILES)
 def test_opens_with_its_command_source_and_expectation(file, resolve):
+    check_opening(file, "train", resolve)
+
+
+def check_opening(file, module, resolve):
     text = opening(file)
-    command = re.search(rf"python -m tfi2i\.train (--flagfile={re.escape(file)}( --\w+=\S+)*)", text)
+    command = re.search(rf"python -m tfi2i\.{module} (--flagfile={re.escape(file)}( --\w+=\S+)*)", text)
     assert command, f"{file} does not open with the command that uses it"
     assert "--run_dir=" in command.group(1)
     resolve(*command.group(1).split())
@@ -114,3 +129,19 @@ def test_an_unknown_flag_is_an_error(resolve, tmp_path):
     (tmp_path / "wrong.flags").write_text("--flagfile=configs/cyclegan/horse2zebra.flags\n--lambda_c=1\n")
     with pytest.raises(flags.UnrecognizedFlagError, match="lambda_c"):
         resolve(f"--flagfile={tmp_path}/wrong.flags")
+
+
+def test_adaptation_is_there():
+    pairs = ("svhn_to_mnist", "mnist_to_usps", "usps_to_mnist", "mnist_to_optdigits", "optdigits_to_mnist")
+    assert {pathlib.Path(f).stem for f in ADAPTATION} == set(pairs)
+
+
+@pytest.mark.parametrize("file", ADAPTATION)
+def test_adaptation_resolves_and_says_what_it_is(file, resolve_adaptation):
+    check_opening(file, "adapt", resolve_adaptation)
+    run = resolve_adaptation(f"--flagfile={file}")
+    a, b = pathlib.Path(file).stem.split("_to_")
+    assert a in run.data.source and b in run.data.target and a not in run.data.target
+    if a == "svhn":
+        assert run.data.source_split == "extra" and run.data.target_inverted and run.data.channels_a == 3
+        assert dataclasses.asdict(run.model) == dataclasses.asdict(config.Adaptation())

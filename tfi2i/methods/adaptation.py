@@ -224,7 +224,8 @@ class Adaptation(Translator):
 
     Learns from batches (A, B, labels of A); `classify` gives the digits of either domain.
 
-    With `baseline` there is only the classifier, through domain A's own first layer for both domains.
+    With `baseline` there is only the classifier, through domain A's own first layer for both domains: B's own would
+    never have learned. B's images then need the channels of A.
     """
 
     config_class = config.Adaptation
