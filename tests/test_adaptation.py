@@ -74,6 +74,21 @@ def test_what_is_shared_is_one_variable_and_what_is_not_is_two():
     np.testing.assert_array_equal(as_numpy(generator.decode(z, "b")[0]), as_numpy(other))
 
 
+def test_equal_start_makes_both_domains_one_at_first():
+    x, z = batch()[0], np.random.default_rng(0).normal(size=(2, 1, 1, 16)).astype("float32")
+    for equal in (True, False):
+        model = build(equal_start=equal)
+        pairs = [
+            (model.generator.encode(x)[0], model.generator.encode(b=x)[0]),
+            model.generator.decode(z),
+            (model.discriminator.features(x), model.discriminator.features(b=x)),
+        ]
+        assert {np.array_equal(*map(as_numpy, pair)) for pair in pairs} == {equal}
+    assert model.generator.enter_a.convolution.kernel is not model.generator.enter_b.convolution.kernel
+    with pytest.raises(UserError, match="the source has 3 and the target 1 channels"):
+        build(3, 1, equal_start=True)
+
+
 def test_coordinates_are_rows_then_columns():
     x = as_numpy(build().generator.locate(np.full((2, 32, 32, 1), 7.0, "float32")))
     assert x.shape == (2, 32, 32, 3) and (x[..., 0] == 7).all()

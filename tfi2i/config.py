@@ -392,6 +392,10 @@ class Adaptation:
     baseline: bool = option(False, "only the classifier, on the source alone: what adaptation is compared with")
     generator_width: int = option(96, "channels after the encoders' first layer")
     discriminator_width: int = option(64, "channels after the discriminators' first layer")
+    dropout: bool = option(True, "dropout 0.1, 0.3, 0.5, 0.5 in the discriminators; too much for narrow ones")
+    equal_start: bool = option(
+        False, "start the target's own layers with the weights of the source's; a departure that saves time"
+    )
     coordinates: bool = option(True, "give the encoders each pixel's row and column as two more channels")
     feature_distance: str = option(
         "l1",

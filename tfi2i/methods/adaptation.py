@@ -7,6 +7,9 @@ layers that they share, from judging translations, and from comparing the featur
 The code is the branch version_02 (SVHN to MNIST); for MNIST and USPS none was released, and the same networks serve
 here with one channel each: CoGAN's smaller ones, which the paper's table compares with, belong to another method.
 
+`equal_start`, which is not theirs, gives B's own layers the first weights of A's: a translation then starts as a
+reconstruction, and both domains' features as one, which narrow networks and short runs need.
+
 Departures: the distance between the features of a pair is the paper's L1 (`feature_distance="l2"`: the code's squared
 L2), under the code's weight, since the paper names none; as in both, only the discriminators learn from it. A short
 last batch does not occur.
@@ -234,6 +237,11 @@ class Adaptation(Translator):
     def __init__(self, channels_a=1, channels_b=1, seed=0, name="adaptation", **kwargs):
         super().__init__(channels_a, channels_b, seed, name, **kwargs)
         c, channels = self.config, (channels_a, channels_b)
+        if c.equal_start and channels_a != channels_b:
+            raise config.UserError(
+                f"--equal_start copies layers, but the source has {channels_a} and the target {channels_b} channels: "
+                "leave it out, or make --channels_a and --channels_b equal"
+            )
         named = {"dtype": self.dtype_policy}
         if not c.baseline:
             self.generator = Generator(
@@ -246,6 +254,18 @@ class Adaptation(Translator):
     @property
     def networks(self):
         return {n: getattr(self, n) for n in ("generator", "discriminator") if hasattr(self, n)}
+
+    def build(self, input_shape):
+        if self.built:
+            return
+        super().build(input_shape)
+        if self.config.equal_start:
+            for network in self.networks.values():
+                for name in ("enter", "leave", "paint"):
+                    if hasattr(network, f"{name}_a"):
+                        own = [getattr(network, f"{name}_{domain}").variables for domain in "ab"]
+                        for a, b in zip(*own, strict=True):
+                            b.assign(a)
 
     def input_shape_of(self, name):
         return (None, SIDE, SIDE, self.channels_a)
@@ -306,7 +326,9 @@ class Adaptation(Translator):
         return ops.reshape(ops.transpose(draws, (1, 0, 2, 3, 4)), (-1, 1, 1, code))
 
     def dropout(self, seeds, batch_size, index):
-        """Function for `Discriminator.features`; `index` keeps the masks of a phase apart."""
+        """Function for `Discriminator.features`, or None; `index` keeps the masks of a phase apart."""
+        if not self.config.dropout:
+            return None
         n = seeds.shape[0]
 
         def drop(x, rate, layer):
