@@ -33,6 +33,11 @@ METHODS = {
         16,
     ),
     "unit": ({"generator_width": 4, "discriminator_width": 4, "discriminator_layers": 3}, 16),
+    "ugatit": (
+        {"light": True, "generator_width": 4, "residual_blocks": 1, "discriminator_width": 4, "local_layers": 3,
+         "global_layers": 3},
+        16,
+    ),
 }  # fmt: skip
 every_method = pytest.mark.parametrize("method", METHODS)
 STEPS = 3

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfi2i import layers
+from tfi2i import layers, optim
 
 
 @pytest.fixture
@@ -198,7 +198,7 @@ def test_initializers_depend_on_their_seed():
 
 
 def test_initializer_refuses_an_unknown_name():
-    with pytest.raises(ValueError, match="init='lecun': expected normal, xavier, kaiming or orthogonal"):
+    with pytest.raises(ValueError, match="init='lecun': expected normal, xavier, kaiming, orthogonal or torch"):
         layers.initializer("lecun", 1.0, 0)
 
 
@@ -259,3 +259,127 @@ def test_layers_survive_serialization(layer):
     assert keras.layers.serialize(again) == keras.layers.serialize(layer)
     x = np.random.default_rng(0).normal(size=(1, 8, 8, 3)).astype(np.float32)
     np.testing.assert_array_equal(again(x).shape, layer(x).shape)
+
+
+# LIN, AdaLIN, group norm
+
+
+def mixed_norm(x, rho, groups, unbiased, epsilon=1e-5):
+    """The formula, in numpy: rho of instance norm, the rest of norms over groups of channels."""
+    x = x.astype(np.float64)
+    n, h, w, c = x.shape
+    own = (x - x.mean((1, 2), keepdims=True)) / np.sqrt(x.var((1, 2), keepdims=True, ddof=unbiased) + epsilon)
+    parts = x.reshape(n, h, w, groups, c // groups)
+    axes = (1, 2, 4)
+    joint = (parts - parts.mean(axes, keepdims=True)) / np.sqrt(parts.var(axes, keepdims=True, ddof=unbiased) + epsilon)
+    return rho * own + (1 - rho) * joint.reshape(x.shape)
+
+
+@pytest.mark.parametrize("unbiased", [False, True])
+@pytest.mark.parametrize("kind, groups", [("lin", 1), ("in", 4), ("ln", 1), ("gn", 2)])
+def test_mixed_norm_is_its_formula(kind, groups, unbiased):
+    draw = np.random.default_rng(0)
+    x = (draw.normal(size=(2, 3, 5, 4)) * [1, 2, 3, 4] + [0, 5, -2, 1]).astype(np.float32)
+    gamma, beta, rho = draw.uniform(0.2, 0.8, (3, 4)).astype(np.float32)
+    layer = layers.LayerInstanceNormalization(kind, unbiased=unbiased)
+    layer.build(x.shape)
+    layer.gamma.assign(gamma)
+    layer.beta.assign(beta)
+    if kind == "lin":
+        assert not layer.rho.numpy().any()
+        layer.rho.assign(rho)
+    share = {"lin": rho, "in": 1.0}.get(kind, 0.0)
+    expected = mixed_norm(x, share, groups, unbiased) * gamma + beta
+    np.testing.assert_allclose(layer(x), expected, atol=2e-6)
+    # The same with gamma and beta of each sample from outside.
+    given = layers.LayerInstanceNormalization(kind, adaptive=True, rho=0.9, smoothing=0.1, unbiased=unbiased)
+    given.build(x.shape)
+    share = {"lin": 0.8, "in": 1.0}.get(kind, 0.0)
+    expected = mixed_norm(x, share, groups, unbiased)
+    style = np.stack([gamma, 2 * gamma]), np.stack([beta, -beta])
+    expected = expected * style[0][:, None, None] + style[1][:, None, None]
+    np.testing.assert_allclose(given(x, *style), expected, atol=2e-6)
+    assert len(given.weights) == (kind == "lin")
+
+
+def test_mixed_norm_by_hand():
+    """Channels (1, 3) and (5, 7): own means 2 and 6, variances 1; together 4 and 5."""
+    x = np.array([1, 5, 3, 7], np.float32).reshape(1, 1, 2, 2)
+    layer = layers.LayerInstanceNormalization(rho=0.25, epsilon=0.0)
+    layer.build(x.shape)
+    expected = 0.25 * np.array([-1, -1, 1, 1]) + 0.75 * np.array([-3, 1, -1, 3]) / 5**0.5
+    np.testing.assert_allclose(layer(x).numpy().ravel(), expected, rtol=1e-6)
+
+
+def test_mixed_norm_keeps_float32_statistics():
+    x = np.random.default_rng(0).normal(100, 1, (1, 64, 64, 4)).astype(np.float32)
+    exact = layers.LayerInstanceNormalization(rho=0.5)
+    half = layers.LayerInstanceNormalization(rho=0.5, dtype="mixed_bfloat16")
+    rounded = tf.cast(x, tf.bfloat16)
+    result = half(rounded)
+    assert result.dtype == tf.bfloat16 and half.rho.dtype == "float32"
+    # Differs by the rounding of the result alone.
+    np.testing.assert_allclose(tf.cast(result, tf.float32), exact(tf.cast(rounded, tf.float32)), rtol=2**-8, atol=1e-3)
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+@pytest.mark.parametrize("scaled", [False, True])
+def test_rho_stays_within_0_and_1(replicas, scaled):
+    if scaled and replicas > 1:
+        pytest.skip("loss scaling is for one replica")
+    strategy = tf.distribute.MirroredStrategy([f"/cpu:{i}" for i in range(replicas)])
+    with strategy.scope():
+        layer = layers.LayerInstanceNormalization(rho=0.5)
+        layer.build((None, None, None, 3))
+        optimizer = optim.Adam(0.7)
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer) if scaled else optimizer
+        optimizer.build([layer.rho])
+    gradient = tf.constant([1.0, -1.0, 0.0])
+    strategy.run(lambda: optimizer.apply([gradient], [layer.rho]))
+    copies = [v.numpy() for v in strategy.experimental_local_results(layer.rho.value)]
+    assert len(copies) == replicas
+    for copy in copies:
+        np.testing.assert_allclose(copy, [0, 1, 0.5])
+
+
+# Spectral norm
+
+
+def test_spectral_norm_finds_the_largest_singular_value():
+    kernel = np.random.default_rng(0).normal(size=(2, 2, 3, 5)).astype(np.float32)
+    layer = layers.SpectralNormalization(seed=3)
+    layer.build(kernel.shape)
+    assert all(np.linalg.norm(v.numpy()) == pytest.approx(1) for v in layer.weights)
+    before = [v.numpy() for v in layer.weights]
+    layer(kernel)
+    np.testing.assert_array_equal(layer.u, before[0])  # moved by training only
+    for _ in range(100):
+        result = layer(kernel, training=True)
+    largest = np.linalg.svd(kernel.reshape(12, 5))[1][0]
+    np.testing.assert_allclose(result, kernel / largest, rtol=1e-5)
+    np.testing.assert_allclose(layer(kernel), kernel / largest, rtol=1e-5)
+    assert not layer.trainable_variables and all(v.aggregation == "only_first_replica" for v in layer.weights)
+
+
+def test_spectral_norm_of_one_column_by_hand():
+    """w / ‖w‖; the gradient of its first component is (1 - ŵ₁², -ŵ₁ ŵ₂) / ‖w‖."""
+    layer = layers.SpectralNormalization()
+    w = tf.Variable([[3.0], [4.0]])
+    layer.build(w.shape)
+    with tf.GradientTape() as tape:
+        y = layer(tf.convert_to_tensor(w), training=True)
+        first = y[0]
+    np.testing.assert_allclose(y, [[0.6], [0.8]], rtol=1e-6)
+    np.testing.assert_allclose(tape.gradient(first, w), [[0.64 / 5], [-0.48 / 5]], rtol=1e-5)
+
+
+def test_spectral_convolution():
+    x = np.random.default_rng(0).normal(size=(1, 5, 6, 2)).astype(np.float32)
+    layer = layers.SpectralConv2D(3, 4, 1, (1, 2), seed=1)
+    y = layer(x, training=True)
+    assert y.shape == (1, 5, 6, 3) == layer.compute_output_shape(x.shape)
+    padded = np.pad(x, ((0, 0), (1, 2), (1, 2), (0, 0)), mode="reflect")
+    kernel = layer.spectral(layer.kernel.value)
+    np.testing.assert_allclose(y, tf.nn.conv2d(padded, kernel, 1, "VALID"), atol=1e-5)
+    again = layers.SpectralConv2D.from_config(layer.get_config())
+    np.testing.assert_array_equal(again(x, training=True), y)

@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "CycleGAN": "tfi2i.methods.cyclegan",
     "UNIT": "tfi2i.methods.unit",
+    "UGATIT": "tfi2i.methods.ugatit",
     "load": "tfi2i.training.checkpoints",
     "train": "tfi2i.training.loop",
     "UserError": "tfi2i.config",

@@ -113,9 +113,13 @@ class Training:
         "multiplier of the learning rate in epoch e = 1, 2, … with n constant and d decaying epochs. "
         "linear: 1-max(0,e-n)/(d+1); linear_zero_last: 1-max(0,e+1-n)/(d+1), the last epoch at 0; "
         "linear_torch7: 1-max(0,e-1-n)/d; linear_steps: as linear, moved every step; "
+        "linear_steps_zero_last: the same a step earlier, the last step at 0; "
         "step: 0.1^floor((e-1)/lr_step_epochs); halving: 0.5^floor(steps/lr_halving_steps); "
         "cosine: (1+cos(pi (e-1)/N))/2; constant: 1",
-        ("linear", "linear_zero_last", "linear_torch7", "linear_steps", "step", "halving", "cosine", "constant"),
+        (
+            "linear", "linear_zero_last", "linear_torch7", "linear_steps", "linear_steps_zero_last", "step", "halving",
+            "cosine", "constant",
+        ),
     )
     decay_fraction: float | None = option(None, "part of the duration, at its end, in which a linear schedule decays")
     lr_step_epochs: int = option(50, "epochs between the tenfold drops of --lr_schedule=step")
@@ -342,7 +346,69 @@ class UNIT:
             raise UserError("--lambda_vgg is part of --unit_variant=2018: leave it out, or use that variant")
 
 
-METHODS = {"cyclegan": CycleGAN, "unit": UNIT}
+@dataclasses.dataclass(frozen=True)
+class UGATIT:
+    """Kim, Kim, Kang, Lee, U-GAT-IT, arXiv 1907.10830.
+
+    Defaults are the paper's (section 5.2 of the text, appendix B for the networks). Numbers of layers and widths are
+    those that both of the authors' codes use.
+    """
+
+    ugatit_variant: str = option(
+        "paper",
+        "paper: the TensorFlow code's networks, which made the published figures, as the paper describes them; "
+        "pytorch, tensorflow: the authors' two codes to the letter, which are different networks",
+        ("paper", "pytorch", "tensorflow"),
+    )
+    light: bool = option(
+        False, "gamma and beta from pooled features: 10.6 instead of 279 million weights a generator, and any size"
+    )
+    image_size: Size = option((256, 256), "without --light: the one size, N or H,W, that the networks take [--crop]")
+    generator_width: int = option(64, "channels after the generator's first layer (ch)")
+    residual_blocks: int = option(4, "residual blocks in the encoder, and as many in the decoder (n_res)")
+    decoder_norm: str = option(
+        "adalin",
+        "normalisation in the decoder (table 1): adalin with LIN behind it; adain with instance norm; or one of "
+        "instance, layer and group norm throughout, which take no style from the image",
+        ("adalin", "in", "ln", "adain", "gn"),
+    )
+    cam_generator: bool = option(True, "attention by an auxiliary classifier in the generators (table 1)")
+    cam_discriminator: bool = option(True, "the same in the discriminators")
+    discriminator_width: int = option(64, "channels after the discriminator's first layer (ch)")
+    local_layers: int = option(5, "convolutions of the local discriminators, 1x1 not counted; 5 sees 70x70 pixels")
+    global_layers: int = option(7, "convolutions of the global discriminators; 7 sees 286x286 pixels")
+    adv_weight: float = option(1.0, "weight of the adversarial losses, of generators and discriminators")
+    cycle_weight: float = option(10.0, "weight of the cycles, L1")
+    identity_weight: float = option(10.0, "weight of the identity losses, L1")
+    cam_weight: float = option(1000.0, "weight of the generators' classification of source against target domain")
+    learning_rate: float = option(1e-4, "Adam's learning rate, all networks")
+    beta_1: float = option(0.5, "Adam's decay of the first moment")
+    beta_2: float = option(0.999, "Adam's decay of the second moment")
+    weight_decay: float = option(
+        1e-4, "L2 added to the gradients before Adam; of all weights with --ugatit_variant=pytorch, else of kernels"
+    )
+
+    recipe: typing.ClassVar = {
+        "resize": (286, 286), "resize_mode": "exact", "resize_filter": "bilinear", "crop": (256, 256),
+        "flip": 0.5, "flip_first": True,
+        "batch_size": 1, "steps": 1_000_000, "lr_schedule": "linear_steps_zero_last", "decay_fraction": 0.5,
+    }  # fmt: skip
+
+    def __post_init__(self):
+        _check_choices(self)
+        object.__setattr__(self, "image_size", parse_size(self.image_size))  # JSON has no tuples
+        _check_positive(self, "generator_width", "discriminator_width", "learning_rate")
+        _check_not_negative(
+            self, "residual_blocks", "adv_weight", "cycle_weight", "identity_weight", "cam_weight", "weight_decay"
+        )
+        for name in ("local_layers", "global_layers"):
+            if getattr(self, name) < 3:
+                raise UserError(f"--{name}={getattr(self, name)}: expected 3 or more (strided, inner, last)")
+        if not (self.adv_weight or self.cycle_weight or self.identity_weight):
+            raise UserError("--adv_weight, --cycle_weight and --identity_weight are all 0: nothing is left to learn")
+
+
+METHODS = {"cyclegan": CycleGAN, "unit": UNIT, "ugatit": UGATIT}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -432,7 +498,7 @@ class Run:
     """A whole, resolved configuration: what `config.json` of a run directory holds."""
 
     method: str
-    model: CycleGAN | UNIT | Adaptation
+    model: CycleGAN | UNIT | UGATIT | Adaptation
     data: Data | Digits
     training: Training
 
@@ -483,6 +549,8 @@ def resolve(method, given):
         published, crop = values["resize"], parse_size(given["crop"])
         values["resize"] = tuple(round(c * r / p) for c, r, p in zip(crop, published, values["crop"]))
     values |= given
+    if "image_size" in own and values.get("crop"):
+        values.setdefault("image_size", values["crop"])
     return Run(
         method=method,
         model=kind(**{k: values[k] for k in own if k in values}),

@@ -6,6 +6,20 @@ from PIL import Image, ImageDraw, ImageFont
 _MARGIN, _TITLE, _MIN_SIDE = 6, 22, 96
 
 
+def overlay(pixels, heat):
+    """Attention over images: half the picture, half its heat from blue (0) over green to red (1).
+
+    Args:
+        pixels: uint8 or uint16 [N, H, W, 1 or 3].
+        heat: float [N, H, W, 1] from 0 to 1.
+
+    Returns:
+        uint8 [N, H, W, 3].
+    """
+    colour = np.clip(1.5 - np.abs(4 * heat - np.array([3, 2, 1])), 0, 1)
+    return np.uint8(127.5 * (pixels / np.iinfo(pixels.dtype).max + colour) + 0.5)
+
+
 def page(columns, titles, labels=None):
     """Lays out images as a table.
 

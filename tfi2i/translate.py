@@ -49,12 +49,17 @@ def define_flags():
     flags.DEFINE_integer("overlap", 64, "with --fit=tile: pixels that neighbours share and blend", lower_bound=0)
     flags.DEFINE_bool("keep_size", True, "bring results back to the size of the input after --size")
     flags.DEFINE_bool("side_by_side", False, "write input and result beside each other")
+    flags.DEFINE_bool("heatmaps", False, "also write where the generator looks, over the input: NAME_attention.png")
+    flags.DEFINE_bool(
+        "discriminator_heatmaps", False,
+        "also write where the discriminators look in the result: NAME_attention_global.png and _local.png",
+    )  # fmt: skip
     flags.DEFINE_integer("batch_size", 1, "consecutive images of equal size that are translated at once", lower_bound=1)
 
 
 def translate_files(
     model, input, output, direction="a2b", size=None, fit=None, tile=512, overlap=64, keep_size=True,
-    side_by_side=False, batch_size=1, active=True,
+    side_by_side=False, batch_size=1, heatmaps=False, discriminator_heatmaps=False, active=True,
 ):  # fmt: skip
     """Translates image files to image files.
 
@@ -66,17 +71,20 @@ def translate_files(
         keep_size: bring results back to the input's size after `size`.
         side_by_side: write input and result beside each other.
         batch_size: consecutive images of equal size that go through the network at once.
+        heatmaps: also write where the generator looks, over the input.
+        discriminator_heatmaps: also write where the discriminators look, over the result.
         active: False prints nothing.
 
     Returns:
         (list of paths written, list of (input path, reason) that failed).
 
     Raises:
-        UserError: no input, an output that would overwrite it, or tiles that the network cannot take.
+        UserError: no input, an output that would overwrite it, tiles that the network cannot take, or heatmaps of a
+            method without attention.
     """
     import tensorflow as tf
 
-    from tfi2i import tiling
+    from tfi2i import pictures, tiling
     from tfi2i.data import images
     from tfi2i.progress import Progress
 
@@ -86,6 +94,11 @@ def translate_files(
             tiling.tile_starts(1, tile, overlap, model.size_multiple)
         except ValueError as error:
             raise UserError(f"--{error}") from error
+    if heatmaps or discriminator_heatmaps:
+        if not hasattr(model, "heatmaps"):
+            raise UserError(f"--heatmaps: {model.name} has no attention to show; ugatit has")
+        if fit == "tile":
+            raise UserError("--heatmaps show the attention within a whole picture: use --fit=pad or --fit=resize")
     targets = plan(input, output)
     # An output file that was named is written under that name or not at all.
     named = os.path.isfile(input) and list(targets.values()) == [pathlib.Path(output)]
@@ -105,6 +118,19 @@ def translate_files(
         failed.append((path, reason))
         progress.note(f"failed: {path}: {reason}")
         done("")
+
+    def write_heatmaps(target, pixels, discriminators):
+        seen = images.resize(pixels, size or pixels.shape[:2], filter)
+        behind = {"generator": seen}
+        maps = model.heatmaps(seen, direction, discriminators)
+        if discriminators:
+            behind |= dict.fromkeys(("global", "local"), model.translate(seen, direction))
+        for name, heat in maps.items():
+            suffix = "" if name == "generator" else f"_{name}"
+            page = pictures.overlay(behind[name][None], heat[None])[0]
+            shape = pixels.shape[:2] if keep_size else page.shape[:2]
+            path = target.with_name(f"{target.stem}_attention{suffix}.png")
+            images.write_image(path, images.resize(page, shape, filter))
 
     def flush():
         try:
@@ -137,6 +163,8 @@ def translate_files(
             else:
                 written.append(target)
                 done(path.name)
+                if heatmaps or discriminator_heatmaps:
+                    write_heatmaps(target, pixels, discriminator_heatmaps)
 
     for path in targets:
         try:
@@ -338,7 +366,10 @@ def main(_):
     from tfi2i.training import checkpoints
 
     model = checkpoints.load(values.run_dir, values.checkpoint)
-    names = ("input", "output", "direction", "fit", "tile", "overlap", "keep_size", "side_by_side", "batch_size")
+    names = (
+        "input", "output", "direction", "fit", "tile", "overlap", "keep_size", "side_by_side", "batch_size",
+        "heatmaps", "discriminator_heatmaps",
+    )  # fmt: skip
     written, failed = translate_files(model, size=size, **{n: values[n].value for n in names})
     print(
         f"translated {len(written)} of {len(written) + len(failed)} images {values.direction} "

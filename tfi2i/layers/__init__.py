@@ -6,6 +6,7 @@ from tfi2i.layers.convolution import initializer as initializer
 from tfi2i.layers.network import Network as Network
 from tfi2i.layers.normalization import BatchNormalization as BatchNormalization
 from tfi2i.layers.normalization import InstanceNormalization as InstanceNormalization
+from tfi2i.layers.normalization import LayerInstanceNormalization as LayerInstanceNormalization
 from tfi2i.layers.normalization import SampleNormalization as SampleNormalization
 from tfi2i.layers.random import Dropout as Dropout
 from tfi2i.layers.random import batch_draws as batch_draws
@@ -13,3 +14,6 @@ from tfi2i.layers.random import batch_seeds as batch_seeds
 from tfi2i.layers.random import normal as normal
 from tfi2i.layers.random import sample_seeds as sample_seeds
 from tfi2i.layers.random import uniform as uniform
+from tfi2i.layers.spectral import SpectralConv2D as SpectralConv2D
+from tfi2i.layers.spectral import SpectralNormalization as SpectralNormalization
+from tfi2i.layers.spectral import bias_initializer as bias_initializer

@@ -87,7 +87,7 @@ def initializer(name, gain, seed):
 
     Args:
         name: "normal" N(0, gain), "xavier" (Glorot normal, variance times gain²), "kaiming" (He normal, fan in, gain
-            ignored) or "orthogonal" (times gain).
+            ignored), "orthogonal" (times gain) or "torch" (torch.nn's default, U(±1/√fan in), gain ignored).
         gain: the `init_gain` flag.
         seed: an int, different for every kernel.
     """
@@ -99,4 +99,6 @@ def initializer(name, gain, seed):
         return keras.initializers.VarianceScaling(2.0, "fan_in", "untruncated_normal", seed=seed)
     if name == "orthogonal":
         return keras.initializers.Orthogonal(gain=gain, seed=seed)
-    raise ValueError(f"init='{name}': expected normal, xavier, kaiming or orthogonal")
+    if name == "torch":
+        return keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform", seed=seed)
+    raise ValueError(f"init='{name}': expected normal, xavier, kaiming, orthogonal or torch")

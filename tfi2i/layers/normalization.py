@@ -1,5 +1,7 @@
 """Normalisation with PyTorch's constants; statistics are always float32."""
 
+import math
+
 import keras
 import tensorflow as tf
 from keras import ops
@@ -165,3 +167,98 @@ class BatchNormalization(keras.layers.Layer):
     def get_config(self):
         names = ("epsilon", "momentum", "gain", "offset", "scale", "seed")
         return {**super().get_config(), **{n: getattr(self, n) for n in names}}
+
+
+@keras.saving.register_keras_serializable(package="tfi2i")
+class UnitInterval(keras.constraints.Constraint):
+    """Clips a weight to [0, 1] after each update."""
+
+    def __call__(self, w):
+        return ops.clip(w, 0.0, 1.0)
+
+
+@keras.saving.register_keras_serializable(package="tfi2i")
+class LayerInstanceNormalization(keras.layers.Layer):
+    """(ρ · instance norm + (1 - ρ) · layer norm) · gamma + beta, ρ in [0, 1] learned per channel: LIN and AdaLIN.
+
+    ρ = 1 keeps each channel's own contrast (texture), ρ = 0 what channels have against each other (shape).
+
+    Args:
+        kind: "lin", or without ρ: "in", "ln" over height, width and channels, or "gn" in up to 32 groups of channels.
+        adaptive: gamma and beta come with the call (AdaLIN, AdaIN) instead of being learned here.
+        rho: where ρ starts.
+        smoothing: subtracted from ρ before use, and clipped; the TensorFlow code's 0.1.
+        unbiased: variances over n - 1 values, as torch.var.
+        epsilon: added to the variances.
+
+    Call: x [N, H, W, C] and, when adaptive, gamma and beta [N, C].
+
+    Source: U-GAT-IT, arXiv 1907.10830, equation 2; group norm: Wu and He, arXiv 1803.08494.
+    """
+
+    def __init__(self, kind="lin", adaptive=False, rho=0.0, smoothing=0.0, unbiased=False, epsilon=1e-5, **kwargs):
+        super().__init__(**kwargs)
+        if kind not in ("lin", "in", "ln", "gn"):
+            raise ValueError(f"kind='{kind}': expected lin, in, ln or gn")
+        self.kind = kind
+        self.adaptive = adaptive
+        self.rho_start = rho
+        self.smoothing = smoothing
+        self.unbiased = unbiased
+        self.epsilon = epsilon
+
+    def build(self, input_shape):
+        channels = input_shape[-1]
+        shared = {"shape": (channels,), "autocast": False}
+        self.rho = None
+        if self.kind == "lin":
+            start = keras.initializers.Constant(self.rho_start)
+            self.rho = self.add_weight(initializer=start, constraint=UnitInterval(), name="rho", **shared)
+        if not self.adaptive:
+            self.gamma = self.add_weight(initializer="ones", name="gamma", **shared)
+            self.beta = self.add_weight(initializer="zeros", name="beta", **shared)
+        # Groups of one channel would be instance norm.
+        self.groups = math.gcd(32, channels // 2) if self.kind == "gn" and channels % 2 == 0 else 1
+        self.built = True
+
+    def effective_rho(self):
+        """ρ as it is used, float32 [C], or None for kinds without it."""
+        if self.rho is None:
+            return None
+        rho = ops.convert_to_tensor(self.rho)
+        return ops.clip(rho - self.smoothing, 0.0, 1.0) if self.smoothing else rho
+
+    def call(self, x, gamma=None, beta=None):
+        if not self.adaptive:
+            gamma, beta = self.gamma, self.beta
+        gamma, beta = (ops.cast(v, "float32")[..., None, None, :] for v in (gamma, beta))
+        _, height, width, channels = ops.shape(x)
+        pixels = ops.cast(height * width, "float32")
+        y = ops.cast(x, "float32")
+        mean = ops.mean(y, axis=(1, 2), keepdims=True)
+        y = y - mean
+        variance = ops.mean(ops.square(y), axis=(1, 2), keepdims=True)
+        own = ops.rsqrt(variance * self._correction(pixels) + self.epsilon)
+        if self.kind == "in":
+            return ops.cast(y * (own * gamma) + beta, self.compute_dtype)
+        # Over several channels: the mean of their variances and the variance of their means.
+        grouped, whole = (-1, self.groups, channels // self.groups), (-1, 1, 1, channels)
+        means, variances = ops.reshape(mean, grouped), ops.reshape(variance, grouped)
+        offset = means - ops.mean(means, axis=-1, keepdims=True)
+        variances = ops.mean(variances + ops.square(offset), axis=-1, keepdims=True)
+        joint = ops.rsqrt(variances * self._correction(pixels * (channels // self.groups)) + self.epsilon)
+        offset, joint = ops.reshape(offset * joint, whole), ops.reshape(ops.ones_like(offset) * joint, whole)
+        rho = self.effective_rho()
+        if rho is not None:
+            offset, joint = (1 - rho) * offset, rho * own + (1 - rho) * joint
+        return ops.cast(y * (joint * gamma) + (offset * gamma + beta), self.compute_dtype)
+
+    def _correction(self, count):
+        return count / ops.maximum(count - 1.0, 1.0) if self.unbiased else 1.0
+
+    def compute_output_shape(self, input_shape, *_):
+        return input_shape
+
+    def get_config(self):
+        names = ("kind", "adaptive", "smoothing", "unbiased", "epsilon")
+        return {**super().get_config(), "rho": self.rho_start, **{n: getattr(self, n) for n in names}}

@@ -2,7 +2,7 @@
 
 import importlib
 
-_CLASSES = {"cyclegan": "CycleGAN", "unit": "UNIT", "adaptation": "Adaptation"}
+_CLASSES = {"cyclegan": "CycleGAN", "unit": "UNIT", "ugatit": "UGATIT", "adaptation": "Adaptation"}
 
 
 def model_class(method):

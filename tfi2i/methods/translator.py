@@ -40,6 +40,8 @@ class Translator(keras.Model):
     size_minimum = 1
     # (height, width) where the networks take no other, as dense layers over a whole map do: images are resized to it.
     fixed_size = None
+    # Whether weight decay leaves biases and norms out.
+    decay_kernels_only = False
     # Training crops must be at least this, so that discriminators have something to say.
     crop_minimum = 1
 
@@ -85,6 +87,10 @@ class Translator(keras.Model):
             dict of loss name → float32 scalar, weights included.
         """
         raise NotImplementedError
+
+    def monitored(self):
+        """dict of name → scalar that is logged beside the losses: what of the weights is worth watching."""
+        return {}
 
     def build_for_training(self, shape_a, shape_b):
         """Creates what training needs beyond the networks (image pools); shapes as (N, H, W, C)."""
@@ -164,6 +170,7 @@ class Translator(keras.Model):
             config.beta_1,
             config.beta_2,
             coupled_weight_decay=config.weight_decay,
+            decay_kernels_only=self.decay_kernels_only,
             name=f"{role}_adam",
         )
 
@@ -293,18 +300,16 @@ class Translator(keras.Model):
         results = []
         for i in range(self.accumulate):
             part = {name: pieces[i] for name, pieces in split.items()}
-            losses, gradients, new_state, outputs = pure(values, scale, part)
-            for variable, value in zip(state, new_state):
-                values[position[id(variable)]] = value
-            results.append((losses, gradients, outputs))
+            results.append(pure(values, scale, part))
         losses = {k: tf.add_n([r[0][k] for r in results]) / self.accumulate for k in results[0][0]}
-        outputs = {k: tf.concat([r[2][k] for r in results], axis=0) for k in results[0][2]}
+        outputs = {k: tf.concat([r[3][k] for r in results], axis=0) for k in results[0][3]}
         # Optimizers add up the gradients of all replicas; each holds the mean over its own part of the batch.
         share = 1.0 / (self.accumulate * tf.distribute.get_replica_context().num_replicas_in_sync)
         gradients = [tf.add_n(list(g)) * share for g in zip(*[r[1] for r in results])]
         optimizer.apply(gradients, learned)
-        for variable in state:
-            variable.assign(values[position[id(variable)]])
+        # Every part starts from the same state: power iterations, which do not see the images, count once.
+        for variable, *news in zip(state, *[r[2] for r in results]):
+            variable.assign(tf.add_n(news) / self.accumulate if self.accumulate > 1 else news[0])
         return losses, outputs
 
     # === Pixels ===
@@ -342,7 +347,7 @@ class Translator(keras.Model):
         m = self.size_multiple
         return tuple(max(round(n / m), -(-self.size_minimum // m)) * m for n in size)
 
-    def generate(self, x, direction="a2b"):
+    def generate(self, x, direction="a2b", network=None):
         """Translates any size.
 
         Pads by reflection to the next multiple of `size_multiple` and cuts back; networks of a `fixed_size` get the
@@ -351,21 +356,23 @@ class Translator(keras.Model):
         Args:
             x: float tensor [N, H, W, C] in `value_range`.
             direction: "a2b" or "b2a".
+            network: callable instead of the generator; its output has the size of its input, and is in `value_range`.
 
         Returns:
             float32 tensor [N, H, W, C'] in `value_range`.
         """
+        network = network or self.generators[direction]
         if None not in x.shape[1:3] and self.takes(*x.shape[1:3]):
-            return self.generators[direction](x)
+            return network(x)
         if self.fixed_size:
-            return self.generate_resized(x, direction, self.fixed_size)
+            return self.generate_resized(x, direction, self.fixed_size, network=network)
         h, w = tf.shape(x)[1], tf.shape(x)[2]
         top, rows = _reflected(h, self.size_multiple, self.size_minimum)
         left, columns = _reflected(w, self.size_multiple, self.size_minimum)
-        y = self.generators[direction](tf.gather(tf.gather(x, rows, axis=1), columns, axis=2))
+        y = network(tf.gather(tf.gather(x, rows, axis=1), columns, axis=2))
         return y[:, top : top + h, left : left + w]
 
-    def generate_resized(self, x, direction, size, filter="bicubic"):
+    def generate_resized(self, x, direction, size, filter="bicubic", network=None):
         """Translates any size at `size`: resizes to it and back, antialiased, within `value_range`.
 
         Args:
@@ -373,6 +380,7 @@ class Translator(keras.Model):
             direction: "a2b" or "b2a".
             size: (height, width) that the networks see.
             filter: "bicubic", "bilinear" or "lanczos", Pillow's.
+            network: as in `generate`.
 
         Returns:
             float32 tensor [N, H, W, C'] in `value_range`.
@@ -382,7 +390,8 @@ class Translator(keras.Model):
         def resize(x, size):
             return tf.clip_by_value(tf.image.resize(x, size, filter, antialias=True), *self.value_range)
 
-        return resize(self.generators[direction](resize(x, size)), tf.shape(x)[1:3])
+        network = network or self.generators[direction]
+        return resize(network(resize(x, size)), tf.shape(x)[1:3])
 
     def translate(self, images, direction="a2b", batch_size=1):
         """Translates pixels to pixels.

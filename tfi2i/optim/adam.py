@@ -18,6 +18,7 @@ class Adam(keras.optimizers.Optimizer):
         epsilon: PyTorch's 1e-8.
         coupled_weight_decay: this times the weight is added to its gradient, as torch.optim.Adam's `weight_decay`
             (L2). Keras' `weight_decay` shrinks weights beside the step, which is another algorithm (AdamW).
+        decay_kernels_only: leave biases and the parameters of norms out of it.
 
     Source: Kingma and Ba, arXiv 1412.6980, algorithm 1.
     """
@@ -29,6 +30,7 @@ class Adam(keras.optimizers.Optimizer):
         beta_2=0.999,
         epsilon=1e-8,
         coupled_weight_decay=0.0,
+        decay_kernels_only=False,
         name="adam",
         **kwargs,
     ):
@@ -37,18 +39,20 @@ class Adam(keras.optimizers.Optimizer):
         self.beta_2 = beta_2
         self.epsilon = epsilon
         self.coupled_weight_decay = coupled_weight_decay
+        self.decay_kernels_only = decay_kernels_only
 
     def build(self, variables):
         if self.built:
             return
         super().build(variables)
+        self._decayed = [v.name == "kernel" or not self.decay_kernels_only for v in variables]
         self._momentums, self._velocities = self.add_optimizer_variables(variables, ["momentum", "velocity"])
 
     def update_step(self, gradient, variable, learning_rate):
         index = self._get_variable_index(variable)
         m, v = self._momentums[index], self._velocities[index]
         gradient = tf.cast(gradient, variable.dtype)
-        if self.coupled_weight_decay:
+        if self.coupled_weight_decay and self._decayed[index]:
             gradient += self.coupled_weight_decay * tf.convert_to_tensor(variable)
         step = tf.cast(self.iterations + 1, variable.dtype)
         beta_1_power, beta_2_power = tf.pow(self.beta_1, step), tf.pow(self.beta_2, step)
@@ -66,7 +70,7 @@ class Adam(keras.optimizers.Optimizer):
         )
 
     def get_config(self):
-        names = ("beta_1", "beta_2", "epsilon", "coupled_weight_decay")
+        names = ("beta_1", "beta_2", "epsilon", "coupled_weight_decay", "decay_kernels_only")
         return {**super().get_config(), **{n: getattr(self, n) for n in names}}
 
 

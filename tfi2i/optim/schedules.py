@@ -16,6 +16,8 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
       and from 2020-07 to 2024.
     - linear_torch7: m = 1 - max(0, e - 1 - n) / d. The authors' first code.
     - linear_steps: as linear but moved every step: m = 1 - max(0, s - s_n) / (s_N - s_n) for step s = 0, 1, ….
+    - linear_steps_zero_last: m = 1 - max(0, s + 1 - s_n) / (s_N - s_n). The last step has rate 0. U-GAT-IT's PyTorch
+      code.
     - step: m = 0.1 ** floor((e - 1) / lr_step_epochs).
     - halving: m = 0.5 ** floor((s + 1) / lr_halving_steps) for step s = 0, 1, ….
     - cosine: m = (1 + cos(π (e - 1) / N)) / 2.
@@ -42,7 +44,10 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
         lr_halving_steps=100_000,
         name=None,
     ):
-        kinds = ("linear", "linear_zero_last", "linear_torch7", "linear_steps", "step", "halving", "cosine", "constant")
+        kinds = (
+            "linear", "linear_zero_last", "linear_torch7", "linear_steps", "linear_steps_zero_last", "step", "halving",
+            "cosine", "constant",
+        )  # fmt: skip
         if kind not in kinds:
             raise ValueError(f"kind='{kind}': expected one of {', '.join(kinds)}")
         self.learning_rate = learning_rate
@@ -67,9 +72,10 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
             return ops.maximum(0.0, 1 - ops.maximum(0.0, e + 1 - n) / (d + 1))
         if self.kind == "linear_torch7":
             return 1 - ops.maximum(0.0, e - 1 - n) / max(d, 1)
-        if self.kind == "linear_steps":
+        if self.kind.startswith("linear_steps"):
             decaying = max(1.0, self.total_steps * self.decay_fraction)
-            return 1 - ops.maximum(0.0, step - (self.total_steps - decaying)) / decaying
+            done = step + (1.0 if self.kind.endswith("zero_last") else 0.0)
+            return 1 - ops.maximum(0.0, done - (self.total_steps - decaying)) / decaying
         if self.kind == "step":
             return ops.power(0.1, ops.floor((e - 1) / self.lr_step_epochs))
         if self.kind == "halving":

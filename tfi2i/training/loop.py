@@ -215,7 +215,9 @@ def train(settings, run_dir):
                 rate = len(window) * batch_size / (time.monotonic() - window_start)
                 extra = {"images_per_second": round(rate, 3), "peak_memory_gib": round(machine.peak_memory(), 3)}
                 extra |= {"learning_rate": float(model.generator_optimizer.learning_rate)}
-                summaries.losses(step, means, images=step * batch_size, bad_files=len(stream.bad_files), **extra)
+                extra |= {"images": step * batch_size, "bad_files": len(stream.bad_files)}
+                watched = {k: float(v) for k, v in model.monitored().items()}
+                summaries.losses(step, means, watched, **extra)
                 progress.update(step, _status(means, rate, extra["peak_memory_gib"]))
                 window, window_start = [], time.monotonic()
             else:
@@ -346,6 +348,13 @@ def _check_weights(model, step):
 
 def _check_size(model, shape_a, shape_b):
     for _, h, w, _ in (shape_a, shape_b):
+        if model.fixed_size and (h, w) != model.fixed_size:
+            size = ",".join(map(str, model.fixed_size))
+            seen = "crops of no fixed size" if h is None else f"--crop={h},{w}"
+            raise UserError(
+                f"{seen}: without --light the generators are built for {size} alone, because a dense layer takes all "
+                f"features of that map; give --light, or --crop={size}, or leave --image_size to follow the crop"
+            )
         if h is None:
             continue  # decided image by image
         if not model.takes(h, w):
@@ -356,9 +365,10 @@ def _check_size(model, shape_a, shape_b):
             )
         least = model.crop_minimum
         if min(h, w) < least:
+            layers = "--global_layers" if hasattr(model.config, "global_layers") else "--discriminator_layers"
             raise UserError(
                 f"--crop={h},{w} is too small for the networks, which need {least} pixels a side: make it larger, or "
-                "give fewer --discriminator_layers"
+                f"give fewer {layers}"
             )
 
 

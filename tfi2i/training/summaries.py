@@ -35,15 +35,17 @@ class Summaries:
             with open(self.folder / "log.jsonl", "a") as file:
                 file.write(json.dumps({"event": kind, **values}) + "\n")
 
-    def losses(self, step, values, **extra):
-        """Logs one interval: `values` are the mean losses, `extra` rates and memory."""
+    def losses(self, step, values, watched, **extra):
+        """Logs one interval: mean losses, what the model has `monitored`, rates and memory."""
         if not self.active:
             return
-        rounded = {k: float(f"{v:.6g}") for k, v in values.items()}
+        rounded = {k: float(f"{v:.6g}") for k, v in (values | watched).items()}
         self.event("step", step=step, **rounded, **extra)
         with self._writer.as_default(step):
             for name, value in values.items():
                 tf.summary.scalar(f"loss/{name}", value)
+            for name, value in watched.items():
+                tf.summary.scalar(f"watched/{name}", value)
             for name, value in extra.items():
                 tf.summary.scalar(f"run/{name}", value)
         for message in self._alarms.losses(values):

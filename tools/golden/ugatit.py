@@ -1,0 +1,215 @@
+"""Records what the official PyTorch U-GAT-IT computes, as small .npz files for tests/golden/.
+
+Needs torch and numpy, and a checkout of github.com/znxlwm/UGATIT-pytorch at commit b8c4251
+(2019-10). Its imports of torchvision, SciPy and OpenCV are for files and pictures: empty modules
+stand in for them. The training step is the official one, given two images at a time, and the loss
+functions write down what they return.
+
+Weights and inputs are multiples of a power of two, [N, H, W, C] for images and maps; weights keep
+torch's names and layout.
+"""
+
+import hashlib
+import importlib
+import itertools
+import json
+import pathlib
+import sys
+from unittest import mock
+
+import numpy as np
+import torch
+
+# Git's own hashes of the files that are run: answers of an edited copy would not be golden.
+OFFICIAL = {
+    "networks.py": "86d942a169c6fb730f22211b7333c8819dc7fefb",
+    "UGATIT.py": "c1859a1cf8a29f943886f367822bae5e3690bd1a",
+    "utils.py": "8a37953744507ab8ee1097217e1e6bbde8ac76a4",
+    "dataset.py": "d42b6258b222907d10185814bf646353729794a2",
+}
+NAMES = ("genA2B", "genB2A", "disGA", "disGB", "disLA", "disLB")
+
+
+def check_checkout(folder):
+    for name, expected in OFFICIAL.items():
+        data = (folder / name).read_bytes()
+        found = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+        if found != expected:
+            raise ValueError(f"{folder / name} has git hash {found}, expected {expected}: check out commit b8c4251.")
+
+
+def official_modules(checkout):
+    """The checkout's `networks` and `UGATIT`."""
+    stand_ins = {}
+    for name in ("torchvision", "torchvision.transforms", "scipy", "cv2"):
+        stand_ins[name] = mock.MagicMock(name=name)
+    # Its data set class derives from torch's through `torch.utils.data`; only the name is needed here.
+    with mock.patch.dict(sys.modules, stand_ins), mock.patch.object(sys, "path", [str(checkout), *sys.path]):
+        return importlib.import_module("networks"), importlib.import_module("UGATIT")
+
+
+def to_numpy(tensor):
+    array = tensor.detach().numpy().copy()
+    return array.transpose(0, 2, 3, 1) if array.ndim == 4 else array
+
+
+def to_torch(images):
+    return torch.from_numpy(images.transpose(0, 3, 1, 2).copy())
+
+
+def random_images(rng, shape):
+    """Random images [N, H, W, C] in [-1, 1], multiples of 1/8."""
+    return (np.round(rng.uniform(-8, 8, shape)) / 8).astype(np.float32)
+
+
+def randomize(net, rng):
+    """Random weights of a scale that every layer notices; multiples of 1/64. rho is between 0 and 1."""
+    for name, value in net.named_parameters():
+        if name.endswith("rho"):
+            drawn = rng.uniform(0, 1, value.shape)
+        elif name.endswith(("bias", "beta")):
+            drawn = rng.normal(0, 0.1, value.shape)
+        elif name.endswith(".gamma"):
+            drawn = rng.normal(1, 0.2, value.shape)
+        else:
+            drawn = rng.normal(0, np.prod(value.shape[1:]) ** -0.5, value.shape)
+        value.data = torch.from_numpy((np.round(drawn * 64) / 64).astype(np.float32))
+    for name, value in net.named_buffers():  # u and v of spectral norms
+        drawn = rng.normal(size=value.shape)
+        value.copy_(torch.from_numpy((drawn / np.linalg.norm(drawn)).astype(np.float32)))
+    return net
+
+
+def state(net, prefix):
+    return {f"{prefix}/{key}": value.numpy().copy() for key, value in net.state_dict().items()}
+
+
+def answers(net, images, prefix):
+    with torch.no_grad():
+        out, logits, heat = net(to_torch(images))
+    return {f"{prefix}/output": to_numpy(out), f"{prefix}/cam": to_numpy(logits), f"{prefix}/heat": to_numpy(heat)}
+
+
+def save(output, name, arrays):
+    path = output / f"{name}.npz"
+    np.savez_compressed(path, **arrays)
+    print(f"{path.name:40s}{path.stat().st_size / 1024:8.1f} KiB{len(arrays):6d} arrays")
+
+
+def record_networks(networks, output):
+    """Generators full and light; both discriminators, twice in train mode and then in eval mode."""
+    rng = np.random.default_rng(20)
+    for light, sizes in ((False, [(16, 16)]), (True, [(16, 16), (20, 28)])):
+        config = dict(input_nc=3, output_nc=3, ngf=2, n_blocks=1 if light else 2, img_size=16, light=light)
+        net = randomize(networks.ResnetGenerator(**config), rng)
+        arrays = {"config": np.array(json.dumps(config)), **state(net, "weights")}
+        for h, w in sizes:
+            images = random_images(rng, (2, h, w, 3))
+            arrays |= {f"{h}x{w}/input": images, **answers(net, images, f"{h}x{w}")}
+        save(output, f"ugatit_generator_{'light' if light else 'full'}", arrays)
+    for name, n_layers, ndf, shape in (("local", 5, 2, (2, 36, 40, 3)), ("global", 7, 1, (1, 96, 96, 3))):
+        config = dict(input_nc=3, ndf=ndf, n_layers=n_layers)
+        net = randomize(networks.Discriminator(**config), rng)
+        images = random_images(rng, shape)
+        arrays = {"config": np.array(json.dumps(config)), "input": images, **state(net, "weights")}
+        for k in (1, 2):
+            arrays |= answers(net.train(), images, f"train{k}")
+        vectors = {key: value for key, value in state(net, "after").items() if key.endswith(("_u", "_v"))}
+        arrays |= vectors | answers(net.eval(), images, "eval")
+        save(output, f"ugatit_discriminator_{name}", arrays)
+
+
+class Images:
+    """A loader that gives one batch, to code that calls `.next()`."""
+
+    def __init__(self, images):
+        self.images = images
+
+    def __iter__(self):
+        return self
+
+    def next(self):
+        return to_torch(self.images), None
+
+    __next__ = next
+
+
+def record_steps(networks, ugatit, output):
+    """Two official training steps: every loss of both, gradients and weights of the first."""
+    rng = np.random.default_rng(21)
+    config = dict(ngf=2, n_blocks=1, img_size=16, light=True, ndf=2, global_layers=4, local_layers=3, lr=1e-4)
+    config |= dict(adv_weight=1, cycle_weight=10, identity_weight=10, cam_weight=1000, weight_decay=1e-4)
+    model = object.__new__(ugatit.UGATIT)
+    for key in ("adv_weight", "cycle_weight", "identity_weight", "cam_weight", "lr"):
+        setattr(model, key, config[key])
+    for name in NAMES:
+        if name.startswith("gen"):
+            net = networks.ResnetGenerator(3, 3, config["ngf"], config["n_blocks"], config["img_size"], config["light"])
+        else:
+            kind = {"G": "global", "L": "local"}[name[3]]
+            net = networks.Discriminator(3, config["ndf"], config[f"{kind}_layers"])
+        setattr(model, name, randomize(net, rng))
+    model.device, model.resume, model.decay_flag = "cpu", False, False
+    model.iteration, model.print_freq, model.save_freq = 1, 10, 10
+
+    losses = []
+
+    def written_down(function):
+        def loss(x, y):
+            value = function(x, y)
+            losses.append(value.item())
+            return value
+
+        return loss
+
+    model.L1_loss = written_down(torch.nn.L1Loss())
+    model.MSE_loss = written_down(torch.nn.MSELoss())
+    model.BCE_loss = written_down(torch.nn.BCEWithLogitsLoss())
+
+    images = random_images(rng, (2, 2, 16, 16, 3))  # [step, domain, …]
+    arrays = {"config": np.array(json.dumps(config)), "images": images}
+    for name in NAMES:
+        arrays |= state(getattr(model, name), f"weights/{name}")
+
+    def optimizer(names):
+        parameters = itertools.chain(*(getattr(model, n).parameters() for n in names))
+        adam = torch.optim.Adam(parameters, lr=config["lr"], betas=(0.5, 0.999), weight_decay=config["weight_decay"])
+
+        def keep(*_):
+            for n in names:
+                for key, value in getattr(model, n).named_parameters():
+                    arrays.setdefault(f"gradients1/{n}/{key}", value.grad.numpy().copy())
+
+        adam.register_step_pre_hook(keep)
+        return adam
+
+    model.G_optim, model.D_optim = optimizer(NAMES[:2]), optimizer(NAMES[2:])
+    model.Rho_clipper = networks.RhoClipper(0, 1)
+    for k in (1, 2):
+        losses.clear()
+        model.trainA_loader, model.trainB_loader = (Images(images[k - 1, i : i + 1]) for i in range(2))
+        model.train()
+        arrays[f"losses{k}"] = np.array(losses, np.float64)
+        if k == 1:
+            for name in ("genA2B", "disGA", "disLA"):  # losses2 depends on the others
+                arrays |= state(getattr(model, name), f"after1/{name}")
+    save(output, "ugatit_steps", arrays)
+
+
+def record(checkout, output):
+    """Writes tests/golden/ugatit_*.npz.
+
+    Args:
+        checkout: folder of the official code.
+        output: folder that the files go to.
+    """
+    check_checkout(checkout)
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+    networks, ugatit = official_modules(checkout)
+    record_networks(networks, output)
+    record_steps(networks, ugatit, output)
+
+
+if __name__ == "__main__":
+    record(*map(pathlib.Path, sys.argv[1:3]))
