@@ -1,26 +1,20 @@
-"""Records what the official PyTorch U-GAT-IT computes, as small .npz files for tests/golden/.
+"""What the official PyTorch U-GAT-IT computes: generators, discriminators, two training steps.
 
-Needs torch and numpy, and a checkout of github.com/znxlwm/UGATIT-pytorch at commit b8c4251
-(2019-10). Its imports of torchvision, SciPy and OpenCV are for files and pictures: empty modules
-stand in for them. The training step is the official one, given two images at a time, and the loss
-functions write down what they return.
-
-Weights and inputs are multiples of a power of two, [N, H, W, C] for images and maps; weights keep
-torch's names and layout.
+Checkout: github.com/znxlwm/UGATIT-pytorch at commit b8c4251 (2019-10). Its imports of torchvision,
+SciPy and OpenCV are for files and pictures: empty modules stand in for them. The training step is the
+official one, given one batch at a time, and the loss functions write down what they return.
 """
 
-import hashlib
-import importlib
 import itertools
 import json
-import pathlib
 import sys
 from unittest import mock
 
 import numpy as np
 import torch
+from golden.common import import_official, random_images, save, state, to_numpy, to_torch
 
-# Git's own hashes of the files that are run: answers of an edited copy would not be golden.
+COMMIT = "b8c4251"
 OFFICIAL = {
     "networks.py": "86d942a169c6fb730f22211b7333c8819dc7fefb",
     "UGATIT.py": "c1859a1cf8a29f943886f367822bae5e3690bd1a",
@@ -30,36 +24,11 @@ OFFICIAL = {
 NAMES = ("genA2B", "genB2A", "disGA", "disGB", "disLA", "disLB")
 
 
-def check_checkout(folder):
-    for name, expected in OFFICIAL.items():
-        data = (folder / name).read_bytes()
-        found = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
-        if found != expected:
-            raise ValueError(f"{folder / name} has git hash {found}, expected {expected}: check out commit b8c4251.")
-
-
 def official_modules(checkout):
     """The checkout's `networks` and `UGATIT`."""
-    stand_ins = {}
-    for name in ("torchvision", "torchvision.transforms", "scipy", "cv2"):
-        stand_ins[name] = mock.MagicMock(name=name)
-    # Its data set class derives from torch's through `torch.utils.data`; only the name is needed here.
-    with mock.patch.dict(sys.modules, stand_ins), mock.patch.object(sys, "path", [str(checkout), *sys.path]):
-        return importlib.import_module("networks"), importlib.import_module("UGATIT")
-
-
-def to_numpy(tensor):
-    array = tensor.detach().numpy().copy()
-    return array.transpose(0, 2, 3, 1) if array.ndim == 4 else array
-
-
-def to_torch(images):
-    return torch.from_numpy(images.transpose(0, 3, 1, 2).copy())
-
-
-def random_images(rng, shape):
-    """Random images [N, H, W, C] in [-1, 1], multiples of 1/8."""
-    return (np.round(rng.uniform(-8, 8, shape)) / 8).astype(np.float32)
+    stand_ins = {n: mock.MagicMock() for n in ("torchvision", "torchvision.transforms", "scipy", "cv2")}
+    with mock.patch.dict(sys.modules, stand_ins):
+        return import_official(checkout, OFFICIAL, COMMIT, ["networks", "UGATIT"])
 
 
 def randomize(net, rng):
@@ -80,20 +49,10 @@ def randomize(net, rng):
     return net
 
 
-def state(net, prefix):
-    return {f"{prefix}/{key}": value.numpy().copy() for key, value in net.state_dict().items()}
-
-
 def answers(net, images, prefix):
     with torch.no_grad():
         out, logits, heat = net(to_torch(images))
     return {f"{prefix}/output": to_numpy(out), f"{prefix}/cam": to_numpy(logits), f"{prefix}/heat": to_numpy(heat)}
-
-
-def save(output, name, arrays):
-    path = output / f"{name}.npz"
-    np.savez_compressed(path, **arrays)
-    print(f"{path.name:40s}{path.stat().st_size / 1024:8.1f} KiB{len(arrays):6d} arrays")
 
 
 def record_networks(networks, output):
@@ -197,19 +156,6 @@ def record_steps(networks, ugatit, output):
 
 
 def record(checkout, output):
-    """Writes tests/golden/ugatit_*.npz.
-
-    Args:
-        checkout: folder of the official code.
-        output: folder that the files go to.
-    """
-    check_checkout(checkout)
-    torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(True)
     networks, ugatit = official_modules(checkout)
     record_networks(networks, output)
     record_steps(networks, ugatit, output)
-
-
-if __name__ == "__main__":
-    record(*map(pathlib.Path, sys.argv[1:3]))
