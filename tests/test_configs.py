@@ -145,3 +145,29 @@ def test_adaptation_resolves_and_says_what_it_is(file, resolve_adaptation):
     if a == "svhn":
         assert run.data.source_split == "extra" and run.data.target_inverted and run.data.channels_a == 3
         assert dataclasses.asdict(run.model) == dataclasses.asdict(config.Adaptation())
+
+
+UGATIT_ABLATION = {
+    "in": {"decoder_norm": "in"}, "ln": {"decoder_norm": "ln"}, "adain": {"decoder_norm": "adain"},
+    "gn": {"decoder_norm": "gn"}, "no_cam": {"cam_generator": False, "cam_discriminator": False},
+    "no_cam_generator": {"cam_generator": False}, "no_cam_discriminator": {"cam_discriminator": False},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", UGATIT_ABLATION)
+def test_ugatit_ablation_differs_from_the_whole_in_one_thing(name, resolve):
+    whole = resolve("--flagfile=configs/ugatit/emoji.flags")
+    part = resolve(f"--flagfile=configs/ugatit/ablation_{name}.flags")
+    assert part == dataclasses.replace(whole, model=dataclasses.replace(whole.model, **UGATIT_ABLATION[name]))
+
+
+@pytest.mark.parametrize("name", ["selfie2anime", "horse2zebra", "cat2dog", "photo2portrait", "photo2vangogh"])
+def test_ugatit_data_sets_have_the_papers_settings(name, resolve):
+    run = resolve(f"--flagfile=configs/ugatit/{name}.flags")
+    assert run.model == config.UGATIT() and run.training == config.resolve("ugatit", {"data": "x"}).training
+    text = opening(f"configs/ugatit/{name}.flags")
+    assert text.count("+-") == 2  # both directions
+    if run.data.tfds:
+        alternative = re.search(r"add (--tfds=) (--data=[\w/]+)", text).groups()
+        other = resolve(f"--flagfile=configs/ugatit/{name}.flags", *alternative)
+        assert not other.data.tfds and other.data.data == f"datasets/{run.data.tfds.split('/')[1]}"

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tfi2i.export import litert, verify
 
 from tfi2i import config, layers, pictures
 from tfi2i.config import UserError
@@ -464,3 +465,13 @@ def test_files_with_heatmaps(tmp_path):
     other = CycleGAN(generator_width=2, discriminator_width=2)
     with pytest.raises(UserError, match="cyclegan has no attention"):
         translate_files(other, **arguments, heatmaps=True)
+
+
+def test_full_mode_exports():
+    """The dense layer over the whole map in a LiteRT file, at the one size that it takes."""
+    model = UGATIT(**SMALL | {"light": False}, image_size=(16, 24))
+    model.build((None, None, None, 3))
+    file = litert.convert(model, "a2b", (16, 24))["float32"]
+    pixels = np.random.default_rng(0).integers(0, 256, (1, 16, 24, 3), np.uint8)
+    result = verify.LiteRT(file)(pixels.astype(np.float32))
+    assert np.abs(result - model.translate(pixels)).max() <= 0.51
