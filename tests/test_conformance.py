@@ -37,7 +37,7 @@ METHODS = {
         # A tenth of the published losses: at first features are tiny, and what LIN makes of them has gradients that
         # leave float16 at the scale of 64 that a test asks for.
         {"light": True, "generator_width": 4, "residual_blocks": 1, "discriminator_width": 4, "local_layers": 3,
-         "global_layers": 3, "adv_weight": 0.1, "cycle_weight": 1.0, "identity_weight": 1.0, "cam_weight": 100.0},
+         "global_layers": 3, "lambda_gan": 0.1, "lambda_cycle": 1.0, "lambda_identity": 1.0, "lambda_cam": 100.0},
         16,
     ),
 }  # fmt: skip

@@ -324,7 +324,7 @@ def test_full_mode_takes_one_size():
 def test_defaults_are_the_papers():
     run = config.resolve("ugatit", {"data": "emoji"})
     m, t, d = run.model, run.training, run.data
-    assert (m.adv_weight, m.cycle_weight, m.identity_weight, m.cam_weight) == (1, 10, 10, 1000)
+    assert (m.lambda_gan, m.lambda_cycle, m.lambda_identity, m.lambda_cam) == (1, 10, 10, 1000)
     assert (m.learning_rate, m.beta_1, m.beta_2, m.weight_decay) == (1e-4, 0.5, 0.999, 1e-4)
     assert (t.steps, t.batch_size, d.flip, d.resize, d.crop) == (1_000_000, 1, 0.5, (286, 286), (256, 256))
     assert not m.light and m.image_size == (256, 256)
@@ -340,12 +340,12 @@ def test_defaults_are_the_papers():
 @pytest.mark.parametrize(
     "options, dropped",
     [
-        ({"identity_weight": 0.0}, {"identity_a", "identity_b"}),
-        ({"cycle_weight": 0.0}, {"cycle_a", "cycle_b"}),
-        ({"cam_weight": 0.0}, {"cam_a2b", "cam_b2a"}),
-        ({"cam_weight": 0.0, "identity_weight": 0.0}, {"cam_a2b", "cam_b2a", "identity_a", "identity_b"}),
+        ({"lambda_identity": 0.0}, {"identity_a", "identity_b"}),
+        ({"lambda_cycle": 0.0}, {"cycle_a", "cycle_b"}),
+        ({"lambda_cam": 0.0}, {"cam_a2b", "cam_b2a"}),
+        ({"lambda_cam": 0.0, "lambda_identity": 0.0}, {"cam_a2b", "cam_b2a", "identity_a", "identity_b"}),
         ({"cam_generator": False}, {"cam_a2b", "cam_b2a"}),
-        ({"adv_weight": 0.0}, {"gan_a2b", "gan_b2a", "discriminator_a", "discriminator_b"}),
+        ({"lambda_gan": 0.0}, {"gan_a2b", "gan_b2a", "discriminator_a", "discriminator_b"}),
     ],
     ids=lambda o: "-".join(o) if isinstance(o, dict) else "",
 )
@@ -374,9 +374,9 @@ def test_decoder_norms_learn(norm, mixed):
 
 
 def test_unequal_channels():
-    with pytest.raises(UserError, match=r"--identity_weight=10.0 .* A has 1 and B 3 channels"):
+    with pytest.raises(UserError, match=r"--lambda_identity=10.0 .* A has 1 and B 3 channels"):
         UGATIT(channels_a=1, **SMALL)
-    model = UGATIT(channels_a=1, **SMALL, identity_weight=0.0, cam_weight=0.0)
+    model = UGATIT(channels_a=1, **SMALL, lambda_identity=0.0, lambda_cam=0.0)
     model.compile()
     model.build_for_training((1, 16, 16, 1), (1, 16, 16, 3))
     model.phase = lambda compute, role, **inputs: compute(**inputs)  # without gradients
@@ -385,7 +385,7 @@ def test_unequal_channels():
 
 
 def test_model_survives_serialization():
-    model = ready(ugatit_variant="tensorflow", cam_weight=3.0, image_size=(24, 16))
+    model = ready(ugatit_variant="tensorflow", lambda_cam=3.0, image_size=(24, 16))
     again = keras.saving.deserialize_keras_object(json.loads(json.dumps(keras.saving.serialize_keras_object(model))))
     assert again.config == model.config and again.get_config() == model.get_config()
     assert again.generator_optimizer.decay_kernels_only

@@ -117,8 +117,15 @@ class Training:
         "step: 0.1^floor((e-1)/lr_step_epochs); halving: 0.5^floor(steps/lr_halving_steps); "
         "cosine: (1+cos(pi (e-1)/N))/2; constant: 1",
         (
-            "linear", "linear_zero_last", "linear_torch7", "linear_steps", "linear_steps_zero_last", "step", "halving",
-            "cosine", "constant",
+            "linear",
+            "linear_zero_last",
+            "linear_torch7",
+            "linear_steps",
+            "linear_steps_zero_last",
+            "step",
+            "halving",
+            "cosine",
+            "constant",
         ),
     )
     decay_fraction: float | None = option(None, "part of the duration, at its end, in which a linear schedule decays")
@@ -377,10 +384,10 @@ class UGATIT:
     discriminator_width: int = option(64, "channels after the discriminator's first layer (ch)")
     local_layers: int = option(5, "convolutions of the local discriminators, 1x1 not counted; 5 sees 70x70 pixels")
     global_layers: int = option(7, "convolutions of the global discriminators; 7 sees 286x286 pixels")
-    adv_weight: float = option(1.0, "weight of the adversarial losses, of generators and discriminators")
-    cycle_weight: float = option(10.0, "weight of the cycles, L1")
-    identity_weight: float = option(10.0, "weight of the identity losses, L1")
-    cam_weight: float = option(1000.0, "weight of the generators' classification of source against target domain")
+    lambda_gan: float = option(1.0, "weight of the adversarial losses, of generators and discriminators")
+    lambda_cycle: float = option(10.0, "weight of the cycles, L1")
+    lambda_identity: float = option(10.0, "weight of the identity losses, L1")
+    lambda_cam: float = option(1000.0, "weight of the generators' classification of source against target domain")
     learning_rate: float = option(1e-4, "Adam's learning rate, all networks")
     beta_1: float = option(0.5, "Adam's decay of the first moment")
     beta_2: float = option(0.999, "Adam's decay of the second moment")
@@ -399,13 +406,13 @@ class UGATIT:
         object.__setattr__(self, "image_size", parse_size(self.image_size))  # JSON has no tuples
         _check_positive(self, "generator_width", "discriminator_width", "learning_rate")
         _check_not_negative(
-            self, "residual_blocks", "adv_weight", "cycle_weight", "identity_weight", "cam_weight", "weight_decay"
+            self, "residual_blocks", "lambda_gan", "lambda_cycle", "lambda_identity", "lambda_cam", "weight_decay"
         )
         for name in ("local_layers", "global_layers"):
             if getattr(self, name) < 3:
                 raise UserError(f"--{name}={getattr(self, name)}: expected 3 or more (strided, inner, last)")
-        if not (self.adv_weight or self.cycle_weight or self.identity_weight):
-            raise UserError("--adv_weight, --cycle_weight and --identity_weight are all 0: nothing is left to learn")
+        if not (self.lambda_gan or self.lambda_cycle or self.lambda_identity):
+            raise UserError("--lambda_gan, --lambda_cycle and --lambda_identity are all 0: nothing is left to learn")
 
 
 METHODS = {"cyclegan": CycleGAN, "unit": UNIT, "ugatit": UGATIT}

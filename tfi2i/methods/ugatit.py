@@ -29,6 +29,7 @@ import numpy as np
 from keras import ops
 
 from tfi2i import config, layers
+from tfi2i.methods.losses import l1
 from tfi2i.methods.translator import Translator
 from tfi2i.pictures import overlay
 
@@ -319,11 +320,6 @@ def classification_loss(source, target):
     return ops.mean(ops.softplus(-source)) + ops.mean(ops.softplus(target))
 
 
-def l1(x, y):
-    """Mean absolute difference."""
-    return ops.mean(ops.abs(x - y))
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # Attention for people to look at
 
@@ -362,11 +358,11 @@ class UGATIT(Translator):
     def __init__(self, channels_a=3, channels_b=3, seed=0, name="ugatit", **kwargs):
         super().__init__(channels_a, channels_b, seed, name, **kwargs)
         c = self.config
-        own_domain = [n for n in ("identity_weight", "cam_weight") if getattr(c, n)]
+        own_domain = [n for n in ("lambda_identity", "lambda_cam") if getattr(c, n)]
         if own_domain and channels_a != channels_b:
             raise config.UserError(
                 f"--{own_domain[0]}={getattr(c, own_domain[0])} feeds each generator its own output domain, but A has "
-                f"{channels_a} and B {channels_b} channels: set --identity_weight=0 --cam_weight=0 or make the "
+                f"{channels_a} and B {channels_b} channels: set --lambda_identity=0 --lambda_cam=0 or make the "
                 "channels equal"
             )
         size = c.image_size
@@ -418,7 +414,7 @@ class UGATIT(Translator):
 
     def learn(self, a, b, indices):
         losses = {}
-        if self.config.adv_weight:
+        if self.config.lambda_gan:
             losses, _ = self.phase(self.discriminator_phase, "discriminator", a=a, b=b)
         g_losses, _ = self.phase(self.generator_phase, "generator", a=a, b=b)
         return g_losses | losses
@@ -433,7 +429,7 @@ class UGATIT(Translator):
                 # One call each: spectral norm takes a step of its power iteration with every call.
                 judged_real, judged_fake = judge(real, training=True), judge(fakes[domain], training=True)
                 total += least_squares(judged_real, 1.0) + least_squares(judged_fake, 0.0)
-            losses[f"discriminator_{domain}"] = self.config.adv_weight * total
+            losses[f"discriminator_{domain}"] = self.config.lambda_gan * total
         return losses, {}
 
     def generator_phase(self, a, b):
@@ -442,25 +438,25 @@ class UGATIT(Translator):
         fake_b, same_b, cam_fake_b, cam_same_b = self.translate_and_keep(self.generator_a2b, a, b)
         fake_a, same_a, cam_fake_a, cam_same_a = self.translate_and_keep(self.generator_b2a, b, a)
         losses = {}
-        if c.adv_weight:
+        if c.lambda_gan:
             for name, domain, fake in (("gan_a2b", "b", fake_b), ("gan_b2a", "a", fake_a)):
                 judged = [judge(fake, training=True) for judge in self.judges(domain)]
-                losses[name] = c.adv_weight * sum(least_squares(j, 1.0) for j in judged)
-        if c.cycle_weight:
-            losses["cycle_a"] = c.cycle_weight * l1(self.generator_b2a(fake_b, training=True), a)
-            losses["cycle_b"] = c.cycle_weight * l1(self.generator_a2b(fake_a, training=True), b)
-        if c.identity_weight:
-            losses["identity_a"] = c.identity_weight * l1(same_a, a)
-            losses["identity_b"] = c.identity_weight * l1(same_b, b)
-        if c.cam_weight and c.cam_generator:
-            losses["cam_a2b"] = c.cam_weight * classification_loss(cam_fake_b, cam_same_b)
-            losses["cam_b2a"] = c.cam_weight * classification_loss(cam_fake_a, cam_same_a)
+                losses[name] = c.lambda_gan * sum(least_squares(j, 1.0) for j in judged)
+        if c.lambda_cycle:
+            losses["cycle_a"] = c.lambda_cycle * l1(self.generator_b2a(fake_b, training=True), a)
+            losses["cycle_b"] = c.lambda_cycle * l1(self.generator_a2b(fake_a, training=True), b)
+        if c.lambda_identity:
+            losses["identity_a"] = c.lambda_identity * l1(same_a, a)
+            losses["identity_b"] = c.lambda_identity * l1(same_b, b)
+        if c.lambda_cam and c.cam_generator:
+            losses["cam_a2b"] = c.lambda_cam * classification_loss(cam_fake_b, cam_same_b)
+            losses["cam_b2a"] = c.lambda_cam * classification_loss(cam_fake_a, cam_same_a)
         return losses, {}
 
     def translate_and_keep(self, generator, source, target):
         """generator(source) and, where a loss asks for it, generator(target), in one call; CAM logits after both."""
         c = self.config
-        if not (c.identity_weight or (c.cam_weight and c.cam_generator)):
+        if not (c.lambda_identity or (c.lambda_cam and c.cam_generator)):
             return generator(source, training=True), None, None, None
         both = ops.concatenate([source, target])
         images, logits, _ = generator(both, training=True, attention=True)
