@@ -105,6 +105,8 @@ def test_both_domains_at_once_are_each_alone():
     ):
         np.testing.assert_allclose(as_numpy(both), np.concatenate([as_numpy(p) for p in parts]), rtol=1e-4, atol=1e-5)
     assert model.generate(a, "a2b").shape == (4, 32, 32, 1) and model.generate(b, "b2a").shape == (4, 32, 32, 3)
+    with pytest.raises(ValueError, match="classifier alone"):
+        build(baseline=True).generate(a)
     with pytest.raises(ValueError, match="take 32x32 pixels"):
         model.generate(np.zeros((1, 28, 28, 1)))
 
@@ -267,6 +269,20 @@ def test_two_replicas_draw_as_one_and_stay_equal():
         np.testing.assert_array_equal(copies[0], copies[1], err_msg=variable.path)
     for variable in whole.non_trainable_variables:
         assert variable.aggregation != "none", variable.path
+
+
+def test_accumulated_parts_equal_the_whole_batch():
+    """Parts have batch statistics of their own, so what is compared has none: the classifier of the baseline."""
+    whole, parts = compiled(baseline=True), compiled(baseline=True)
+    parts.accumulate = 2
+    assert learn(whole, [batch()])[0] == pytest.approx(learn(parts, [batch()])[0], rel=1e-4)
+
+
+def test_xla_equals_plain():
+    """Without dropout and noise, for which XLA draws other numbers from the same seeds."""
+    plain, fast = compiled(baseline=True, dropout=False), compiled(baseline=True, dropout=False)
+    fast.xla = True
+    assert learn(plain, [batch()])[0] == pytest.approx(learn(fast, [batch()])[0], rel=1e-4)
 
 
 def test_draws_of_a_part_are_rows_of_the_whole():

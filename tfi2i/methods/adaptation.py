@@ -282,6 +282,8 @@ class Adaptation(Translator):
         return {f"{s}2{t}": through(s, t) for s in "ab" for t in "ab"}
 
     def generate(self, x, direction="a2b"):
+        if self.config.baseline:
+            raise ValueError("the baseline is a classifier alone and translates nothing")
         if x.shape[1:3] != (SIDE, SIDE):
             raise ValueError(f"images of shape {x.shape}: these networks take {SIDE}x{SIDE} pixels, resize them")
         return self.generators[direction](x)
