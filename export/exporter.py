@@ -293,6 +293,7 @@ class _Plan:
 def _check(model, output, direction, formats, size, data, overwrite):
     if direction not in model.generators:
         raise UserError(f"--direction={direction}: expected one of {', '.join(model.generators)}")
+    model.check_direction(direction)
     unknown = [f for f in formats if f not in FLOORS]
     if unknown or not formats:
         raise UserError(f"--formats={','.join(formats)}: expected some of {', '.join(FLOORS)}")

@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 from tfi2i import config, layers
+from tfi2i.conversion import unit as published
 from tfi2i.methods import unit
 from tfi2i.methods.unit import UNIT
 from tfi2i.optim import Schedule
@@ -437,78 +438,29 @@ def golden(name):
     return np.load(GOLDEN / f"unit_{name}.npz")
 
 
-def paper_layer(model, key):
-    """The layer of ours that holds the official KEY without `.weight` or `.bias`, and whether a norm follows it."""
-    part, *numbers = re.sub(r"\.?model", "", key).split(".")
-    numbers = [int(n) for n in numbers]
-    domain = part[-1].lower()
-    if part.startswith("encode"):
-        network, i = model.networks[f"encoder_{domain}"], numbers[0]
-        if i < 3:
-            return [network.head, *network.down][i], network.normed and i > 0
-        block = network.blocks.stack[i - 3]
-    elif part.startswith("decode"):
-        network, i = model.networks[f"decoder_{domain}"], numbers[0]
-        if i >= 3:
-            return [*network.up, network.tail][i - 3], network.normed and i < 5
-        block = network.blocks.stack[i]
-    else:
-        block = {"enc_shared": model.encoder_shared, "dec_shared": model.decoder_shared}[part].stack[numbers[0]]
-    return {0: block.conv_1, 3: block.conv_2}[numbers[1]], True
-
-
-def judge_layer(model, key):
-    """The same for the paper's discriminators: model_A.2, model_S.0, model_4_B.1 (scale 4)."""
-    *scale, domain = re.search(r"model_(?:(\d)_)?([ABS])", key).groups()
-    i = int(re.sub(r"\.model\.0$", "", key).split(".")[1])
-    network = model.networks[f"discriminator_{'shared' if domain == 'S' else domain.lower()}"]
-    if scale[0]:
-        network = network.scales[{"1": 0, "2": 1, "4": 2}[scale[0]]]
-    return [*network.inner, network.last][i], False
-
-
-def later_layer(network, key):
-    """The same for the networks of 2018: enc.model.1, dec.model.2, cnns.0.3 and what stands below."""
-    numbers = [int(n) for n in re.findall(r"\d+", key)]
-    if key.startswith("cnns"):
-        scale, i = numbers
-        return [*network._scale(scale), network.last[scale]][i], False
-    if key.startswith("enc") and numbers[0] < 3:
-        return network.convs[numbers[0]], True
-    if key.startswith("dec") and numbers[0] > 0:
-        i = {2: 0, 4: 1, 5: 2}[numbers[0]]
-        if ".norm" in key:
-            return network.norms[i], False
-        return [*network.convs, network.tail][i], False
-    block = network.blocks[numbers[1]]
-    return [block.conv_1, block.conv_2][numbers[2]], True
-
-
 def places(model, file, prefix):
-    """[(variable, array, key, whether a norm takes its effect away)] for the arrays `prefix/…` of a golden file."""
-    found = []
-    for name in file.files:
-        if not name.startswith(prefix + "/"):
-            continue
-        key, kind = name.removeprefix(prefix + "/").rsplit(".", 1)
-        *net, rest = key.split("/")
-        net = net[0] if net else prefix.split("/")[-1]
-        if model.config.unit_variant == "2018":
-            owner = {"gen": "encoder" if rest.startswith("enc") else "decoder", "dis": "discriminator"}[net[:3]]
-            layer, normed = later_layer(model.networks[f"{owner}_{net[-1]}"], rest)
-            if rest == "dec.model.4" and model.config.generator_width == 1:
-                normed = True  # the layer norm of one channel
-        else:
-            layer, normed = (judge_layer if "model_" in rest else paper_layer)(model, rest)
-        array = file[name]
-        if array.ndim == 4:
-            plain = isinstance(layer, keras.layers.Conv2D)
-            one_by_one = plain and re.fullmatch(r"decode_[AB]\.5", rest)
-            array = array.transpose((2, 3, 0, 1) if one_by_one else (2, 3, 1, 0))
-        variable = {"weight": "kernel", "bias": "bias", "gamma": "gamma", "beta": "beta"}[kind]
-        found.append((getattr(layer, variable), array, name, normed and kind == "bias"))
-    assert found, prefix
-    return found
+    """[(variable, array, name, whether a norm takes its effect away)] for the arrays `prefix/…` of a golden file."""
+    parts = published.layout(model)
+    arrays = {n.removeprefix(prefix + "/"): n for n in file.files if n.startswith(prefix + "/")}
+    net = prefix.split("/")[-1]
+    known = parts[net] if net in parts else parts["gen"] | parts["dis"]
+    assert arrays, prefix
+    return [
+        (known[key].variable, known[key].ours(file[name]), name, before_norm(model, key, arrays))
+        for key, name in arrays.items()
+    ]
+
+
+def before_norm(model, key, keys):
+    """Whether KEY is a bias whose true gradient is 0 because a norm follows (tests/golden/README.md)."""
+    if not key.endswith(".bias"):
+        return False
+    if model.config.unit_variant == "2018":
+        # With one channel, the layer norm takes it away too.
+        alone = model.config.generator_width == 1 and key.startswith("dec.model.4.")
+        return key.startswith(("enc.", "dec.model.0.")) or alone
+    resampling = re.match(r"encode_[AB]\.[12]\.|decode_[AB]\.[34]\.", key) and model.config.norm == "instance"
+    return bool(resampling) or key.rsplit(".model.", 1)[0] + ".model.3.bias" in keys
 
 
 def take(model, file, prefix="weights"):

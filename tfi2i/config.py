@@ -592,6 +592,24 @@ def given_flags():
     return {n: flags.FLAGS[n].value for n in sorted(names & set(flags.FLAGS)) if flags.FLAGS[n].value is not None}
 
 
+def differing(settings):
+    """The flags, as a dict of name to value, that make `resolve` give `settings`: those that are not at their default.
+
+    Args:
+        settings: a `Run`.
+    """
+    variants = {n: getattr(settings.model, n) for n in _names(type(settings.model)) if n.endswith("_variant")}
+    default = resolve(settings.method, variants)
+    given = {n: v for n, v in variants.items() if v != getattr(resolve(settings.method, {}).model, n)}
+    for part in ("model", "data", "training"):
+        for name, value in dataclasses.asdict(getattr(settings, part)).items():
+            if value is not None and value != getattr(getattr(default, part), name):
+                given[name] = value
+    if "crop" in given:
+        given["resize"] = settings.data.resize  # which would follow the crop otherwise
+    return given
+
+
 def flags_text(method, given):
     """A flagfile that gives the same run again.
 

@@ -13,6 +13,7 @@ import tensorflow as tf
 from keras import ops
 
 from tfi2i import layers, optim
+from tfi2i.config import UserError
 
 DIRECTIONS = ("a2b", "b2a")
 
@@ -44,6 +45,8 @@ class Translator(keras.Model):
     decay_kernels_only = False
     # Training crops must be at least this, so that discriminators have something to say.
     crop_minimum = 1
+    # Which way it can translate; a published generator may have come alone.
+    directions = DIRECTIONS
 
     def __init__(self, channels_a=3, channels_b=3, seed=0, name=None, dtype=None, **hyperparameters):
         super().__init__(name=name, dtype=dtype)
@@ -347,6 +350,21 @@ class Translator(keras.Model):
         m = self.size_multiple
         return tuple(max(round(n / m), -(-self.size_minimum // m)) * m for n in size)
 
+    def check_direction(self, direction):
+        """Refuses a direction that this model cannot translate.
+
+        Raises:
+            ValueError: no direction at all.
+            UserError: the published checkpoint did not have that generator.
+        """
+        if direction not in DIRECTIONS:
+            raise ValueError(f"direction='{direction}': expected one of {', '.join(DIRECTIONS)}")
+        if direction not in self.directions:
+            raise UserError(
+                f"--direction={direction}: this model was converted from a generator that translates "
+                f"{', '.join(self.directions)} alone"
+            )
+
     def generate(self, x, direction="a2b", network=None):
         """Translates any size.
 
@@ -361,6 +379,7 @@ class Translator(keras.Model):
         Returns:
             float32 tensor [N, H, W, C'] in `value_range`.
         """
+        self.check_direction(direction)
         network = network or self.generators[direction]
         if None not in x.shape[1:3] and self.takes(*x.shape[1:3]):
             return network(x)
@@ -408,8 +427,7 @@ class Translator(keras.Model):
         Raises:
             ValueError: another rank, number of channels, dtype, or a float outside `value_range`.
         """
-        if direction not in DIRECTIONS:
-            raise ValueError(f"direction='{direction}': expected one of {', '.join(DIRECTIONS)}")
+        self.check_direction(direction)
         images = np.asarray(images)
         batch = images[None] if images.ndim == 3 else images
         channels = self.channels_a if direction == "a2b" else self.channels_b

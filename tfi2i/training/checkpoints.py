@@ -17,10 +17,18 @@ import tensorflow as tf
 from tfi2i import config
 from tfi2i.config import UserError
 from tfi2i.methods import model_class
+from tfi2i.methods.translator import DIRECTIONS
 
 
-def save(run_dir, model, step, keep):
+def save(run_dir, model, step, keep, without=()):
     """Writes the whole training state and removes all but the newest `keep` checkpoints.
+
+    Args:
+        run_dir: a run directory.
+        model: a built `Translator`.
+        step: the checkpoint's number.
+        keep: how many checkpoints to keep.
+        without: names of networks that are left out.
 
     Raises:
         UserError: it could not be written (disk full, no permission); older checkpoints are untouched.
@@ -30,7 +38,7 @@ def save(run_dir, model, step, keep):
     try:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        tf.train.Checkpoint(**_tracked(model)).write(str(partial / "state"))
+        tf.train.Checkpoint(**_tracked(model, without)).write(str(partial / "state"))
         hashes = {p.name: sha256(p) for p in sorted(partial.iterdir())}
         with open(partial / "manifest.json", "w") as file:
             json.dump({"step": step, "sha256": hashes}, file, indent=2)
@@ -98,23 +106,41 @@ def restore(folder, model):
     _read(folder, _tracked(model))
 
 
-def restore_networks(folder, model):
-    """Puts only the networks of a checkpoint into a built model.
+def restore_networks(folder, model, without=()):
+    """Puts only the networks of a checkpoint into a built model, but for those that it was written `without`.
 
     Raises:
         UserError: the checkpoint's networks have other shapes or layers.
     """
-    _read(folder, {"networks": _tracked(model)["networks"]})
+    _read(folder, {"networks": _tracked(model, without)["networks"]})
 
 
-def _tracked(model):
+def initialise(model, run_dir):
+    """Puts the networks of a run directory into a built model that is to learn on (--init_from).
+
+    Networks that a published checkpoint did not have keep their random weights.
+
+    Raises:
+        UserError: no checkpoint there, other networks, or one generator alone.
+    """
+    origin = origin_of(run_dir)
+    if origin and set(origin["directions"]) != set(DIRECTIONS):
+        raise UserError(
+            f"--init_from={run_dir} was converted from {origin['source']}, which holds the generator "
+            f"{origin['directions'][0]} alone: training needs both generators. It can be translated with and exported"
+        )
+    restore_networks(find(run_dir), model, origin["missing"] if origin else ())
+
+
+def _tracked(model, without=()):
     """All variables by name: those of the networks, and those that only training needs.
 
     Explicit, because TF's object graph does not see Keras layers that a layer keeps in a list.
     """
-    networks = {v.path: v for network in model.networks.values() for v in network.variables}
+    everything = {v.path for network in model.networks.values() for v in network.variables}
+    networks = {v.path: v for n, network in model.networks.items() if n not in without for v in network.variables}
     frozen = {v.path for network in model.frozen.values() for v in network.variables}
-    training = {v.path: v for v in model.variables if v.path not in networks and v.path not in frozen}
+    training = {v.path: v for v in model.variables if v.path not in everything | frozen}
     if model.compiled:
         for role in ("generator", "discriminator"):
             training |= {f"{role} {v.path}": v for v in getattr(model, f"{role}_optimizer").variables}
@@ -184,6 +210,16 @@ def read_config(run_dir):
         raise UserError(f"{path} cannot be read: {error}")
 
 
+def origin_of(run_dir):
+    """What `tfi2i.convert` noted in a run directory, or None where the run was trained here.
+
+    Returns:
+        dict of `source`, the name of the published file or folder; `sha256` of each file; `directions` that it
+        translates; and `missing`, the networks that it did not have.
+    """
+    return json.loads((pathlib.Path(run_dir) / "config.json").read_text()).get("converted")
+
+
 def build(settings, dtype=None):
     """A new model with the configuration `settings` (`config.Run`), networks built."""
     model = model_class(settings.method)(
@@ -211,10 +247,12 @@ def load(run_dir, checkpoint=None, dtype="float32"):
     Raises:
         UserError: no run directory, no checkpoint, or a damaged one.
     """
-    settings = read_config(run_dir)
+    settings, origin = read_config(run_dir), origin_of(run_dir)
     folder = find(run_dir, checkpoint)
     model = build(settings, dtype)
-    restore_networks(folder, model)
+    restore_networks(folder, model, origin["missing"] if origin else ())
+    if origin:
+        model.directions = tuple(origin["directions"])
     model.run = settings
     model.run_dir = str(run_dir)
     model.checkpoint_step = int(folder.name)

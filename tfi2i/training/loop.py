@@ -135,7 +135,7 @@ def train(settings, run_dir):
         if found:
             checkpoints.restore(found, model)
         elif t.init_from:
-            checkpoints.restore_networks(checkpoints.find(t.init_from), model)
+            checkpoints.initialise(model, t.init_from)
     step = int(model.step.numpy())
     if chief:
         lock = _open_run(folder, settings, fingerprints, stored)
@@ -262,6 +262,11 @@ def _stored(folder):
             raise UserError(f"--run_dir={folder} exists and is not a run directory: give a new or empty folder")
         return None
     stored = json.loads(path.read_text())
+    if "converted" in stored:
+        raise UserError(
+            f"--run_dir={folder} was converted from {stored['converted']['source']} and holds no state of training to "
+            f"resume: give a new --run_dir and --init_from={folder}"
+        )
     return {"config": checkpoints.read_config(folder), "fingerprints": stored["fingerprints"]}
 
 
@@ -314,15 +319,7 @@ def _open_run(folder, settings, fingerprints, stored):
     description = json.loads(settings.to_json())
     description |= {"fingerprints": fingerprints, "tfi2i": __version__}
     _write(folder / "config.json", json.dumps(description, indent=2) + "\n")
-    given = {}
-    default = config.resolve(settings.method, {})
-    for part in ("model", "data", "training"):
-        for name, value in dataclasses.asdict(getattr(settings, part)).items():
-            if value is not None and value != getattr(getattr(default, part), name):
-                given[name] = value
-    if "crop" in given:
-        given["resize"] = settings.data.resize  # which would follow the crop otherwise
-    _write(folder / "flags.txt", config.flags_text(settings.method, given))
+    _write(folder / "flags.txt", config.flags_text(settings.method, config.differing(settings)))
     return lock
 
 

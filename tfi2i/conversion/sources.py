@@ -1,0 +1,125 @@
+"""Opens what `--source` names: a file, a folder of files, or a zip of such a folder; picks one model's files."""
+
+import hashlib
+import io
+import os
+import pathlib
+import re
+import zipfile
+
+from tfi2i.config import UserError
+from tfi2i.conversion import torch_files, without_module
+
+_EXTENSIONS = (".pth", ".pt", ".pkl")
+# How the published codes name the files of one model at one time of its training.
+_NAMES = [
+    r"(?P<epoch>.+)_net_[GD](_[AB])?",
+    r"(.*_)?(gen|dis)_(?P<epoch>\d+)",
+    r".*_params_(?P<epoch>\d+|latest)",
+    r"((?P<epoch>\d+)_)?net_(gen_ab|gen_ba|avg_gen_ab|avg_gen_ba|disc_a|disc_b|encoder)",
+]
+# Deflate cannot pack weights like this; nothing larger belongs in an archive of weights.
+_MOST_PACKED, _LARGEST = 200, 16 * 2**30
+
+
+def read(source, epoch=None):
+    """Reads the files of one model.
+
+    Args:
+        source: path of a file, folder or zip.
+        epoch: of a folder that holds several times of a training, which; None: "latest", or else the last.
+
+    Returns:
+        (files, hashes, note). `files` maps names without extension to contents, see `torch_files.load`, `hashes` names
+        to SHA-256, `note` says what was chosen, or is "".
+
+    Raises:
+        UserError: nothing there, nothing that belongs to a model, damaged or hostile.
+    """
+    path = pathlib.Path(source)
+    if not path.exists():
+        raise UserError(f"--source={source} does not exist")
+    try:
+        available = _available(path)
+    except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"--source={source} cannot be read: {error}")
+    if path.is_file() and list(available) == [path.name]:
+        chosen, note = available, ""
+        if epoch:
+            raise UserError(f"--epoch={epoch} is for a folder: --source={source} is one file")
+    else:
+        chosen, note = _choose(available, source, epoch)
+    files, hashes = {}, {}
+    for name, open_file in sorted(chosen.items()):
+        file = open_file()
+        hashes[name] = hashlib.file_digest(file, "sha256").hexdigest()
+        file.seek(0)
+        files[pathlib.PurePosixPath(name).stem] = without_module(torch_files.load(file, name))
+    return files, hashes, note
+
+
+def _available(path):
+    """dict of name → function that opens it."""
+    if path.is_dir():
+        return {p.name: lambda p=p: open(p, "rb") for p in path.iterdir() if p.suffix in _EXTENSIONS and p.is_file()}
+    if not zipfile.is_zipfile(path):
+        return {path.name: lambda: open(path, "rb")}
+    archive = zipfile.ZipFile(path)
+    members = archive.infolist()
+    if any(m.filename.endswith("/data.pkl") and m.filename.count("/") == 1 for m in members):
+        return {path.name: lambda: open(path, "rb")}
+    for m in members:
+        parts = pathlib.PurePosixPath(m.filename.replace("\\", "/"))
+        if parts.is_absolute() or ".." in parts.parts:
+            raise UserError(f"{path} is refused: its member '{m.filename}' points outside of the archive")
+    folders = {}
+    for m in members:
+        if os.path.splitext(m.filename)[1] in _EXTENSIONS:
+            folder, _, name = m.filename.rpartition("/")
+            folders.setdefault(folder, {})[name] = lambda m=m: _member(archive, m, path)
+    if not folders:
+        return {}
+    # A folder of earlier epochs may stand in the model's own.
+    least = min(folder.count("/") if folder else -1 for folder in folders)
+    top = [f for f in folders if (f.count("/") if f else -1) == least]
+    if len(top) > 1:
+        raise UserError(f"{path} holds several folders with checkpoints ({', '.join(sorted(top)[:4])}): unpack one")
+    return folders[top[0]]
+
+
+def _member(archive, info, path):
+    if info.file_size > _LARGEST or info.file_size > _MOST_PACKED * (info.compress_size + 1000):
+        raise UserError(
+            f"{path} is refused: its member '{info.filename}' unpacks {info.compress_size} to {info.file_size} bytes"
+        )
+    try:
+        return io.BytesIO(archive.read(info))
+    except Exception as error:
+        raise UserError(f"{path}: its member '{info.filename}' cannot be read: {error}")
+
+
+def _choose(available, source, epoch):
+    times = {}
+    for name in available:
+        for pattern in _NAMES:
+            match = re.fullmatch(pattern, pathlib.PurePosixPath(name).stem)
+            if match:
+                times.setdefault(match["epoch"] or "latest", []).append(name)
+                break
+    if not times and len(available) == 1 and not epoch:
+        return available, ""
+    if not times:
+        seen = f"it has {', '.join(sorted(available)[:5])}" if available else f"it has no {', '.join(_EXTENSIONS)}"
+        raise UserError(
+            f"--source={source} holds nothing named as checkpoints are ({seen}): expected files like "
+            "latest_net_G_A.pth, gen_00500000.pt or net_gen_ab.pth; or give one file"
+        )
+    order = sorted(times, key=lambda t: (t == "latest", t.isdigit(), int(re.sub(r"\D", "", t) or 0)))
+    if epoch is not None and epoch not in times:
+        raise UserError(f"--epoch={epoch}: --source={source} has {', '.join(order)}")
+    chosen = epoch or order[-1]
+    others = [t for t in order if t != chosen]
+    note = f"epoch {chosen}" + (f", --epoch takes another ({', '.join(others[-6:])})" if others else "")
+    return {name: available[name] for name in times[chosen]}, note if others or epoch else ""
