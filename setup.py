@@ -37,6 +37,7 @@ setup(
             "tfi2i-adapt = tfi2i.adapt:run",
             "tfi2i-translate = tfi2i.translate:run",
             "tfi2i-evaluate = tfi2i.evaluate:run",
+            "tfi2i-convert = tfi2i.convert:run",
             "tfi2i-export = tfi2i.export.__main__:run",
         ]
     },

@@ -14,7 +14,7 @@ _GENERATORS = {"G_A": "generator_a2b", "G_B": "generator_b2a"}
 _DISCRIMINATORS = {"D_A": "discriminator_b", "D_B": "discriminator_a"}
 _BLOCKS = {6: "resnet_6blocks", 9: "resnet_9blocks"}
 _DOWNS = {7: "unet_128", 8: "unet_256"}
-# U-Net and residual blocks that tfi2i builds have these first kernels.
+# The first convolution of each kind of generator and the sides of its kernel.
 _FIRST = {"resnet": ("model.1", (7, 7)), "unet": ("model.model.0", (4, 4))}
 
 

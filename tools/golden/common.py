@@ -1,9 +1,12 @@
 """What the recorders share: the check of a checkout, random weights and images, torch to numpy, saving."""
 
+import collections
 import contextlib
 import hashlib
 import importlib
+import io
 import sys
+import zipfile
 from unittest import mock
 
 import numpy as np
@@ -83,10 +86,47 @@ def gradients(net, prefix):
     return {f"{prefix}/{key}": value.grad.numpy().copy() for key, value in net.named_parameters()}
 
 
+def new_checkpoints(output, pattern):
+    """OUTPUT/checkpoints, without the archives of an earlier recording."""
+    folder = output / "checkpoints"
+    folder.mkdir(exist_ok=True)
+    for archive in folder.glob(pattern):
+        archive.unlink()
+    return folder
+
+
 def save(output, name, arrays):
     path = output / f"{name}.npz"
     np.savez_compressed(path, **arrays)
     print(f"{path.name:40s}{path.stat().st_size / 1024:8.1f} KiB{len(arrays):6d} arrays")
+
+
+def with_statistics(net, rng):
+    """The state_dict as PyTorch before 0.4 had it: instance norms have statistics, which nothing uses."""
+    found = dict(net.state_dict())
+    for name, module in net.named_modules():
+        if isinstance(module, torch.nn.InstanceNorm2d):
+            found[f"{name}.running_mean"] = random_weights(rng, module.num_features, 3.0, 1.0)
+            found[f"{name}.running_var"] = random_weights(rng, module.num_features, 3.0, 1.0) ** 2
+    return collections.OrderedDict(found)
+
+
+def save_checkpoint(archive, name, content, form):
+    """Adds a file of `torch.save` to a zip archive, as torch writes it now ("zip"), before 1.6 ("stream") or 0.4 ("old
+    stream")."""
+
+    def reduce(tensor, protocol):
+        view = tensor._typed_storage(), tensor.storage_offset(), tuple(tensor.size()), tensor.stride()
+        return torch._utils._rebuild_tensor, view
+
+    old = mock.patch.object(torch.Tensor, "__reduce_ex__", reduce) if form == "old stream" else contextlib.nullcontext()
+    # A stream names its storages by their addresses: two runs give other bytes and the same content.
+    with old:
+        file = io.BytesIO()
+        torch.save(content, file, _use_new_zipfile_serialization=form == "zip")
+    with zipfile.ZipFile(archive, "a", zipfile.ZIP_DEFLATED) as packed:
+        packed.writestr(zipfile.ZipInfo(f"{archive.stem}/{name}"), file.getvalue(), zipfile.ZIP_DEFLATED)
+    print(f"{archive.name + ' ' + name:40s}{archive.stat().st_size / 1024:8.1f} KiB")
 
 
 def on_cpu():

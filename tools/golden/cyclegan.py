@@ -323,6 +323,46 @@ def record_preprocessing(output, util):
     common.save(output, "preprocessing", arrays)
 
 
+def record_checkpoints(output, networks):
+    """Checkpoints as the official code writes them, of generators and discriminators of one channel, and answers."""
+    rng = np.random.default_rng(7)
+    image = random_images(rng, (1, 32, 24, 3))
+    large = random_images(rng, (1, 16, 16, 3)).repeat(8, axis=1).repeat(8, axis=2)
+    arrays = {"input": image, "input/unet": large}
+    folder = common.new_checkpoints(output, "cyclegan_*.zip")
+
+    def make(kind, seed, **config):
+        net = networks.define_G(3, 3, 1, **config) if kind == "G" else networks.define_D(3, 1, "basic", **config)
+        net = randomize(net, np.random.default_rng(seed))
+        for module in net.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.running_mean.data = common.random_weights(rng, module.num_features, 0.0, 0.5)
+                module.running_var.data = common.random_weights(rng, module.num_features, 1.0, 0.2).abs()
+        return net.eval()
+
+    def answer(name, net, x):
+        with torch.no_grad():
+            arrays[f"output/{name}"] = common.sparse(to_numpy(net(to_torch(x))))
+
+    net = make("G", 1, netG="resnet_9blocks", norm="instance")
+    released = common.with_statistics(net, rng)
+    common.save_checkpoint(folder / "cyclegan_released.zip", "latest_net_G.pth", released, "old stream")
+    answer("released", net, image)
+    net = make("G", 2, netG="resnet_6blocks", norm="instance", use_dropout=True)
+    common.save_checkpoint(folder / "cyclegan_dropout.zip", "20_net_G_B.pth", net.state_dict(), "stream")
+    answer("dropout", net, image)
+    net = make("G", 3, netG="unet_128", norm="instance")
+    common.save_checkpoint(folder / "cyclegan_unet.zip", "latest_net_G_A.pth", net.state_dict(), "stream")
+    answer("unet", net, large)
+    for seed, part in enumerate(("G_A", "G_B", "D_A", "D_B"), 4):
+        config = {"netG": "resnet_6blocks"} if part[0] == "G" else {}
+        net = make(part[0], seed, norm="batch", **config)
+        form = "stream" if part == "G_B" else "zip"
+        common.save_checkpoint(folder / "cyclegan_batch.zip", f"latest_net_{part}.pth", net.state_dict(), form)
+        answer(part, net, image)
+    common.save(folder, "cyclegan", arrays)
+
+
 def record(checkout, output):
     networks, cycle_gan_model, image_pool, util = common.import_official(
         checkout, OFFICIAL, COMMIT, ["models.networks", "models.cycle_gan_model", "util.image_pool", "util.util"]
@@ -335,3 +375,4 @@ def record(checkout, output):
     record_adam(output)
     record_schedules(output, networks)
     record_preprocessing(output, util)
+    record_checkpoints(output, networks)

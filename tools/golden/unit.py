@@ -133,6 +133,28 @@ def record_discriminators(output, nets):
         common.save(output, f"unit_paper_{name.lower()}", arrays)
 
 
+def record_checkpoints(output, nets):
+    """Checkpoints as the official code writes them, of one channel, translations both ways, and judgements."""
+    rng = np.random.default_rng(7)
+    arrays = {d: random_images(rng, (1, 24, 24, 3)) for d in "ab"}
+    folder = common.new_checkpoints(output, "unit_COCO*.zip")
+    cases = {"COCOResGen": ("COCOMsDis", "old stream"), "COCOResGen2": ("COCOSharedDis", "stream")}
+    for seed, (name, (judge, form)) in enumerate(cases.items(), 5):
+        net = randomize(getattr(nets, name)(generator_config(name=name, ch=1)), np.random.default_rng(seed)).eval()
+        archive = folder / f"unit_{name}.zip"
+        content = common.with_statistics(net, rng) if form == "old stream" else net.state_dict()
+        common.save_checkpoint(archive, "animals_gen_00000400.pkl", content, form)
+        dis = discriminator(nets, judge)
+        common.save_checkpoint(archive, "animals_dis_00000400.pkl", dis.state_dict(), "zip")
+        with torch.no_grad():
+            _, x_ba, x_ab, *_ = net(*(to_torch(arrays[d]) for d in "ab"))
+            judged = dis(*(to_torch(arrays[d]) for d in "ab"))
+        arrays |= {f"{name}/ab": sparse(to_numpy(x_ab)), f"{name}/ba": sparse(to_numpy(x_ba))}
+        for d, scales in zip("ab", judged, strict=True):
+            arrays |= {f"{judge}/{d}/{i}": logits.numpy() for i, logits in enumerate(scales)}
+    common.save(folder, "unit", arrays)
+
+
 def record_model(output, nets, cocogan_trainer):
     """The whole trainer with each discriminator: every loss, from the same weights; then two iterations."""
     rng = np.random.default_rng(5)
@@ -220,3 +242,4 @@ def record(checkout, output):
         record_generators(output, nets)
         record_discriminators(output, nets)
         record_model(output, nets, trainer)
+        record_checkpoints(output, nets)

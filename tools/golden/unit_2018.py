@@ -256,6 +256,27 @@ def record_schedule(output, utils):
     common.save(output, "unit_2018_schedule", arrays)
 
 
+def record_checkpoints(output, networks):
+    """Checkpoints as the official code writes them, of one channel, and translations both ways."""
+    rng = np.random.default_rng(7)
+    arrays = {d: random_images(rng, (1, 24, 32, 3)) for d in "ab"}
+    judge = discriminator_config(n_layer=2, num_scales=2)
+    gen = {d: randomize(networks.VAEGen(3, generator_config(dim=1)), seed) for seed, d in enumerate("ab", 5)}
+    dis = {d: randomize(networks.MsImageDis(3, judge), seed) for seed, d in enumerate("ab", 7)}
+    folder = common.new_checkpoints(output, "unit_2018.zip")
+    content = {d: common.with_statistics(net, rng) for d, net in gen.items()}
+    common.save_checkpoint(folder / "unit_2018.zip", "gen_00000300.pt", content, "old stream")
+    content = {d: net.state_dict() for d, net in dis.items()}
+    common.save_checkpoint(folder / "unit_2018.zip", "dis_00000300.pt", content, "stream")
+    with torch.no_grad():
+        for d, other in ("ab", "ba"):
+            code = gen[d].enc(to_torch(arrays[d]))
+            arrays[f"{d}{other}"] = sparse(to_numpy(gen[other].decode(code)))
+            for scale, logits in enumerate(dis[d](to_torch(arrays[d]))):
+                arrays[f"judged_{d}/{scale}"] = to_numpy(logits)
+    common.save(folder, "unit_2018", arrays)
+
+
 def record(checkout, output):
     with mock.patch.dict(sys.modules, {name: mock.MagicMock() for name in ABSENT}):
         networks, utils, trainer = common.import_official(
@@ -267,3 +288,4 @@ def record(checkout, output):
     record_vgg(output, networks, utils, trainer)
     record_model(output, networks, trainer)
     record_schedule(output, utils)
+    record_checkpoints(output, networks)

@@ -1,0 +1,538 @@
+"""Published checkpoints become run directories, and back."""
+
+import json
+import pathlib
+import subprocess
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tfi2i
+from tfi2i import config, convert
+from tfi2i.config import UserError
+from tfi2i.conversion import Place, cyclegan, fill, sources, torch_files, unit
+from tfi2i.data import images
+from tfi2i.methods.cyclegan import CycleGAN
+from tfi2i.methods.unit import UNIT
+from tfi2i.training import checkpoints, loop
+from tfi2i.translate import translate_files
+
+CHECKPOINTS = pathlib.Path(__file__).parent / "golden" / "checkpoints"
+MODULES = {"cyclegan": cyclegan, "unit": unit}
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+
+def quiet(*args, **kwargs):
+    return convert.convert(*args, log=lambda _: None, **kwargs)
+
+
+def unpacked(archive, folder):
+    with zipfile.ZipFile(CHECKPOINTS / archive) as packed:
+        packed.extractall(folder)
+    return folder / pathlib.Path(archive).stem
+
+
+def states(model, module):
+    return {part: {k: p.theirs() for k, p in places.items()} for part, places in module.layout(model).items()}
+
+
+def small(**options):
+    model = CycleGAN(**{"generator_width": 1, "discriminator_width": 1, "generator": "resnet_6blocks"} | options)
+    model.build((None, None, None, model.channels_a))
+    return model
+
+
+def generator_file(path, model=None, part="G_A", change=lambda state: state):
+    torch_files.save(path, change(states(model or small(), cyclegan)[part]))
+    return path
+
+
+def sparse(x):
+    return np.asarray(x)[:, ::3, ::3]
+
+
+# What the official codes computed
+
+
+@pytest.mark.parametrize("name, direction", [("released", "a2b"), ("dropout", "b2a"), ("unet", "a2b")])
+def test_single_generators_of_the_official_cyclegan(name, direction, tmp_path):
+    golden = np.load(CHECKPOINTS / "cyclegan.npz")
+    model = quiet(CHECKPOINTS / f"cyclegan_{name}.zip", tmp_path / "run")
+    x = golden["input/unet" if name == "unet" else "input"]
+    np.testing.assert_allclose(sparse(model.translate(x, direction)), golden[f"output/{name}"], atol=1e-4)
+    assert model.directions == (direction,)
+    expected = {"released": "resnet_9blocks", "dropout": "resnet_6blocks", "unet": "unet_128"}[name]
+    c = model.run.model
+    assert (c.generator, c.norm, c.dropout) == (expected, "instance", name == "dropout")
+
+
+@pytest.mark.parametrize("kind", ["zip", "folder"])
+def test_whole_models_of_the_official_cyclegan(kind, tmp_path):
+    golden = np.load(CHECKPOINTS / "cyclegan.npz")
+    source = CHECKPOINTS / "cyclegan_batch.zip" if kind == "zip" else unpacked("cyclegan_batch.zip", tmp_path)
+    model = quiet(source, tmp_path / "run")
+    networks = {
+        "G_A": model.generator_a2b, "G_B": model.generator_b2a,
+        "D_A": model.discriminator_b, "D_B": model.discriminator_a,
+    }  # fmt: skip
+    for part, network in networks.items():
+        np.testing.assert_allclose(sparse(network(golden["input"])), golden[f"output/{part}"], atol=1e-4, err_msg=part)
+    assert model.run.model.norm == "batch"
+
+
+def test_the_official_unit_of_2018(tmp_path):
+    golden = np.load(CHECKPOINTS / "unit_2018.npz")
+    model = quiet(CHECKPOINTS / "unit_2018.zip", tmp_path / "run")
+    c = model.run.model
+    assert (c.unit_variant, c.discriminator_layers, c.discriminator_scales) == ("2018", 2, 2)
+    assert model.checkpoint_step == 300
+    for d, other in ("ab", "ba"):
+        translated = model.translate(golden[d], f"{d}2{other}")
+        np.testing.assert_allclose(sparse(translated), golden[f"{d}{other}"], atol=1e-4)
+        for scale, judged in enumerate(model.judge(golden[d], d)):
+            np.testing.assert_allclose(judged, golden[f"judged_{d}/{scale}"], atol=1e-4)
+
+
+@pytest.mark.parametrize("kind, norm, judge", [
+    ("COCOResGen", "instance", "multiscale"), ("COCOResGen2", "none", "shared"),
+])  # fmt: skip
+def test_the_official_unit_of_the_paper(kind, norm, judge, tmp_path):
+    golden = np.load(CHECKPOINTS / "unit.npz")
+    model = quiet(CHECKPOINTS / f"unit_{kind}.zip", tmp_path / "run")
+    c = model.run.model
+    assert (c.unit_variant, c.norm, c.discriminator, c.shared_blocks) == ("paper", norm, judge, 1)
+    official = {"multiscale": "COCOMsDis", "shared": "COCOSharedDis"}[judge]
+    for d, other in ("ab", "ba"):
+        translated = model.translate(golden[d], f"{d}2{other}")
+        np.testing.assert_allclose(sparse(translated), golden[f"{kind}/{d}{other}"], atol=1e-4)
+        for scale, judged in enumerate(model.judge(golden[d], d)):
+            expected = golden[f"{official}/{d}/{scale}"].reshape(judged.shape)
+            np.testing.assert_allclose(judged, expected, atol=1e-4)
+
+
+# Names and shapes
+
+
+def test_a_place_by_hand():
+    v = tf.Variable(np.zeros((2, 1, 3, 4), np.float32))
+    place = Place(v, (2, 3, 1, 0))
+    assert place.shape == (4, 3, 2, 1)
+    theirs = np.arange(24, dtype=np.float32).reshape(4, 3, 2, 1)
+    v.assign(place.ours(theirs))
+    # Row 1 of the kernel for input 2 and output 3 is theirs at (3, 2, 1, 0): 3 · 6 + 2 · 2 + 1.
+    assert float(v[1, 0, 2, 3]) == theirs[3, 2, 1, 0] == 23
+    np.testing.assert_array_equal(place.theirs(), theirs)
+    # A flattened map, channels first there and last here.
+    v = tf.Variable(np.zeros((2 * 1 * 3, 5), np.float32))
+    place = Place(v, (2, 3, 1, 0), view=(5, 3, 2, 1), shape=(5, 6))
+    theirs = np.arange(30, dtype=np.float32).reshape(5, 6)
+    v.assign(place.ours(theirs))
+    # Output 4 of row 1, channel 2: here feature 1 · 3 + 2, there 2 · 2 + 1.
+    assert float(v[5, 4]) == theirs[4, 5]
+    np.testing.assert_array_equal(place.theirs(), theirs)
+
+
+@pytest.fixture
+def no_drawing(monkeypatch):
+    """Weights of full-size networks are zeros: quick, and enough to have shapes."""
+    monkeypatch.setattr("tfi2i.layers.network.initializer", lambda *_: "zeros")
+
+
+def test_full_width_resnet_9(no_drawing):
+    model = CycleGAN()
+    model.build((None, None, None, 3))
+    shapes = {part: {k: p.shape for k, p in places.items()} for part, places in cyclegan.layout(model).items()}
+    expected = {
+        "model.1": (64, 3, 7, 7), "model.4": (128, 64, 3, 3), "model.7": (256, 128, 3, 3),
+        "model.19": (256, 128, 3, 3), "model.22": (128, 64, 3, 3), "model.26": (3, 64, 7, 7),
+    }  # fmt: skip
+    expected |= {f"model.{i}.conv_block.{j}": (256, 256, 3, 3) for i in range(10, 19) for j in (1, 5)}
+    biases = {k: (v[0] if k not in ("model.19", "model.22") else v[1],) for k, v in expected.items()}
+    expected = {f"{k}.weight": v for k, v in expected.items()} | {f"{k}.bias": v for k, v in biases.items()}
+    assert shapes["G_A"] == shapes["G_B"] == expected
+    judge = {0: (64, 3, 4, 4), 2: (128, 64, 4, 4), 5: (256, 128, 4, 4), 8: (512, 256, 4, 4), 11: (1, 512, 4, 4)}
+    expected = {f"model.{i}.weight": v for i, v in judge.items()} | {f"model.{i}.bias": v[:1] for i, v in judge.items()}
+    assert shapes["D_A"] == shapes["D_B"] == expected
+
+
+def test_full_width_unit_2018(no_drawing):
+    model = UNIT(unit_variant="2018")
+    model.build((None, None, None, 3))
+    shapes = {part: {k: p.shape for k, p in places.items()} for part, places in unit.layout(model).items()}
+    gen = {
+        "enc.model.0.conv": (64, 3, 7, 7), "enc.model.1.conv": (128, 64, 4, 4), "enc.model.2.conv": (256, 128, 4, 4),
+        "dec.model.2.conv": (128, 256, 5, 5), "dec.model.4.conv": (64, 128, 5, 5), "dec.model.5.conv": (3, 64, 7, 7),
+    }  # fmt: skip
+    for part in ("enc.model.3", "dec.model.0"):
+        gen |= {f"{part}.model.{i}.model.{j}.conv": (256, 256, 3, 3) for i in range(4) for j in (0, 1)}
+    expected = {f"{k}.weight": v for k, v in gen.items()} | {f"{k}.bias": v[:1] for k, v in gen.items()}
+    for i, n in ((2, 128), (4, 64)):
+        expected |= {f"dec.model.{i}.norm.gamma": (n,), f"dec.model.{i}.norm.beta": (n,)}
+    assert shapes["gen_a"] == shapes["gen_b"] == expected
+    convs = [(64, 3, 4, 4), (128, 64, 4, 4), (256, 128, 4, 4), (512, 256, 4, 4)]
+    judge = {f"cnns.{s}.{i}.conv": shape for s in range(3) for i, shape in enumerate(convs)}
+    judge |= {f"cnns.{s}.4": (1, 512, 1, 1) for s in range(3)}
+    expected = {f"{k}.weight": v for k, v in judge.items()} | {f"{k}.bias": v[:1] for k, v in judge.items()}
+    assert shapes["dis_a"] == shapes["dis_b"] == expected
+
+
+def test_full_width_unit_of_the_paper(no_drawing):
+    model = UNIT(discriminator_layers=6)
+    model.build((None, None, None, 3))
+    shapes = {part: {k: p.shape for k, p in places.items()} for part, places in unit.layout(model).items()}
+    gen = {"enc_shared.0.model.0": (256, 256, 3, 3), "dec_shared.0.model.3": (256, 256, 3, 3)}
+    for d in "AB":
+        gen |= {f"encode_{d}.0.model.0": (64, 3, 7, 7), f"encode_{d}.2.model.0": (256, 128, 3, 3)}
+        gen |= {f"encode_{d}.5.model.3": (256, 256, 3, 3), f"decode_{d}.2.model.0": (256, 256, 3, 3)}
+        gen |= {f"decode_{d}.3.model.0": (256, 128, 3, 3), f"decode_{d}.4.model.0": (128, 64, 3, 3)}
+        gen |= {f"decode_{d}.5": (64, 3, 1, 1)}
+    assert {f"{k}.weight": v for k, v in gen.items()}.items() <= shapes["gen"].items()
+    assert sum(map(np.prod, shapes["gen"].values())) == 18_017_286
+    assert sum(map(np.prod, shapes["dis"].values())) == 2 * 25_149_057
+    assert shapes["dis"]["model_B.5.model.0.weight"] == (2048, 1024, 3, 3)
+    assert shapes["dis"]["model_B.6.weight"] == (1, 2048, 1, 1)
+
+
+CYCLEGANS = [
+    {"generator": g, "norm": n} for g in ("resnet_6blocks", "resnet_9blocks", "unet_128", "unet_256")
+    for n in ("instance", "batch", "none")
+]  # fmt: skip
+CYCLEGANS += [
+    {"dropout": True, "norm": "batch"}, {"discriminator": "pixel"}, {"discriminator": "pixel", "norm": "batch"},
+    {"discriminator_layers": 1}, {"discriminator_layers": 5}, {"channels_a": 1, "lambda_identity": 0.0},
+]  # fmt: skip
+UNITS = [
+    {}, {"norm": "instance"}, {"shared_blocks": 0}, {"shared_blocks": 4}, {"discriminator": "shared"},
+    {"discriminator": "multiscale", "discriminator_layers": 2}, {"channels_b": 1},
+    {"unit_variant": "2018"}, {"unit_variant": "2018", "discriminator_layers": 2, "discriminator_scales": 1},
+]  # fmt: skip
+
+
+def shapes_alone(state):
+    def unread():
+        raise AssertionError("a configuration is told by names and shapes")
+
+    return {k: torch_files.Tensor(tuple(v.shape), "<f4", unread, 0, ()) for k, v in state.items()}
+
+
+@pytest.mark.parametrize("method, options", [("cyclegan", o) for o in CYCLEGANS] + [("unit", o) for o in UNITS])
+def test_every_configuration_is_told_by_its_names_and_shapes(method, options):
+    narrow = {"generator_width": 2, "discriminator_width": 3}
+    model = {"cyclegan": CycleGAN, "unit": UNIT}[method](**narrow | options)
+    model.build((None, None, None, model.channels_a))
+    module, content = MODULES[method], states(model, MODULES[method])
+    if options.get("norm") == "instance" and method == "unit":
+        content["gen"]["encode_A.1.model.1.running_mean"] = np.zeros(4, np.float32)
+    made = {n.rsplit(".", 1)[0]: c for n, c in module.files_of(content).items()}
+    files = {n: {k: shapes_alone(v) if isinstance(v, dict) else v for k, v in c.items()} for n, c in made.items()}
+    files = {n: c if any(isinstance(v, dict) for v in c.values()) else shapes_alone(c) for n, c in files.items()}
+    found = module.recognise(files)
+    assert found.method == method and found.directions == ("a2b", "b2a")
+    assert found.channels == (model.channels_a, model.channels_b)
+    assert config.resolve(method, found.options).model == model.config
+    layout = module.layout(model)
+    assert {p: set(s) - {"encode_A.1.model.1.running_mean"} for p, s in found.states.items()} == {
+        p: set(places) for p, places in layout.items()
+    }
+    variables = {id(v) for net in model.networks.values() for v in net.variables}
+    assert {id(p.variable) for places in layout.values() for p in places.values()} == variables
+
+
+# Run directories
+
+
+def test_a_run_directory_describes_itself(tmp_path):
+    quiet(CHECKPOINTS / "cyclegan_released.zip", tmp_path / "run", size=(128, 64))
+    assert {p.name for p in tmp_path.iterdir()} == {"run"}
+    assert {p.name for p in (tmp_path / "run").iterdir()} == {"config.json", "flags.txt", "checkpoints"}
+    origin = checkpoints.origin_of(tmp_path / "run")
+    assert origin["source"] == "cyclegan_released.zip" and origin["directions"] == ["a2b"]
+    assert origin["missing"] == ["generator_b2a", "discriminator_a", "discriminator_b"]
+    assert len(origin["sha256"]["latest_net_G.pth"]) == 64
+    command = [sys.executable, "-m", "tfi2i.train", f"--flagfile={tmp_path}/run/flags.txt", "--run_dir=x", "--dry_run"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    settings = checkpoints.read_config(tmp_path / "run")
+    assert config.Run.from_json(shown) == settings
+    assert settings.data.crop == (128, 64) and settings.model.generator_width == 1
+
+
+def test_flags_of_a_variant_that_are_another_ones_defaults(tmp_path):
+    """5 layers are the paper model's default and not that of 2018."""
+    settings = config.resolve("unit", {"unit_variant": "2018", "discriminator_layers": 5})
+    given = config.differing(settings)
+    assert config.resolve("unit", given) == settings and given["discriminator_layers"] == 5
+
+
+def test_a_single_generator_translates_one_way_only(tmp_path):
+    run = tmp_path / "run"
+    quiet(CHECKPOINTS / "cyclegan_released.zip", run, direction="b2a")
+    model = tfi2i.load(run)
+    assert model.directions == ("b2a",)
+    picture = np.zeros((16, 16, 3), np.uint8)
+    assert model.translate(picture, "b2a").shape == picture.shape
+    for other in (lambda: model.translate(picture, "a2b"), lambda: model(np.zeros((1, 16, 16, 3), np.float32))):
+        with pytest.raises(UserError, match="--direction=a2b: this model was converted .* b2a alone"):
+            other()
+    images.write_image(tmp_path / "in.png", picture)
+    written, failed = translate_files(model, tmp_path / "in.png", tmp_path / "out.png", "b2a", active=False)
+    assert written and not failed
+    from tfi2i.export import export
+
+    with pytest.raises(UserError, match="--direction=a2b: this model was converted"):
+        export(model, tmp_path / "export", "a2b", size=(16, 16), data=config.Data(data="emoji"))
+    report = export(
+        model, tmp_path / "export", "b2a", ("saved_model", "float32"), size=(16, 16), data=config.Data(data="emoji"),
+        verification_images=2, log=lambda _: None,
+    )  # fmt: skip
+    assert report["passed"]
+
+
+TINY = {
+    "data": "emoji", "generator": "resnet_6blocks", "generator_width": 1, "discriminator_width": 1,
+    "discriminator_layers": 1, "resize": (18, 18), "crop": (16, 16), "precision": "float32", "pool_size": 0, "steps": 1,
+}  # fmt: skip
+
+
+def test_training_goes_on_from_both_generators_and_new_discriminators(tmp_path):
+    model = small(discriminator_layers=1)
+    for part in ("G_A", "G_B"):
+        generator_file(tmp_path / f"latest_net_{part}.pth", model, part)
+    quiet(tmp_path, tmp_path / "run")
+    settings = config.resolve("cyclegan", {**TINY, "init_from": str(tmp_path / "run"), "learning_rate": 1e-9})
+    trained = loop.train(settings, tmp_path / "tuned")
+    for name in ("generator_a2b", "generator_b2a"):
+        for ours, old in zip(trained.networks[name].weights, model.networks[name].weights, strict=True):
+            np.testing.assert_allclose(ours, old, atol=1e-6)
+    np.testing.assert_array_less(0, np.abs(trained.discriminator_a.first.kernel).max())
+
+
+def test_a_single_generator_refuses_training(tmp_path):
+    quiet(generator_file(tmp_path / "photo.pth"), tmp_path / "run")
+    settings = config.resolve("cyclegan", {**TINY, "init_from": str(tmp_path / "run")})
+    with pytest.raises(UserError, match="photo.pth, which holds the generator a2b alone: training needs both"):
+        loop.train(settings, tmp_path / "tuned")
+
+
+def test_a_converted_run_is_not_resumed(tmp_path):
+    quiet(generator_file(tmp_path / "photo.pth"), tmp_path / "run")
+    with pytest.raises(UserError, match="converted from photo.pth .* --init_from="):
+        loop.train(config.resolve("cyclegan", TINY), tmp_path / "run")
+
+
+# What files come as
+
+
+def test_prefixes_of_data_parallel_are_taken_off(tmp_path):
+    model = small()
+    path = generator_file(tmp_path / "x.pth", model, change=lambda s: {f"module.{k}": v for k, v in s.items()})
+    converted = quiet(path, tmp_path / "run")
+    for ours, old in zip(converted.generator_a2b.weights, model.generator_a2b.weights, strict=True):
+        np.testing.assert_array_equal(ours, old)
+
+
+def test_statistics_say_nothing_about_instance_norm(tmp_path):
+    """Of any block, with the counter that PyTorch 0.4.1 added."""
+    extra = {f"model.{i}.{n}": np.ones(1, np.float32) for i in (2, 5) for n in ("running_mean", "running_var")}
+    path = generator_file(tmp_path / "x.pth", change=lambda s: s | extra | {"model.2.num_batches_tracked": np.int64(3)})
+    said = []
+    model = convert.convert(path, tmp_path / "run", log=said.append)
+    assert model.run.model.norm == "instance" and "left out: 5 statistics" in "\n".join(said)
+
+
+def test_what_is_found_and_what_is_not_known_is_said(tmp_path):
+    said = []
+    convert.convert(generator_file(tmp_path / "cat.pth"), tmp_path / "run", log=said.append)
+    text = "\n".join(said)
+    assert "--generator=resnet_6blocks --generator_width=1 --norm=instance" in text
+    assert "not there: generator_b2a, discriminator_a, discriminator_b" in text
+    assert "translates and exports a2b only" in text
+    assert "not known: which way it translates" in text and "not known: the size of the pictures" in text
+
+
+def test_the_norm_of_a_paper_model_without_statistics_is_asked_for(tmp_path):
+    model = UNIT(generator_width=1)
+    model.build((None, None, None, 3))
+    torch_files.save(tmp_path / "x.pkl", states(model, unit)["gen"])
+    said = []
+    first = convert.convert(tmp_path / "x.pkl", tmp_path / "run", log=said.append)
+    assert first.run.model.norm == "none" and "if pictures look wrong, --norm=instance" in "\n".join(said)
+    assert quiet(tmp_path / "x.pkl", tmp_path / "again", norm="instance").run.model.norm == "instance"
+    with pytest.raises(UserError, match="statistics that say --norm=instance"):
+        quiet(CHECKPOINTS / "unit_COCOResGen.zip", tmp_path / "other", norm="none")
+
+
+@pytest.mark.parametrize("epoch, expected", [(None, 3), ("20", 2), ("iter_900", 4)])
+def test_the_latest_of_several_epochs(epoch, expected, tmp_path):
+    for i, name in enumerate(("5", "20", "latest", "iter_900"), 1):
+        fixed = {"model.1.bias": np.full(1, i, np.float32)}
+        generator_file(tmp_path / f"{name}_net_G_A.pth", change=lambda s, f=fixed: s | f)
+    (tmp_path / "optimizer.pth").write_bytes(b"not looked at")
+    said = []
+    model = convert.convert(tmp_path, tmp_path / "run", epoch=epoch, log=said.append)
+    assert model.generator_a2b.head.bias.numpy() == [expected]
+    assert f"epoch {epoch or 'latest'}, --epoch takes another (" in said[0]
+
+
+def test_without_a_latest_the_last_epoch(tmp_path):
+    for step in (100, 20000, 3000):
+        generator_file(tmp_path / f"{step}_net_G_A.pth")
+    files, _, note = sources.read(tmp_path)
+    assert list(files) == ["20000_net_G_A"] and "epoch 20000" in note
+    with pytest.raises(UserError, match="--epoch=7: .* has 100, 3000, 20000"):
+        sources.read(tmp_path, "7")
+
+
+# What is refused
+
+
+def refused(source, tmp_path, message, **kwargs):
+    before = {p for p in tmp_path.rglob("*")}
+    with pytest.raises(UserError, match=message):
+        quiet(source, tmp_path / "run", **kwargs)
+    assert {p for p in tmp_path.rglob("*")} == before
+
+
+def test_broken_numbers(tmp_path):
+    for value in (np.nan, np.inf):
+        bad = {"model.4.weight": np.full((2, 1, 3, 3), value, np.float32)}
+        path = generator_file(tmp_path / "x.pth", change=lambda s, b=bad: s | b)
+        refused(path, tmp_path, "G_A: model.4.weight holds numbers that are not finite")
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda s: {k: v for k, v in s.items() if k != "model.7.bias"}, r"lacks 1 arrays \(model.7.bias, …\)"),
+        (lambda s: s | {"model.99.weight": np.zeros((1, 1, 3, 3), np.float32)}, "1 that do not belong there"),
+        (lambda s: s | {"model.7.weight": np.zeros((9, 2, 3, 3), np.float32)}, r"is \(9, 2, 3, 3\), expected"),
+        (lambda s: s | {"model.1.weight": np.zeros((10**4, 3, 7, 7), np.float32)}, r"model.10.conv_block.1"),
+        (lambda s: {k: v for k, v in s.items() if ".15." not in k}, "5 residual blocks, expected 6 or 9"),
+        (lambda s: s | {"model.2.weight": np.ones(1, np.float32)}, "learned scales beside"),
+        (lambda s: {k.replace("block.1", "block.0"): v for k, v in s.items()}, "padded with zeros"),
+        (lambda s: {f"other.{k}": v for k, v in s.items()}, "no checkpoint that is known: .* other.model.1.weight"),
+    ],
+)
+def test_other_networks(change, message, tmp_path):
+    path = generator_file(tmp_path / "x.pth", change=change)
+    refused(path, tmp_path, message)
+
+
+def test_sources_that_are_nothing(tmp_path):
+    refused(tmp_path / "nowhere", tmp_path, "--source=.*nowhere does not exist")
+    (tmp_path / "empty").mkdir()
+    refused(tmp_path / "empty", tmp_path, "holds nothing named as checkpoints are .it has no .pth")
+    (tmp_path / "text.pth").write_text("hello")
+    refused(tmp_path / "text.pth", tmp_path, "text.pth is not a file of torch.save")
+    whole = generator_file(tmp_path / "x.pth").read_bytes()
+    (tmp_path / "cut.pth").write_bytes(whole[:-1000])
+    refused(tmp_path / "cut.pth", tmp_path, "cut.pth cannot be read")
+    judge = generator_file(tmp_path / "latest_net_D_A.pth", part="D_A")
+    refused(judge, tmp_path, "discriminators alone, nothing that translates")
+    refused(generator_file(tmp_path / "x.pth"), tmp_path, "--method=unit, but .* of cyclegan", method="unit")
+    refused(CHECKPOINTS / "cyclegan_batch.zip", tmp_path, "translates a2b and b2a, by its files", direction="a2b")
+    torch_files.save(tmp_path / "munit.pt", {d: {"enc_style.x": np.zeros(1, np.float32)} for d in "ab"})
+    refused(tmp_path / "munit.pt", tmp_path, "a generator of MUNIT")
+
+
+def test_a_folder_that_is_taken(tmp_path):
+    source = generator_file(tmp_path / "x.pth")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "mine.txt").write_text("keep")
+    refused(source, tmp_path, "--run_dir=.* is there already")
+    (tmp_path / "run" / "mine.txt").unlink()
+    assert quiet(source, tmp_path / "run").directions == ("a2b",)
+
+
+def test_networks_of_different_models(tmp_path):
+    generator_file(tmp_path / "latest_net_G_A.pth")
+    generator_file(tmp_path / "latest_net_G_B.pth", small(generator_width=2), "G_B")
+    refused(tmp_path, tmp_path, "G_A has --generator_width=1, but the others 2")
+
+
+def test_hostile_archives(tmp_path):
+    path = tmp_path / "x.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("../latest_net_G.pth", b"")
+    refused(path, tmp_path, r"its member '../latest_net_G.pth' points outside of the archive")
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("m/latest_net_G.pth", bytes(10**7))
+    refused(path, tmp_path, r"'m/latest_net_G.pth' unpacks \d+ to 10000000 bytes")
+    damaged = bytearray((CHECKPOINTS / "cyclegan_released.zip").read_bytes())
+    damaged[2000] ^= 255
+    path.write_bytes(damaged)
+    refused(path, tmp_path, "x.zip: its member .* cannot be read|latest_net_G.pth cannot be read")
+
+
+def test_fill_gives_nothing_when_something_is_wrong():
+    v = tf.Variable([1.0])
+    state = {"a": torch_files.Tensor((1,), "<f4", lambda: np.float32([np.nan]).tobytes(), 0, (1,))}
+    with pytest.raises(UserError, match="not finite"):
+        fill({"a": Place(v)}, state, "G_A")
+    assert v.numpy() == [1]
+
+
+# And back
+
+
+@pytest.mark.parametrize(
+    "name", ["cyclegan_batch", "cyclegan_dropout", "cyclegan_unet", "unit_2018", "unit_COCOResGen"]
+)
+def test_round_trip_is_exact(name, tmp_path):
+    run = tmp_path / "run"
+    quiet(CHECKPOINTS / f"{name}.zip", run)
+    paths = convert.export(run, tmp_path / "back", log=lambda _: None)
+    for path in paths:
+        assert torch_files.load(open(path, "rb"), path.name)
+    extra = {"norm": "instance"} if name == "unit_COCOResGen" else {}
+    again = quiet(tmp_path / "back", tmp_path / "again", **extra)
+    first = tfi2i.load(run)
+    missing = checkpoints.origin_of(run)["missing"]
+    assert checkpoints.origin_of(tmp_path / "again")["missing"] == missing
+    for n in first.networks.keys() - set(missing):
+        for ours, old in zip(again.networks[n].weights, first.networks[n].weights, strict=True):
+            np.testing.assert_array_equal(ours, old)
+    convert.export(tmp_path / "again", tmp_path / "twice", log=lambda _: None)
+    for path in paths:
+        assert (tmp_path / "twice" / path.name).read_bytes() == path.read_bytes()
+
+
+def test_export_of_one_generator(tmp_path):
+    quiet(CHECKPOINTS / "cyclegan_batch.zip", tmp_path / "run")
+    (path,) = convert.export(tmp_path / "run", tmp_path / "out", direction="b2a", log=lambda _: None)
+    assert path.name == "latest_net_G_B.pth"
+    with pytest.raises(UserError, match="has latest_net_G_B.pth already"):
+        convert.export(tmp_path / "run", tmp_path / "out", direction="b2a")
+
+
+def test_export_of_what_the_official_code_has_not(tmp_path):
+    resized = {**TINY, "upsample": "resize_conv"}
+    wide = {"generator_width": 1, "residual_width": 8, "discriminator_width": 1}
+    for method, options, message in (
+        ("cyclegan", resized, "--upsample=resize_conv is not in the published code"),
+        ("unit", wide, "the official code has no such encoder_a, encoder_b"),
+    ):
+        run, settings = tmp_path / method, config.resolve(method, options)
+        checkpoints.save(run, checkpoints.build(settings), 0, 1)
+        (run / "config.json").write_text(settings.to_json())
+        with pytest.raises(UserError, match=message):
+            convert.export(run, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command(tmp_path):
+    def call(*arguments):
+        command = [sys.executable, "-m", "tfi2i.convert", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+        return done.returncode, done.stdout, done.stderr
+
+    run, out = tmp_path / "run", tmp_path / "out"
+    code, said, _ = call(f"--source={CHECKPOINTS}/cyclegan_released.zip", f"--run_dir={run}", "--size=64")
+    assert code == 0 and "found: --generator=resnet_9blocks" in said and f"written to {run}" in said
+    assert json.loads((run / "config.json").read_text())["data"]["crop"] == [64, 64]
+    assert call("--export=pytorch", f"--run_dir={run}", f"--output={out}")[0] == 0
+    assert (out / "latest_net_G_A.pth").is_file()
+    code, _, error = call("--export=pytorch", f"--run_dir={run}", "--source=x", "--output=y")
+    assert code == 1 and error == "error: --source goes without --export\n"
