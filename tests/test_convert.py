@@ -13,15 +13,16 @@ import tensorflow as tf
 import tfi2i
 from tfi2i import config, convert
 from tfi2i.config import UserError
-from tfi2i.conversion import Place, cyclegan, fill, sources, torch_files, unit
+from tfi2i.conversion import Place, cyclegan, fill, sources, torch_files, ugatit, unit
 from tfi2i.data import images
 from tfi2i.methods.cyclegan import CycleGAN
+from tfi2i.methods.ugatit import UGATIT
 from tfi2i.methods.unit import UNIT
 from tfi2i.training import checkpoints, loop
 from tfi2i.translate import translate_files
 
 CHECKPOINTS = pathlib.Path(__file__).parent / "golden" / "checkpoints"
-MODULES = {"cyclegan": cyclegan, "unit": unit}
+MODULES = {"cyclegan": cyclegan, "unit": unit, "ugatit": ugatit}
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
@@ -113,6 +114,23 @@ def test_the_official_unit_of_the_paper(kind, norm, judge, tmp_path):
             np.testing.assert_allclose(judged, expected, atol=1e-4)
 
 
+@pytest.mark.parametrize("mode", ["full", "light"])
+def test_the_official_ugatit(mode, tmp_path):
+    golden = np.load(CHECKPOINTS / "ugatit.npz")
+    model = quiet(CHECKPOINTS / f"ugatit_{mode}.zip", tmp_path / "run")
+    c = model.run.model
+    assert (c.ugatit_variant, c.light, c.residual_blocks, model.checkpoint_step) == ("pytorch", mode == "light", 1, 500)
+    assert model.fixed_size == (None if c.light else (16, 16))
+    for name, direction in (("genA2B", "a2b"), ("genB2A", "b2a")):
+        translated = model.translate(golden[direction[0].upper()], direction)
+        np.testing.assert_allclose(translated, golden[f"{mode}/{name}"], atol=1e-4)
+    if mode == "full":
+        assert model.run.data.crop == (16, 16) and (c.local_layers, c.global_layers) == (3, 4)
+        for name, network in (("disGA", model.discriminator_a_global), ("disLB", model.discriminator_b_local)):
+            judged = network(golden[name[4]])[0]
+            np.testing.assert_allclose(judged, golden[f"full/{name}"], atol=1e-4)
+
+
 # Names and shapes
 
 
@@ -196,6 +214,55 @@ def test_full_width_unit_of_the_paper(no_drawing):
     assert shapes["dis"]["model_B.6.weight"] == (1, 2048, 1, 1)
 
 
+def test_full_width_ugatit(no_drawing):
+    model = UGATIT(ugatit_variant="pytorch", light=True)
+    for network in (model.generator_a2b, model.discriminator_a_global, model.discriminator_a_local):
+        network.build((None, None, None, 3))
+    gen, dis, local = (
+        {k: p.shape for k, p in places.items()}
+        for places in (
+            ugatit.generator(model.generator_a2b),
+            ugatit.discriminator(model.discriminator_a_global),
+            ugatit.discriminator(model.discriminator_a_local),
+        )
+    )
+    expected = {"gap_fc.weight": (1, 256), "gmp_fc.weight": (1, 256), "conv1x1.weight": (256, 512, 1, 1)}
+    expected |= {"conv1x1.bias": (256,), "UpBlock2.2.weight": (128, 256, 3, 3), "UpBlock2.7.weight": (64, 128, 3, 3)}
+    expected |= {f"{n}.weight": (256, 256) for n in ("FC.0", "FC.2", "gamma", "beta")}
+    expected |= {f"UpBlock1_{i}.conv{j}.weight": (256, 256, 3, 3) for i in range(1, 5) for j in (1, 2)}
+    expected |= {f"UpBlock1_{i}.norm{j}.rho": (1, 256, 1, 1) for i in range(1, 5) for j in (1, 2)}
+    expected |= {f"DownBlock.{i}.conv_block.{j}.weight": (256, 256, 3, 3) for i in range(12, 16) for j in (1, 5)}
+    expected |= {f"UpBlock2.{i}.{n}": (1, c, 1, 1) for i, c in ((3, 128), (8, 64)) for n in ("rho", "gamma", "beta")}
+    expected |= {"DownBlock.1.weight": (64, 3, 7, 7), "DownBlock.5.weight": (128, 64, 3, 3)}
+    assert gen == expected | {"DownBlock.9.weight": (256, 128, 3, 3), "UpBlock2.11.weight": (3, 64, 7, 7)}
+    for shapes, strided in ((local, 3), (dis, 5)):
+        expected, c = {}, 64 * 2**strided
+        for i in range(strided + 1):
+            out, taken = 64 * 2**i, 3 if i == 0 else 64 * 2 ** (i - 1)
+            key = f"model.{3 * i + 1}"
+            expected |= {f"{key}.bias": (out,), f"{key}.weight_orig": (out, taken, 4, 4)}
+            expected |= {f"{key}.weight_u": (out,), f"{key}.weight_v": (16 * taken,)}
+        for name in ("gap", "gmp"):
+            expected |= {f"{name}_fc.weight_{n}": s for n, s in (("orig", (1, c)), ("u", (1,)), ("v", (c,)))}
+        expected |= {f"conv.weight_{n}": s for n, s in (("orig", (1, c, 4, 4)), ("u", (1,)), ("v", (16 * c,)))}
+        assert shapes == expected | {"conv1x1.weight": (c, 2 * c, 1, 1), "conv1x1.bias": (c,)}
+
+
+def test_full_mode_of_ugatit_is_for_one_size(tmp_path):
+    """The dense layer says how many pixels a map has, not how they lie."""
+    options = {"generator_width": 1, "residual_blocks": 1, "discriminator_width": 1, "image_size": (16, 64)}
+    model = UGATIT(ugatit_variant="pytorch", local_layers=3, global_layers=3, **options)
+    model.build((None, None, None, 3))
+    content = states(model, ugatit)
+    shapes = {part: shapes_alone(state) for part, state in content.items()}
+    assert ugatit.recognise({"x": shapes}).options["image_size"] == (32, 32)
+    torch_files.save(tmp_path / "x.pt", content)
+    refused(tmp_path / "x.pt", tmp_path, "maps of 64 pixels, .* give the --size=H,W", size=(16, 16))
+    converted = quiet(tmp_path / "x.pt", tmp_path / "run", size=(16, 64))
+    x = np.random.default_rng(0).uniform(-1, 1, (1, 16, 64, 3)).astype(np.float32)
+    np.testing.assert_allclose(converted.translate(x), model.translate(x), atol=1e-6)
+
+
 CYCLEGANS = [
     {"generator": g, "norm": n} for g in ("resnet_6blocks", "resnet_9blocks", "unet_128", "unet_256")
     for n in ("instance", "batch", "none")
@@ -218,10 +285,20 @@ def shapes_alone(state):
     return {k: torch_files.Tensor(tuple(v.shape), "<f4", unread, 0, ()) for k, v in state.items()}
 
 
-@pytest.mark.parametrize("method, options", [("cyclegan", o) for o in CYCLEGANS] + [("unit", o) for o in UNITS])
+UGATITS = [
+    {"light": True}, {"image_size": (32, 32)}, {"light": True, "local_layers": 3, "residual_blocks": 0},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "method, options",
+    [("cyclegan", o) for o in CYCLEGANS] + [("unit", o) for o in UNITS] + [("ugatit", o) for o in UGATITS],
+)
 def test_every_configuration_is_told_by_its_names_and_shapes(method, options):
     narrow = {"generator_width": 2, "discriminator_width": 3}
-    model = {"cyclegan": CycleGAN, "unit": UNIT}[method](**narrow | options)
+    if method == "ugatit":
+        narrow |= {"ugatit_variant": "pytorch", "global_layers": 4}
+    model = {"cyclegan": CycleGAN, "unit": UNIT, "ugatit": UGATIT}[method](**narrow | options)
     model.build((None, None, None, model.channels_a))
     module, content = MODULES[method], states(model, MODULES[method])
     if options.get("norm") == "instance" and method == "unit":
@@ -478,7 +555,11 @@ def test_fill_gives_nothing_when_something_is_wrong():
 
 
 @pytest.mark.parametrize(
-    "name", ["cyclegan_batch", "cyclegan_dropout", "cyclegan_unet", "unit_2018", "unit_COCOResGen"]
+    "name",
+    [
+        "cyclegan_batch", "cyclegan_dropout", "cyclegan_unet", "unit_2018", "unit_COCOResGen", "ugatit_full",
+        "ugatit_light",
+    ],
 )
 def test_round_trip_is_exact(name, tmp_path):
     run = tmp_path / "run"

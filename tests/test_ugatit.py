@@ -11,6 +11,7 @@ from tfi2i.export import litert, verify
 
 from tfi2i import config, layers, pictures
 from tfi2i.config import UserError
+from tfi2i.conversion import ugatit as published
 from tfi2i.data import images
 from tfi2i.methods import ugatit
 from tfi2i.methods.cyclegan import CycleGAN
@@ -30,56 +31,17 @@ SMALL = {
 }  # fmt: skip
 
 
-def paired(network):
-    """[(variable of ours, the official code's name for it)]."""
-    pairs = [(network.mixed.kernel, "conv1x1.weight"), (network.mixed.bias, "conv1x1.bias")]
-
-    def normalised(layer, key, kernel):
-        u_v = [(layer.u, f"{key}.weight_u"), (layer.v, f"{key}.weight_v")]
-        return [(kernel, f"{key}.weight_orig"), *u_v]
-
-    if isinstance(network, Discriminator):
-        for i, conv in enumerate(network.convs):
-            key = f"model.{3 * i + 1}"
-            pairs += [*normalised(conv.spectral, key, conv.kernel), (conv.bias, f"{key}.bias")]
-        for i, name in enumerate(("gap", "gmp")):
-            pairs += normalised(network.cam.spectral[i], f"{name}_fc", network.cam.kernels[i])
-        return pairs + normalised(network.last.spectral, "conv", network.last.kernel)
-    pairs += [(k, f"{name}_fc.weight") for k, name in zip(network.cam.kernels, ("gap", "gmp"))]
-    pairs += [(d.kernel, f"{key}.weight") for d, key in zip(network.style, ("FC.0", "FC.2", "gamma", "beta"))]
-    pairs += [(conv.kernel, f"DownBlock.{i}.weight") for i, conv in zip((1, 5, 9), network.down[::2])]
-    for i, block in enumerate(network.encoder, 12):
-        pairs += [(block.conv_1.kernel, f"DownBlock.{i}.conv_block.1.weight")]
-        pairs += [(block.conv_2.kernel, f"DownBlock.{i}.conv_block.5.weight")]
-    for i, block in enumerate(network.decoder, 1):
-        for j, conv, norm in ((1, block.conv_1, block.norm_1), (2, block.conv_2, block.norm_2)):
-            pairs += [(conv.kernel, f"UpBlock1_{i}.conv{j}.weight"), (norm.rho, f"UpBlock1_{i}.norm{j}.rho")]
-    for i, conv, norm in zip((2, 7), network.up[1::3], network.up[2::3]):
-        pairs += [(conv.kernel, f"UpBlock2.{i}.weight")]
-        pairs += [(getattr(norm, n), f"UpBlock2.{i + 1}.{n}") for n in ("rho", "gamma", "beta")]
-    return [*pairs, (network.tail.kernel, "UpBlock2.11.weight")]
-
-
-def in_our_layout(key, array, kernel):
-    """An array of the official code as ours; `kernel` is the shape of the kernel that a vector v belongs to."""
-    if key.endswith(("rho", "gamma", "beta")):
-        return array.reshape(-1)
-    if key.endswith("weight_v"):
-        return array.reshape(kernel[-2], *kernel[:-2]).transpose(*range(1, len(kernel) - 1), 0).reshape(-1)
-    if key == "FC.0.weight" and array.shape[1] > array.shape[0]:
-        channels, side = array.shape[0], round((array.shape[1] / array.shape[0]) ** 0.5)
-        array = array.reshape(-1, channels, side, side).transpose(2, 3, 1, 0)
-        return array.reshape(-1, channels)
-    return array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T
+def names(network):
+    """dict of the official code's name → where it stands in ours."""
+    return (published.discriminator if isinstance(network, Discriminator) else published.generator)(network)
 
 
 def official(network, file, prefix):
     """[(variable, the file's array in our layout, its name)] of those that the file holds."""
-    kernel, found = None, []
-    for variable, key in paired(network):
-        kernel = tuple(variable.shape) if "weight" in key and len(variable.shape) > 1 else kernel
+    found = []
+    for key, place in names(network).items():
         if f"{prefix}/{key}" in file:
-            found.append((variable, in_our_layout(key, file[f"{prefix}/{key}"], kernel), key))
+            found.append((place.variable, place.ours(file[f"{prefix}/{key}"]), key))
     assert len(found) == sum(name.startswith(prefix + "/") for name in file.files)
     return found
 
@@ -87,7 +49,7 @@ def official(network, file, prefix):
 def load(network, file, prefix="weights"):
     if not network.built:
         network.build((None, None, None, 3))
-    assert len(paired(network)) == len(network.variables)
+    assert {id(p.variable) for p in names(network).values()} == {id(v) for v in network.variables}
     for variable, array, _ in official(network, file, prefix):
         variable.assign(array)
 

@@ -5,9 +5,9 @@
   python -m tfi2i.convert --export=pytorch --run_dir=runs/mine --output=checkpoints/mine
 
 --source is a file, a folder or a zip of the official PyTorch codes: CycleGAN's *_net_G[_A|_B].pth with or without
-discriminators, UNIT's gen_*.pt and dis_*.pt of 2018 and *_gen_*.pkl and *_dis_*.pkl of 2017. PyTorch is not needed, and
-nothing in a file is executed. The run directory translates and exports, and --init_from trains on from it; one that has
-a single generator translates and exports that direction only.
+discriminators, UNIT's gen_*.pt and dis_*.pt of 2018 and *_gen_*.pkl and *_dis_*.pkl of 2017, U-GAT-IT's *_params_*.pt.
+PyTorch is not needed, and nothing in a file is executed. The run directory translates and exports, and --init_from
+trains on from it; one that has a single generator translates and exports that direction only.
 """
 
 import importlib
@@ -22,7 +22,7 @@ from absl import flags
 from tfi2i import __version__, command, config
 from tfi2i.config import UserError
 
-_METHODS = ("cyclegan", "unit")
+_METHODS = ("cyclegan", "unit", "ugatit")
 
 
 def define_flags():
@@ -70,7 +70,8 @@ def convert(source, run_dir, method=None, epoch=None, direction=None, norm=None,
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise UserError(f"--run_dir={run_dir} is there already: give a new or empty folder")
     files, hashes, note = sources.read(source, epoch)
-    found = _recognise(files, source, direction, norm)
+    found = _recognise(files, source, direction, norm, size)
+    size = size or found.size
     if method and method != found.method:
         raise UserError(f"--method={method}, but --source={source} is a checkpoint of {found.method}")
     if direction and found.directions != (direction,):
@@ -141,7 +142,7 @@ def export(run_dir, output, checkpoint=None, direction=None, log=print):
     parts = {p: places for p, places in layout.items() if all(id(x.variable) in present for x in places.values())}
     if direction:
         model.check_direction(direction)
-        wanted = {"cyclegan": {"a2b": "G_A", "b2a": "G_B"}}.get(method)
+        wanted = {"a2b": "G_A", "b2a": "G_B"} if method == "cyclegan" else None
         if wanted is None:
             raise UserError(f"--direction={direction}: a checkpoint of {method} holds both, leave it out")
         parts = {wanted[direction]: parts[wanted[direction]]}
@@ -168,17 +169,17 @@ def _module(method):
     return importlib.import_module(f"tfi2i.conversion.{method}")
 
 
-def _recognise(files, source, direction, norm):
-    from tfi2i.conversion import cyclegan, is_state, unit
+def _recognise(files, source, direction, norm, size):
+    from tfi2i.conversion import cyclegan, is_state, ugatit, unit
 
-    found = cyclegan.recognise(files, direction) or unit.recognise(files, norm)
+    found = cyclegan.recognise(files, direction) or unit.recognise(files, norm) or ugatit.recognise(files, size)
     if found is None:
         content = next(iter(files.values()))
         names = list(content)[:4] if isinstance(content, dict) else [type(content).__name__]
         what = "the arrays" if is_state(content) else "something with"
         raise UserError(
             f"--source={source} is no checkpoint that is known: it holds {what} {', '.join(map(str, names))}, …; "
-            "expected generators of the official CycleGAN or UNIT codes"
+            "expected generators of the official PyTorch codes of CycleGAN, UNIT or U-GAT-IT"
         )
     if norm and found.method != "unit":
         raise UserError(f"--norm={norm} is for UNIT's paper model, and this is {found.method}")

@@ -76,6 +76,7 @@ class Found:
         unknown: sentences about what no file says, and what is assumed.
         directions: which of "a2b" and "b2a" it can translate.
         step: steps that it was trained for; None: not said.
+        size: (height, width) of the only pictures that it takes; None: any.
     """
 
     method: str
@@ -86,6 +87,7 @@ class Found:
     unknown: list
     directions: tuple = ("a2b", "b2a")
     step: int | None = None
+    size: tuple | None = None
 
 
 def is_state(content):

@@ -161,7 +161,7 @@ class Generator(_Network):
 
     def __init__(self, channels, width, blocks, light, image_size, decoder_norm, cam, **kwargs):
         super().__init__(**kwargs)
-        self.light = light
+        self.light, self.image_size = light, image_size
         self.features = 4 * width * (1 if light else (image_size[0] // 4) * (image_size[1] // 4))
         inner = {"variant": self.variant}
 

@@ -12,7 +12,16 @@ from unittest import mock
 
 import numpy as np
 import torch
-from golden.common import import_official, random_images, save, state, to_numpy, to_torch
+from golden.common import (
+    import_official,
+    new_checkpoints,
+    random_images,
+    save,
+    save_checkpoint,
+    state,
+    to_numpy,
+    to_torch,
+)  # fmt: skip
 
 COMMIT = "b8c4251"
 OFFICIAL = {
@@ -155,7 +164,29 @@ def record_steps(networks, ugatit, output):
     save(output, "ugatit_steps", arrays)
 
 
+def record_checkpoints(networks, output):
+    """Checkpoints as the official code writes them, of one channel, and translations both ways."""
+    rng = np.random.default_rng(22)
+    folder = new_checkpoints(output, "ugatit_*.zip")
+    arrays = {d: random_images(rng, (1, 16, 16, 3)) for d in "AB"}
+    for mode, light in (("full", False), ("light", True)):
+        config = dict(input_nc=3, output_nc=3, ngf=1, n_blocks=1, img_size=16, light=light)
+        nets = {name: randomize(networks.ResnetGenerator(**config), rng).eval() for name in NAMES[:2]}
+        if mode == "full":
+            for name in NAMES[2:]:
+                nets[name] = randomize(networks.Discriminator(3, 1, 4 if name[3] == "G" else 3), rng).eval()
+        content = {name: net.state_dict() for name, net in nets.items()}
+        archive = folder / f"ugatit_{mode}.zip"
+        save_checkpoint(archive, "photos_params_0000500.pt", content, "zip" if light else "stream")
+        for name, net in nets.items():
+            source = name[3] if name.startswith("gen") else name[4]
+            with torch.no_grad():
+                arrays[f"{mode}/{name}"] = to_numpy(net(to_torch(arrays[source]))[0])
+    save(folder, "ugatit", arrays)
+
+
 def record(checkout, output):
     networks, ugatit = official_modules(checkout)
     record_networks(networks, output)
     record_steps(networks, ugatit, output)
+    record_checkpoints(networks, output)

@@ -1,0 +1,175 @@
+"""U-GAT-IT's checkpoints of the authors' PyTorch code: `NAME_params_STEP.pt`, one dictionary of six states.
+
+The code's authors published no such file; those that there are come from others, some of them generators alone. The
+matrix behind a full-size map is in the order channel, row, column there, and row, column, channel here.
+"""
+
+import math
+import re
+
+from tfi2i.config import UserError
+from tfi2i.conversion import DENSE, KERNEL, Found, Place, convolution, expect_shape, is_state, kernels
+
+_GENERATORS = {"genA2B": "generator_a2b", "genB2A": "generator_b2a"}
+_DISCRIMINATORS = {
+    "disGA": "discriminator_a_global", "disGB": "discriminator_b_global", "disLA": "discriminator_a_local",
+    "disLB": "discriminator_b_local",
+}  # fmt: skip
+
+
+def files_of(states):
+    """dict of part → state, as dict of the published code's file name → content."""
+    return {"tfi2i_params_latest.pt": states}
+
+
+# === Names ===
+
+
+def layout(model):
+    """dict of "genA2B", "genB2A", "disGA", "disGB", "disLA", "disLB" → dict of published name → `Place`.
+
+    Raises:
+        UserError: the published code has no such network.
+    """
+    c = model.config
+    if c.ugatit_variant != "pytorch" or c.decoder_norm != "adalin" or not (c.cam_generator and c.cam_discriminator):
+        raise UserError("only --ugatit_variant=pytorch, with AdaLIN and attention, is the published PyTorch code's")
+    networks = model.networks
+    parts = {part: generator(networks[name]) for part, name in _GENERATORS.items()}
+    return parts | {part: discriminator(networks[name]) for part, name in _DISCRIMINATORS.items()}
+
+
+def generator(network):
+    """dict of published name → `Place` of a `Generator`."""
+    places = convolution("conv1x1", network.mixed)
+    for name, kernel in zip(("gap", "gmp"), network.cam.kernels):
+        places[f"{name}_fc.weight"] = Place(kernel, DENSE)
+    first, second, gamma, beta = network.style
+    channels, units = network.mixed.filters, first.units
+    if network.light:
+        places["FC.0.weight"] = Place(first.kernel, DENSE)
+    else:
+        h, w = (side // 4 for side in network.image_size)
+        places["FC.0.weight"] = Place(first.kernel, KERNEL, (units, channels, h, w), (units, channels * h * w))
+    for name, layer in (("FC.2", second), ("gamma", gamma), ("beta", beta)):
+        places[f"{name}.weight"] = Place(layer.kernel, DENSE)
+    for i, conv in zip((1, 5, 9), network.down[::2]):
+        places |= convolution(f"DownBlock.{i}", conv)
+    for i, block in enumerate(network.encoder, 12):
+        places |= convolution(f"DownBlock.{i}.conv_block.1", block.conv_1)
+        places |= convolution(f"DownBlock.{i}.conv_block.5", block.conv_2)
+    for i, block in enumerate(network.decoder, 1):
+        for j, conv, norm in ((1, block.conv_1, block.norm_1), (2, block.conv_2, block.norm_2)):
+            places |= convolution(f"UpBlock1_{i}.conv{j}", conv) | _norm(f"UpBlock1_{i}.norm{j}", norm)
+    for i, conv, norm in zip((2, 7), network.up[1::3], network.up[2::3]):
+        places |= convolution(f"UpBlock2.{i}", conv) | _norm(f"UpBlock2.{i + 1}", norm)
+    return places | convolution("UpBlock2.11", network.tail)
+
+
+def _norm(key, layer):
+    names = ("rho",) if layer.adaptive else ("rho", "gamma", "beta")
+    return {f"{key}.{n}": Place(v := getattr(layer, n), shape=(1, v.shape[0], 1, 1)) for n in names}
+
+
+def discriminator(network):
+    """dict of published name → `Place` of a `Discriminator`."""
+    places = convolution("conv1x1", network.mixed)
+    for i, conv in enumerate(network.convs):
+        places |= _spectral(f"model.{3 * i + 1}", conv.kernel, conv.spectral)
+        places[f"model.{3 * i + 1}.bias"] = Place(conv.bias)
+    for name, kernel, spectral in zip(("gap", "gmp"), network.cam.kernels, network.cam.spectral):
+        places |= _spectral(f"{name}_fc", kernel, spectral)
+    return places | _spectral("conv", network.last.kernel, network.last.spectral)
+
+
+def _spectral(key, kernel, spectral):
+    if len(kernel.shape) == 2:
+        places = {f"{key}.weight_orig": Place(kernel, DENSE), f"{key}.weight_v": Place(spectral.v)}
+    else:
+        h, w, channels, _ = kernel.shape
+        v = Place(spectral.v, (1, 2, 0), (channels, h, w), (channels * h * w,))
+        places = {f"{key}.weight_orig": Place(kernel, KERNEL), f"{key}.weight_v": v}
+    return places | {f"{key}.weight_u": Place(spectral.u)}
+
+
+# === What a file is ===
+
+
+def recognise(files, size=None):
+    """What U-GAT-IT's files are.
+
+    Args:
+        files: dict of file name without its extension → content.
+        size: (height, width) of the pictures it was trained on, which a file of full mode does not say if not square.
+
+    Returns:
+        `Found`, or None when none of the files is U-GAT-IT's.
+
+    Raises:
+        UserError: they are, but not of one model that tfi2i has.
+    """
+    found = {n: c for n, c in files.items() if isinstance(c, dict) and set(c) & {*_GENERATORS, *_DISCRIMINATORS}}
+    if not found:
+        return None
+    if len(found) > 1:
+        raise UserError(f"{', '.join(found)}: several models, give the file of one")
+    ((name, content),) = found.items()
+    states = {part: content[part] for part in (*_GENERATORS, *_DISCRIMINATORS) if is_state(content.get(part))}
+    options, ends = {"ugatit_variant": "pytorch"}, {}
+    for part, state in states.items():
+        generates = part in _GENERATORS
+        own, channels = (_generator_options if generates else _discriminator_options)(state, part, size)
+        for flag, value in own.items():
+            if options.setdefault(flag, value) != value:
+                raise UserError(f"{part} has --{flag}={value}, the others {options[flag]}: not of one model")
+        for domain, count in zip({"genA2B": "ab", "genB2A": "ba"}.get(part, part[-1].lower()), channels):
+            if ends.setdefault(domain, count) != count:
+                raise UserError(f"{part} has {count} channels of domain {domain.upper()}, the others {ends[domain]}")
+    directions = tuple(d for part, d in (("genA2B", "a2b"), ("genB2A", "b2a")) if part in states)
+    if not directions:
+        raise UserError(f"{name}: discriminators alone, nothing that translates")
+    if ends["a"] != ends["b"]:
+        options |= {"identity_weight": 0.0, "cam_weight": 0.0}
+    unknown = ["the weights of its losses"]
+    if options["light"]:
+        unknown.insert(0, "the size of the pictures that it was trained on")
+    step = re.search(r"_params_(\d+)$", name)
+    return Found(
+        "ugatit", options, (ends["a"], ends["b"]), states, [], unknown, directions,
+        int(step[1]) if step else None, options.get("image_size"),
+    )  # fmt: skip
+
+
+def _generator_options(state, part, size):
+    shapes = kernels(state)
+    if "DownBlock.1" not in shapes or "FC.0.weight" not in state:
+        raise UserError(f"{part} is not a generator of U-GAT-IT's PyTorch code")
+    width, channels = shapes["DownBlock.1"][:2]
+    blocks = len({m[1] for k in shapes if (m := re.match(r"DownBlock\.(\d+)\.conv_block", k))})
+    expect_shape(state, "DownBlock.9.weight", (4 * width, 2 * width, 3, 3), part)
+    units, features = state["FC.0.weight"].shape
+    options = {"generator_width": width, "residual_blocks": blocks, "light": features == units}
+    if not options["light"]:
+        pixels, rest = divmod(features, 4 * width)
+        side = math.isqrt(pixels)
+        size = size or (4 * side, 4 * side)
+        if rest or (size[0] // 4) * (size[1] // 4) != pixels:
+            raise UserError(
+                f"{part}: its dense layer is for maps of {pixels} pixels, which is not a quarter of "
+                f"{size[0]}x{size[1]} each way: give the --size=H,W that it was trained on"
+            )
+        options["image_size"] = tuple(size)
+    return options, (channels, shapes.get("UpBlock2.11", (0,))[0])
+
+
+def _discriminator_options(state, part, size):
+    shapes = {k: v.shape for k, v in state.items() if re.fullmatch(r"model\.\d+\.weight_orig", k)}
+    if "model.1.weight_orig" not in shapes:
+        raise UserError(f"{part} is not a discriminator of U-GAT-IT's PyTorch code")
+    width, channels = shapes["model.1.weight_orig"][:2]
+    n = len(shapes)
+    if n > 1:
+        shape = (width * 2 ** (n - 1), width * 2 ** (n - 2), 4, 4)
+        expect_shape(state, f"model.{3 * n - 2}.weight_orig", shape, part)
+    layers = "global_layers" if part[3] == "G" else "local_layers"
+    return {"discriminator_width": width, layers: n + 1}, (channels,)
