@@ -4,11 +4,13 @@
 # make lint         ruff alone
 # make clean        delete what builds and tests leave; .venv and runs stay
 #
-# PYTHON=python3.12 picks the interpreter for a new .venv; a finished .venv is used as it is.
+# PYTHON=python3.12 picks the interpreter for a new .venv; a finished .venv is used as it is. JOBS=4 runs the
+# tests in four processes of about 3 GiB.
 
 PYTHON ?= python3
 VENV ?= .venv
 RUN ?= runs/quickstart
+JOBS ?= 2
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
@@ -32,8 +34,9 @@ quickstart: install
 	@echo "Next      $(BIN)/python -m tfi2i.train --data=FOLDER --run_dir=runs/mine"
 	@echo "          with your pictures in FOLDER/trainA and FOLDER/trainB; --help lists what else there is"
 
+# Most of a test is Python that builds graphs, on one thread.
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(JOBS)
 
 install: $(VENV)/.installed
 
