@@ -25,7 +25,6 @@ authors' word; here as in both codes: 1 is real.
 """
 
 import keras
-import numpy as np
 from keras import ops
 
 from tfi2i import config, layers
@@ -499,6 +498,7 @@ class UGATIT(Translator):
         for name in asked:
             if not getattr(self.config, name):
                 raise config.UserError(f"trained with --no{name}: these networks have no attention to show")
+        images = ops.convert_to_numpy(images)
         batch = ops.convert_to_tensor(images if images.ndim == 4 else images[None])
         x = batch if images.dtype.kind == "f" else self.to_float(batch)
         maps = {"generator": self.attention(x, direction)}
@@ -519,7 +519,7 @@ class UGATIT(Translator):
         result = super().translate(images, direction, batch_size)
         if not return_heatmap:
             return result
-        return result, self.heatmaps(np.asarray(images), direction)["generator"]
+        return result, self.heatmaps(images, direction)["generator"]
 
     def monitored(self):
         """Mean ρ of every AdaLIN and LIN, as used: the paper's reading of texture (1) against shape (0)."""
