@@ -263,6 +263,53 @@ def test_full_mode_of_ugatit_is_for_one_size(tmp_path):
     np.testing.assert_allclose(converted.translate(x), model.translate(x), atol=1e-6)
 
 
+@pytest.mark.parametrize("light", [True, False])
+def test_checkpoints_of_tensorflow_1(light, tmp_path):
+    """Names and shapes as the TensorFlow code gives them, with its optimizer's; no such file has been tried."""
+    options = {"generator_width": 1, "residual_blocks": 4, "discriminator_width": 1}
+    options |= {} if light else {"image_size": (16, 16)}
+    model = UGATIT(ugatit_variant="tensorflow", light=light, local_layers=3, global_layers=4, **options)
+    model.build((None, None, None, 3))
+    scopes = {
+        "genA2B": "generator_B", "genB2A": "generator_A", "disGA": "discriminator_A/global",
+        "disGB": "discriminator_B/global", "disLA": "discriminator_A/local", "disLB": "discriminator_B/local",
+    }  # fmt: skip
+    layout = ugatit.layout(model, tensorflow=True)
+    arrays = {f"{scopes[part]}/{k}": p.theirs() for part, places in layout.items() for k, p in places.items()}
+    expected = {
+        "generator_B/conv_1/conv2d/kernel": (3, 3, 2, 4), "generator_A/resblock_3/res2/instance_norm/gamma": (4,),
+        "generator_B/CAM_logit/kernel": (4, 1), "generator_B/conv_1x1/conv2d/kernel": (1, 1, 8, 4),
+        "generator_B/MLP/linear_0/dense/kernel": (4 if light else 64, 4), "generator_B/MLP/beta/dense/bias": (4,),
+        "generator_B/adaptive_resblock0/res1/instance_layer_norm/rho": (4,), "generator_B/layer_ins_norm_1/rho": (1,),
+        "generator_B/up_conv_0/conv2d/kernel": (3, 3, 4, 2), "generator_B/G_logit/conv2d/bias": (3,),
+        "discriminator_A/global/conv_1/u": (1, 2), "discriminator_B/local/conv_last/kernel": (4, 4, 1, 2),
+        "discriminator_A/local/CAM_logit/u": (1, 1), "discriminator_A/local/D_logit/bias": (1,),
+    }  # fmt: skip
+    assert {k: arrays[k].shape for k in expected} == expected
+    generator = [k for k in arrays if k.startswith("generator_B/")]
+    assert sum(arrays[k].size for k in generator) == model.generator_a2b.count_params()
+    arrays |= {f"{k}/Adam": v * 0 for k, v in arrays.items()} | {"beta1_power": np.float32(0.5)}
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        stored = [tf.compat.v1.Variable(v, name=k) for k, v in arrays.items()]
+        session.run(tf.compat.v1.global_variables_initializer())
+        for step in (100, 2000):
+            tf.compat.v1.train.Saver(stored).save(session, str(tmp_path / "tf" / "UGATIT.model"), global_step=step)
+    converted = quiet(tmp_path / "tf", tmp_path / "run")
+    assert converted.checkpoint_step == 2000 and converted.run.model == model.config
+    x = np.random.default_rng(0).uniform(-1, 1, (1, 16, 16, 3)).astype(np.float32)
+    np.testing.assert_array_equal(converted.translate(x), model.translate(x))
+    named = {id(p.variable) for places in layout.values() for p in places.values()}
+    for name, network in model.networks.items():
+        for v, theirs in zip(network.variables, converted.networks[name].variables):
+            assert v.name == "v" or id(v) in named
+            if v.name != "v":
+                np.testing.assert_array_equal(theirs, v)
+    data = next((tmp_path / "tf").glob("*2000.data*"))
+    data.write_bytes(data.read_bytes()[:100])
+    with pytest.raises(UserError, match="UGATIT.model-2000.index cannot be read as a checkpoint"):
+        quiet(tmp_path / "tf" / "UGATIT.model-2000.index", tmp_path / "again")
+
+
 CYCLEGANS = [
     {"generator": g, "norm": n} for g in ("resnet_6blocks", "resnet_9blocks", "unet_128", "unet_256")
     for n in ("instance", "batch", "none")
@@ -287,6 +334,7 @@ def shapes_alone(state):
 
 UGATITS = [
     {"light": True}, {"image_size": (32, 32)}, {"light": True, "local_layers": 3, "residual_blocks": 0},
+    {"light": True, "channels_b": 1, "lambda_identity": 0.0, "lambda_cam": 0.0},
 ]  # fmt: skip
 
 

@@ -5,9 +5,10 @@
   python -m tfi2i.convert --export=pytorch --run_dir=runs/mine --output=checkpoints/mine
 
 --source is a file, a folder or a zip of the official PyTorch codes: CycleGAN's *_net_G[_A|_B].pth with or without
-discriminators, UNIT's gen_*.pt and dis_*.pt of 2018 and *_gen_*.pkl and *_dis_*.pkl of 2017, U-GAT-IT's *_params_*.pt.
-PyTorch is not needed, and nothing in a file is executed. The run directory translates and exports, and --init_from
-trains on from it; one that has a single generator translates and exports that direction only.
+discriminators, UNIT's gen_*.pt and dis_*.pt of 2018 and *_gen_*.pkl and *_dis_*.pkl of 2017, U-GAT-IT's *_params_*.pt;
+or UGATIT.model-*.index of U-GAT-IT's TensorFlow code beside its .data file. PyTorch is not needed, and nothing in a
+file is executed. The run directory translates and exports, and --init_from trains on from it; one that has a single
+generator translates and exports that direction only.
 """
 
 import importlib
@@ -80,7 +81,8 @@ def convert(source, run_dir, method=None, epoch=None, direction=None, norm=None,
     given = found.options | {"channels_a": found.channels[0], "channels_b": found.channels[1]}
     settings = config.resolve(found.method, given | ({"crop": size} if size else {}))
     model = checkpoints.build(settings, "float32")
-    layout = _module(found.method).layout(model)
+    names = {"tensorflow": True} if found.tensorflow else {}
+    layout = _module(found.method).layout(model, **names)
     filled, unused = set(), 0
     for part, state in found.states.items():
         unused += len(fill(layout[part], state, part))
@@ -179,7 +181,7 @@ def _recognise(files, source, direction, norm, size):
         what = "the arrays" if is_state(content) else "something with"
         raise UserError(
             f"--source={source} is no checkpoint that is known: it holds {what} {', '.join(map(str, names))}, …; "
-            "expected generators of the official PyTorch codes of CycleGAN, UNIT or U-GAT-IT"
+            "expected generators of the official codes of CycleGAN, UNIT or U-GAT-IT"
         )
     if norm and found.method != "unit":
         raise UserError(f"--norm={norm} is for UNIT's paper model, and this is {found.method}")

@@ -77,6 +77,7 @@ class Found:
         directions: which of "a2b" and "b2a" it can translate.
         step: steps that it was trained for; None: not said.
         size: (height, width) of the only pictures that it takes; None: any.
+        tensorflow: `layout` has names of TensorFlow code for it too, and these are they.
     """
 
     method: str
@@ -88,6 +89,7 @@ class Found:
     directions: tuple = ("a2b", "b2a")
     step: int | None = None
     size: tuple | None = None
+    tensorflow: bool = False
 
 
 def is_state(content):

@@ -1,7 +1,12 @@
-"""Opens what `--source` names: a file, a folder of files, or a zip of such a folder; picks one model's files."""
+"""Opens what `--source` names: a file, a folder of files, or a zip of such a folder; picks one model's files.
 
+PyTorch's files, and checkpoints of TensorFlow by their .index file, alone or in a folder.
+"""
+
+import functools
 import hashlib
 import io
+import math
 import os
 import pathlib
 import re
@@ -39,6 +44,10 @@ def read(source, epoch=None):
     path = pathlib.Path(source)
     if not path.exists():
         raise UserError(f"--source={source} does not exist")
+    index = path if path.suffix == ".index" else _last_index(path, epoch)
+    if index:
+        prefix = str(index.with_suffix(""))
+        return {index.stem: _tensorflow(prefix)}, {index.name: _sha256(index)}, index.stem
     try:
         available = _available(path)
     except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError) as error:
@@ -58,6 +67,43 @@ def read(source, epoch=None):
         file.seek(0)
         files[pathlib.PurePosixPath(name).stem] = without_module(torch_files.load(file, name))
     return files, hashes, note
+
+
+def _sha256(path):
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _last_index(path, epoch):
+    """Of a folder with checkpoints of TensorFlow, the .index file of the step `epoch` or of the last."""
+    if not path.is_dir() or not list(path.glob("*.index")):
+        return None
+    steps = {m[1]: p for p in path.glob("*.index") if (m := re.search(r"-(\d+)$", p.stem))}
+    order = sorted(steps, key=int)
+    if not order or epoch is not None and epoch not in steps:
+        raise UserError(f"--source={path} has checkpoints of TensorFlow of the steps {', '.join(order) or 'none'}")
+    return steps[epoch or order[-1]]
+
+
+def _tensorflow(prefix):
+    """The arrays of a checkpoint of TensorFlow by name, without the optimizer's."""
+    import tensorflow as tf
+
+    def reading(function, *arguments):
+        try:
+            return function(*arguments)
+        except Exception as error:  # of many kinds
+            raise UserError(f"{prefix}.index cannot be read as a checkpoint: {str(error).splitlines()[0]}")
+
+    reader = reading(tf.train.load_checkpoint, prefix)
+    shapes, types = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
+    content = {}
+    for name, shape in shapes.items():
+        if types[name] == tf.float32 and not re.search(r"(/Adam(_\d+)?|^beta\d_power(_\d+)?)$", name):
+            read = functools.partial(lambda n: reading(reader.get_tensor, n).tobytes(), name)
+            strides = [math.prod(shape[i + 1 :]) for i in range(len(shape))]
+            content[name] = torch_files.Tensor(tuple(shape), "<f4", read, 0, tuple(strides))
+    return content
 
 
 def _available(path):

@@ -1,7 +1,8 @@
-"""U-GAT-IT's checkpoints of the authors' PyTorch code: `NAME_params_STEP.pt`, one dictionary of six states.
+"""U-GAT-IT's checkpoints: the PyTorch code's `NAME_params_STEP.pt` and the TensorFlow code's `UGATIT.model-STEP.index`.
 
-The code's authors published no such file; those that there are come from others, some of them generators alone. The
-matrix behind a full-size map is in the order channel, row, column there, and row, column, channel here.
+The first is one dictionary of six states. Its authors published none; those that there are come from others, some of
+them generators alone. The matrix behind a full-size map is in the order channel, row, column there, and row, column,
+channel here and in TensorFlow. generator_B of the TensorFlow code translates A to B.
 """
 
 import math
@@ -25,13 +26,21 @@ def files_of(states):
 # === Names ===
 
 
-def layout(model):
+def layout(model, tensorflow=False):
     """dict of "genA2B", "genB2A", "disGA", "disGB", "disLA", "disLB" → dict of published name → `Place`.
 
+    Args:
+        model: a built `UGATIT`.
+        tensorflow: the names of the TensorFlow code instead of the PyTorch code's.
+
     Raises:
-        UserError: the published code has no such network.
+        UserError: the PyTorch code has no such network.
     """
     c = model.config
+    if tensorflow:
+        parts = {part: _tensorflow_generator(model.networks[name]) for part, name in _GENERATORS.items()}
+        judges = {part: _tensorflow_discriminator(model.networks[name]) for part, name in _DISCRIMINATORS.items()}
+        return parts | judges
     if c.ugatit_variant != "pytorch" or c.decoder_norm != "adalin" or not (c.cam_generator and c.cam_discriminator):
         raise UserError("only --ugatit_variant=pytorch, with AdaLIN and attention, is the published PyTorch code's")
     networks = model.networks
@@ -92,6 +101,49 @@ def _spectral(key, kernel, spectral):
     return places | {f"{key}.weight_u": Place(spectral.u)}
 
 
+def _as_it_is(key, layer, *names):
+    return {f"{key}/{n}": Place(v := getattr(layer, n), tuple(range(len(v.shape)))) for n in names}
+
+
+def _tensorflow_generator(network):
+    both = ("kernel", "bias")
+    places = _as_it_is("conv_1x1/conv2d", network.mixed, *both) | _as_it_is("G_logit/conv2d", network.tail, *both)
+    places |= {"CAM_logit/kernel": Place(network.cam.kernels[0], (0, 1)), "CAM_logit/bias": Place(network.cam.bias)}
+    for i, conv, norm in zip(("", "_0", "_1"), network.down[::2], network.down[1::2]):
+        places |= _as_it_is(f"conv{i}/conv2d", conv, *both) | _as_it_is(f"ins_norm{i}", norm, "gamma", "beta")
+    for i, block in enumerate(network.encoder):
+        for j, conv, norm in ((1, block.conv_1, block.norm_1), (2, block.conv_2, block.norm_2)):
+            key = f"resblock_{i}/res{j}"
+            places |= _as_it_is(f"{key}/conv_0/conv2d", conv, *both)
+            places |= _as_it_is(f"{key}/instance_norm", norm, "gamma", "beta")
+    for name, layer in zip(("linear_0", "linear_1", "gamma", "beta"), network.style):
+        places |= _as_it_is(f"MLP/{name}/dense", layer, *both)
+    for i, block in enumerate(network.decoder):
+        for j, conv, norm in ((1, block.conv_1, block.norm_1), (2, block.conv_2, block.norm_2)):
+            key = f"adaptive_resblock{i}/res{j}"
+            places |= _as_it_is(f"{key}/conv_0/conv2d", conv, *both)
+            places |= _as_it_is(f"{key}/instance_layer_norm", norm, "rho")
+    for i, conv, norm in zip((0, 1), network.up[1::3], network.up[2::3]):
+        places |= _as_it_is(f"up_conv_{i}/conv2d", conv, *both)
+        places |= _as_it_is(f"layer_ins_norm_{i}", norm, "rho", "gamma", "beta")
+    return places
+
+
+def _tensorflow_discriminator(network):
+    # v is not stored: the first power iteration makes it of u.
+    def normalised(key, kernel, bias, spectral):
+        u = Place(spectral.u, shape=(1, spectral.u.shape[0]))
+        axes = tuple(range(len(kernel.shape)))
+        return {f"{key}/kernel": Place(kernel, axes), f"{key}/bias": Place(bias), f"{key}/u": u}
+
+    places = _as_it_is("conv_1x1/conv2d", network.mixed, "kernel", "bias")
+    places |= normalised("CAM_logit", network.cam.kernels[0], network.cam.bias, network.cam.spectral[0])
+    for i, conv in enumerate((*network.convs, network.last)):
+        name = {len(network.convs) - 1: "conv_last", len(network.convs): "D_logit"}.get(i, f"conv_{i}")
+        places |= normalised(name, conv.kernel, conv.bias, conv.spectral)
+    return places
+
+
 # === What a file is ===
 
 
@@ -108,6 +160,9 @@ def recognise(files, size=None):
     Raises:
         UserError: they are, but not of one model that tfi2i has.
     """
+    if any(isinstance(c, dict) and "generator_B/conv/conv2d/kernel" in c for c in files.values()):
+        ((name, content),) = files.items()
+        return _found_tensorflow(name, content, size)
     found = {n: c for n, c in files.items() if isinstance(c, dict) and set(c) & {*_GENERATORS, *_DISCRIMINATORS}}
     if not found:
         return None
@@ -129,7 +184,7 @@ def recognise(files, size=None):
     if not directions:
         raise UserError(f"{name}: discriminators alone, nothing that translates")
     if ends["a"] != ends["b"]:
-        options |= {"identity_weight": 0.0, "cam_weight": 0.0}
+        options |= {"lambda_identity": 0.0, "lambda_cam": 0.0}
     unknown = ["the weights of its losses"]
     if options["light"]:
         unknown.insert(0, "the size of the pictures that it was trained on")
@@ -140,6 +195,60 @@ def recognise(files, size=None):
     )  # fmt: skip
 
 
+_SCOPES = {
+    "genA2B": "generator_B", "genB2A": "generator_A", "disGA": "discriminator_A/global",
+    "disGB": "discriminator_B/global", "disLA": "discriminator_A/local", "disLB": "discriminator_B/local",
+}  # fmt: skip
+
+
+def _found_tensorflow(name, content, size):
+    states = {
+        part: {k.removeprefix(f"{scope}/"): v for k, v in content.items() if k.startswith(f"{scope}/")}
+        for part, scope in _SCOPES.items()
+    }
+    empty = [part for part, state in states.items() if not state]
+    if empty:
+        raise UserError(f"{name}: the scopes of {', '.join(empty)} are missing: not U-GAT-IT's TensorFlow code")
+    gen = states["genA2B"]
+    channels, width = gen["conv/conv2d/kernel"].shape[2:]
+    expect_shape(gen, "conv_1/conv2d/kernel", (3, 3, 2 * width, 4 * width), "generator_B")
+    options = {
+        "ugatit_variant": "tensorflow",
+        "generator_width": width,
+        "residual_blocks": len({m[1] for k in gen if (m := re.match(r"resblock_(\d+)/", k))}),
+    }
+    if "MLP/linear_0/dense/kernel" not in gen or "G_logit/conv2d/kernel" not in gen:
+        raise UserError(f"{name}: generator_B is not that of U-GAT-IT's TensorFlow code")
+    options |= _mode(*gen["MLP/linear_0/dense/kernel"].shape, 4 * width, size, "generator_B")
+    for part, flag in (("disGA", "global_layers"), ("disLA", "local_layers")):
+        options[flag] = 2 + len([k for k in states[part] if re.fullmatch(r"conv_\d+/kernel", k)])
+    if "conv_0/kernel" not in states["disLA"]:
+        raise UserError(f"{name}: discriminator_A/local is not that of U-GAT-IT's TensorFlow code")
+    options["discriminator_width"] = states["disLA"]["conv_0/kernel"].shape[3]
+    made = gen["G_logit/conv2d/kernel"].shape[3]
+    unknown = ["whether it was trained with smoothing (0.1 taken off rho), as is the default and is assumed"]
+    step = re.search(r"-(\d+)$", name)
+    return Found(
+        "ugatit", options, (channels, made), states, [], unknown + ["the weights of its losses"],
+        step=int(step[1]) if step else None, size=options.get("image_size"), tensorflow=True,
+    )  # fmt: skip
+
+
+def _mode(features, units, channels, size, part):
+    """Whether a style network is light, and if not the size of the pictures that its dense layer is for."""
+    if features == units:
+        return {"light": True}
+    pixels, rest = divmod(features, channels)
+    side = math.isqrt(pixels)
+    size = size or (4 * side, 4 * side)
+    if rest or (size[0] // 4) * (size[1] // 4) != pixels:
+        raise UserError(
+            f"{part}: its dense layer is for maps of {pixels} pixels, which is not a quarter of "
+            f"{size[0]}x{size[1]} each way: give the --size=H,W that it was trained on"
+        )
+    return {"light": False, "image_size": tuple(size)}
+
+
 def _generator_options(state, part, size):
     shapes = kernels(state)
     if "DownBlock.1" not in shapes or "FC.0.weight" not in state:
@@ -148,17 +257,8 @@ def _generator_options(state, part, size):
     blocks = len({m[1] for k in shapes if (m := re.match(r"DownBlock\.(\d+)\.conv_block", k))})
     expect_shape(state, "DownBlock.9.weight", (4 * width, 2 * width, 3, 3), part)
     units, features = state["FC.0.weight"].shape
-    options = {"generator_width": width, "residual_blocks": blocks, "light": features == units}
-    if not options["light"]:
-        pixels, rest = divmod(features, 4 * width)
-        side = math.isqrt(pixels)
-        size = size or (4 * side, 4 * side)
-        if rest or (size[0] // 4) * (size[1] // 4) != pixels:
-            raise UserError(
-                f"{part}: its dense layer is for maps of {pixels} pixels, which is not a quarter of "
-                f"{size[0]}x{size[1]} each way: give the --size=H,W that it was trained on"
-            )
-        options["image_size"] = tuple(size)
+    options = {"generator_width": width, "residual_blocks": blocks}
+    options |= _mode(features, units, 4 * width, size, part)
     return options, (channels, shapes.get("UpBlock2.11", (0,))[0])
 
 
