@@ -11,6 +11,8 @@ _PUBLIC = {
     "CycleGAN": "tfi2i.methods.cyclegan",
     "UNIT": "tfi2i.methods.unit",
     "UGATIT": "tfi2i.methods.ugatit",
+    "UVCGAN": "tfi2i.methods.uvcgan2",
+    "UVCGAN2": "tfi2i.methods.uvcgan2",
     "load": "tfi2i.training.checkpoints",
     "train": "tfi2i.training.loop",
     "UserError": "tfi2i.config",

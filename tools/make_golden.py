@@ -19,7 +19,9 @@ import torch
 from absl import app, flags
 
 FLAGS = flags.FLAGS
-flags.DEFINE_enum("method", None, ["cyclegan", "unit", "unit_2018", "ugatit"], "whose answers to record", required=True)
+flags.DEFINE_enum(
+    "method", None, ["cyclegan", "unit", "unit_2018", "ugatit", "uvcgan2"], "whose answers to record", required=True
+)
 flags.DEFINE_string("checkout", None, "folder of the official PyTorch code", required=True)
 flags.DEFINE_string(
     "output", str(pathlib.Path(__file__).resolve().parents[1] / "tests" / "golden"), "where the .npz files go"

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfi2i.config import UserError
-from tfi2i.data import images
+from tfi2i.data import augment, images
 from tfi2i.progress import Progress
 
 _ORDER, _AUGMENT = range(2)  # purposes of random draws
@@ -149,10 +149,13 @@ class TrainingStream:
         """
         data = self._data
         entropy = np.random.SeedSequence([self._seed, domain, k, _AUGMENT])
-        u_top, u_left, u_flip = np.random.Generator(np.random.Philox(entropy)).random(3)
+        draw = np.random.Generator(np.random.Philox(entropy))
+        u_top, u_left, u_flip = draw.random(3)
         flipped = u_flip < (data.flip or 0)
         first = bool(data.flip_first)
         pixels, name = self._read(domain, k, mirrored=flipped and first)
+        if data.rotate:
+            pixels = augment.rotate(pixels, data.rotate * (2 * draw.random() - 1))
         if data.crop:
             h, w = pixels.shape[:2]
             _check_crop((h, w), data, name)
@@ -162,6 +165,9 @@ class TrainingStream:
             raise _unequal([self.shapes[domain][:2], pixels.shape[:2]], name)
         if flipped and not first:
             pixels = pixels[:, ::-1]
+        if data.jitter:
+            low, high = self._range
+            return augment.jitter(scale(pixels, (0, 1)), data.jitter, draw.random(5)) * np.float32(high - low) + low
         return scale(pixels, self._range)
 
     def _static_shape(self, source, sizes):

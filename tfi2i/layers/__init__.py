@@ -1,8 +1,10 @@
 """Layers that several methods share."""
 
+from tfi2i.layers.attention import TransformerBlock as TransformerBlock
 from tfi2i.layers.convolution import Conv2D as Conv2D
 from tfi2i.layers.convolution import Conv2DTranspose as Conv2DTranspose
 from tfi2i.layers.convolution import initializer as initializer
+from tfi2i.layers.modulation import ModulatedConv2D as ModulatedConv2D
 from tfi2i.layers.network import Network as Network
 from tfi2i.layers.normalization import BatchNormalization as BatchNormalization
 from tfi2i.layers.normalization import InstanceNormalization as InstanceNormalization

@@ -65,7 +65,10 @@ class Translator(keras.Model):
 
     @property
     def networks(self):
-        """dict of name → network, in the order of construction."""
+        """dict of name → network, in the order of construction.
+
+        All are part of checkpoints. Those that are not `trainable`, averages of others, take no part in phases.
+        """
         raise NotImplementedError
 
     @property
@@ -160,6 +163,10 @@ class Translator(keras.Model):
             if isinstance(layer, layers.InstanceNormalization):
                 layer.fused = not xla
 
+    def learning_rate(self, role):
+        """The published rate, before any schedule, of the generators or discriminators."""
+        return self.config.learning_rate
+
     def published_optimizer(self, role, learning_rate=None):
         """The published optimizer of the generators or discriminators.
 
@@ -169,7 +176,7 @@ class Translator(keras.Model):
         """
         config = self.config
         return optim.Adam(
-            learning_rate or config.learning_rate,
+            learning_rate or self.learning_rate(role),
             config.beta_1,
             config.beta_2,
             coupled_weight_decay=config.weight_decay,
@@ -262,13 +269,14 @@ class Translator(keras.Model):
 
     # === Phases ===
 
-    def phase(self, compute, role, **inputs):
+    def phase(self, compute, role, whole=None, **inputs):
         """Runs one named phase: losses, gradients of their sum, one step of the optimizer.
 
         Args:
             compute: method (**inputs) → (dict of losses, dict of outputs); losses are means over the batch, weights
                 included, outputs have the batch on axis 0. Pure: it may assign network state, nothing else.
             role: "generator" or "discriminator": whose weights learn, with `<role>_optimizer`.
+            whole: dict of further arguments of `compute`, nests of tensors that are no samples of this batch.
             **inputs: tensors with the batch on axis 0.
 
         Returns:
@@ -276,9 +284,9 @@ class Translator(keras.Model):
         """
         optimizer = getattr(self, f"{role}_optimizer")
         learned = self.weights_of(role)
-        read = [*self.networks.values(), *self.frozen.values()]
-        variables = [v for network in read for v in network.variables]
-        state = [v for network in self.networks.values() for v in network.non_trainable_variables]
+        learning = [network for network in self.networks.values() if network.trainable]
+        variables = [v for network in (*learning, *self.frozen.values()) for v in network.variables]
+        state = [v for network in learning for v in network.non_trainable_variables]
         values = [tf.convert_to_tensor(v.value) for v in variables]
         scaled = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
         if scaled and tf.distribute.get_replica_context().num_replicas_in_sync > 1:
@@ -302,7 +310,7 @@ class Translator(keras.Model):
         split = {name: tf.split(x, self.accumulate) for name, x in inputs.items()}
         results = []
         for i in range(self.accumulate):
-            part = {name: pieces[i] for name, pieces in split.items()}
+            part = {name: pieces[i] for name, pieces in split.items()} | (whole or {})
             results.append(pure(values, scale, part))
         losses = {k: tf.add_n([r[0][k] for r in results]) / self.accumulate for k in results[0][0]}
         outputs = {k: tf.concat([r[3][k] for r in results], axis=0) for k in results[0][3]}

@@ -1,4 +1,5 @@
-"""Optimizer and schedules as the published codes have them."""
+"""Optimizer, schedules and averages as the published codes have them."""
 
 from tfi2i.optim.adam import Adam as Adam
+from tfi2i.optim.average import Average as Average
 from tfi2i.optim.schedules import Schedule as Schedule

@@ -21,6 +21,8 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
     - step: m = 0.1 ** floor((e - 1) / lr_step_epochs).
     - halving: m = 0.5 ** floor((s + 1) / lr_halving_steps) for step s = 0, 1, ….
     - cosine: m = (1 + cos(π (e - 1) / N)) / 2.
+    - cosine_restarts: m = 1e-5 + (1 - 1e-5) (1 + cos(π s / lr_restart_steps)) / 2 for step s = 0, 1, … of a cycle. As
+      the code of UVCGAN, which moves it once in 1024 steps.
     - constant: m = 1.
 
     Args:
@@ -31,6 +33,7 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
         decay_fraction: d / N, for the linear kinds.
         lr_step_epochs: for `step`.
         lr_halving_steps: for `halving`.
+        lr_restart_steps: for `cosine_restarts`.
     """
 
     def __init__(
@@ -42,11 +45,12 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
         decay_fraction=0.5,
         lr_step_epochs=50,
         lr_halving_steps=100_000,
+        lr_restart_steps=102_400,
         name=None,
     ):
         kinds = (
             "linear", "linear_zero_last", "linear_torch7", "linear_steps", "linear_steps_zero_last", "step", "halving",
-            "cosine", "constant",
+            "cosine", "cosine_restarts", "constant",
         )  # fmt: skip
         if kind not in kinds:
             raise ValueError(f"kind='{kind}': expected one of {', '.join(kinds)}")
@@ -57,6 +61,7 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
         self.decay_fraction = decay_fraction
         self.lr_step_epochs = lr_step_epochs
         self.lr_halving_steps = lr_halving_steps
+        self.lr_restart_steps = lr_restart_steps
         self.name = name
 
     def multiplier(self, step):
@@ -82,6 +87,9 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
             return ops.power(0.5, ops.floor((step + 1) / self.lr_halving_steps))
         if self.kind == "cosine":
             return (1 + ops.cos(math.pi * (e - 1) / epochs)) / 2
+        if self.kind == "cosine_restarts":
+            part = ops.mod(step, self.lr_restart_steps) / self.lr_restart_steps
+            return 1e-5 + (1 - 1e-5) * (1 + ops.cos(math.pi * part)) / 2
         return ops.ones_like(step)
 
     def __call__(self, step):
@@ -89,4 +97,4 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
 
     def get_config(self):
         names = ("learning_rate", "kind", "total_steps", "steps_per_epoch", "decay_fraction")
-        return {n: getattr(self, n) for n in (*names, "lr_step_epochs", "lr_halving_steps", "name")}
+        return {n: getattr(self, n) for n in (*names, "lr_step_epochs", "lr_halving_steps", "lr_restart_steps", "name")}

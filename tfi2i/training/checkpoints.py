@@ -222,7 +222,7 @@ def origin_of(run_dir):
 
 def build(settings, dtype=None):
     """A new model with the configuration `settings` (`config.Run`), networks built."""
-    model = model_class(settings.method)(
+    model = model_class(settings.method, settings.training.task)(
         channels_a=settings.data.channels_a,
         channels_b=settings.data.channels_b,
         seed=settings.training.seed,

@@ -28,7 +28,7 @@ _MAY_CHANGE = {
     "download", "tfds_dir", "cache_gib", "max_bad_files", "accept_changed_data",
 }  # fmt: skip
 # A schedule that looks at the duration would have had other rates from the start.
-_OPEN_ENDED = ("constant", "step", "halving")
+_OPEN_ENDED = ("constant", "step", "halving", "cosine_restarts")
 _SAMPLES = 6
 
 
@@ -95,7 +95,7 @@ def train(settings, run_dir):
     total, per_epoch = settings.training.total_steps(len(source_a), len(source_b))
     if stored:
         _compare(stored, settings, fingerprints, folder)
-    model_class = checkpoints.model_class(settings.method)
+    model_class = checkpoints.model_class(settings.method, settings.training.task)
     stream = (digits if labelled else pipeline).TrainingStream(
         source_a,
         source_b,
@@ -116,13 +116,14 @@ def train(settings, run_dir):
         def optimizer(role):
             # Each its own schedule object; the rate is a closed form of the optimizer's step.
             rate = optim.Schedule(
-                settings.model.learning_rate,
+                model.learning_rate(role),
                 t.lr_schedule,
                 total,
                 per_epoch,
                 t.decay_fraction,
                 t.lr_step_epochs,
                 t.lr_halving_steps,
+                t.lr_restart_steps,
             )
             return model.published_optimizer(role, rate)
 
@@ -136,6 +137,8 @@ def train(settings, run_dir):
             checkpoints.restore(found, model)
         elif t.init_from:
             checkpoints.initialise(model, t.init_from)
+        elif t.pretrained:
+            model.start_from(checkpoints.load(t.pretrained))
     step = int(model.step.numpy())
     if chief:
         lock = _open_run(folder, settings, fingerprints, stored)
@@ -153,7 +156,8 @@ def train(settings, run_dir):
         + (f", resumed at step {step}" if found else ""),
         chief,
     )
-    published = settings.model.recipe["batch_size"]
+    recipe = settings.model.pretraining if t.task == "pretrain" else settings.model.recipe
+    published = recipe["batch_size"]
     if batch_size != published:
         note = f"published results use batch {published}; {batch_size} may need another learning rate (not changed)"
         _say(f"note: {note}", chief)
