@@ -171,3 +171,31 @@ def test_ugatit_data_sets_have_the_papers_settings(name, resolve):
         alternative = re.search(r"add (--tfds=) (--data=[\w/]+)", text).groups()
         other = resolve(f"--flagfile=configs/ugatit/{name}.flags", *alternative)
         assert not other.data.tfds and other.data.data == f"datasets/{run.data.tfds.split('/')[1]}"
+
+
+UVCGAN = ("selfie2anime", "celeba_gender", "celeba_eyeglasses", "celeba_hq_gender", "afhq_cat2dog", "afhq_wild2dog",
+          "afhq_wild2cat", "emoji")  # fmt: skip
+
+
+@pytest.mark.parametrize("name", UVCGAN)
+def test_pretraining_and_translation_of_uvcgan_belong_together(name, resolve):
+    """Same data and generator in both stages; else the one cannot start from the other."""
+    run, before = (resolve(f"--flagfile=configs/uvcgan2/{name}{stage}.flags") for stage in ("", "_pretrain"))
+    assert (run.training.task, before.training.task) == ("translate", "pretrain")
+    kept = {"rotate": before.data.rotate, "jitter": before.data.jitter}
+    assert dataclasses.replace(run.data, **kept) == before.data
+    for field in ("generator_width", "generator_levels", "vit_width", "vit_heads", "vit_blocks", "vit_ffn_width"):
+        assert getattr(run.model, field) == getattr(before.model, field)
+
+
+def test_rungs_of_uvcgan_lead_from_v1_to_v2(resolve):
+    rungs = sorted(f for f in FILES if "/uvcgan2/ladder_" in f)
+    runs = [resolve(f"--flagfile={f}") for f in [*rungs, "configs/uvcgan2/emoji.flags"]]
+    assert len(runs) == 6 and runs[0].method == "uvcgan"
+    models = [dataclasses.asdict(r.model) for r in runs]
+    assert all(r.data == runs[-1].data and r.training == runs[-1].training for r in runs)
+    changes = [{k for k in x if x[k] != y[k]} for x, y in zip(models, models[1:])]
+    assert changes == [
+        {"style", "norm"}, {"discriminator_head", "spectral_norm", "pool_size"}, {"gp_form", "gp_center", "lambda_gp"},
+        {"ema_momentum"}, {"lambda_consistency", "consistency_size"},
+    ]  # fmt: skip
