@@ -13,11 +13,13 @@ import tensorflow as tf
 import tfi2i
 from tfi2i import config, convert
 from tfi2i.config import UserError
-from tfi2i.conversion import Place, cyclegan, fill, sources, torch_files, ugatit, unit
+from tfi2i.conversion import Place, cyclegan, fill, sources, torch_files, ugatit, unit, uvcgan2
 from tfi2i.data import images
+from tfi2i.methods import uvcgan2 as methods_uvcgan2
 from tfi2i.methods.cyclegan import CycleGAN
 from tfi2i.methods.ugatit import UGATIT
 from tfi2i.methods.unit import UNIT
+from tfi2i.methods.uvcgan2 import UVCGAN, UVCGAN2
 from tfi2i.training import checkpoints, loop
 from tfi2i.translate import translate_files
 
@@ -665,3 +667,101 @@ def test_the_command(tmp_path):
     assert (out / "latest_net_G_A.pth").is_file()
     code, _, error = call("--export=pytorch", f"--run_dir={run}", "--source=x", "--output=y")
     assert code == 1 and error == "error: --source goes without --export\n"
+
+
+# UVCGAN: names against what the official code's golden files have
+
+UVCGANS = [
+    (UVCGAN2, {}), (UVCGAN2, {"discriminator_head": "bn"}), (UVCGAN, {}),
+    (UVCGAN2, {"generator_levels": 3, "discriminator_layers": 2}),
+    (UVCGAN2, {"channels_a": 1, "lambda_identity": 0.0, "lambda_consistency": 0.0}),
+]  # fmt: skip
+SMALL_UVCGAN = {
+    "generator_width": 2, "vit_width": 12, "vit_blocks": 2, "vit_ffn_width": 20, "discriminator_width": 2,
+}  # fmt: skip
+
+
+def uvcgan_run(folder, kind, **options):
+    """A run directory with random weights, averages other than the generators."""
+    settings = config.resolve(kind, {**SMALL_UVCGAN, "crop": (32, 32), **options})
+    model = checkpoints.build(settings)
+    for i, v in enumerate(v for network in model.networks.values() for v in network.variables):
+        v.assign(np.random.default_rng(i).normal(0, 0.1, v.shape).astype(np.float32))
+    checkpoints.save(folder, model, 7, 1)
+    (folder / "config.json").write_text(settings.to_json())
+    return model
+
+
+@pytest.mark.parametrize("kind, options", UVCGANS)
+def test_every_uvcgan_is_told_by_its_names_and_shapes(kind, options):
+    model = kind(**SMALL_UVCGAN | options)
+    model.build((None, None, None, model.channels_a))
+    content = states(model, uvcgan2)
+    found = uvcgan2.recognise({f"net_{part}": shapes_alone(state) for part, state in content.items()})
+    assert config.resolve(found.method, found.options).model == model.config
+    assert found.channels == (model.channels_a, model.channels_b) and not found.facts
+    assert {p: set(s) for p, s in found.states.items()} == {p: set(s) for p, s in content.items()}
+    named = {id(p.variable) for places in uvcgan2.layout(model).values() for p in places.values()}
+    assert named == {id(v) for network in model.networks.values() for v in network.variables}
+
+
+@pytest.mark.parametrize("kind", ["uvcgan2", "uvcgan"])
+def test_round_trip_of_uvcgan_is_exact(kind, tmp_path):
+    model = uvcgan_run(tmp_path / "run", kind)
+    paths = convert.export(tmp_path / "run", tmp_path / "out", log=lambda _: None)
+    averages = ["avg_gen_ab", "avg_gen_ba"] if kind == "uvcgan2" else []
+    parts = ["gen_ab", "gen_ba", *averages, "disc_a", "disc_b"]
+    assert sorted(p.name for p in paths) == sorted(f"net_{part}.pth" for part in parts)
+    again = quiet(tmp_path / "out", tmp_path / "again")
+    assert again.run.method == kind
+    for name, network in model.networks.items():
+        for ours, old in zip(again.networks[name].variables, network.variables, strict=True):
+            np.testing.assert_array_equal(ours, old)
+
+
+def test_an_average_alone_translates_with_itself(tmp_path):
+    """As the mirrored file of CelebA-HQ; without discriminators and the other direction."""
+    model = uvcgan_run(tmp_path / "run", "uvcgan2")
+    convert.export(tmp_path / "run", tmp_path / "out", log=lambda _: None)
+    (tmp_path / "out" / "net_avg_gen_ba.pth").rename(tmp_path / "celeba_hq_gen_m2f_avg.pt")
+    said = []
+    alone = convert.convert(tmp_path / "celeba_hq_gen_m2f_avg.pt", tmp_path / "alone", direction="b2a", log=said.append)
+    assert alone.directions == ("b2a",)
+    x = np.random.default_rng(0).uniform(0, 1, (1, 32, 32, 3)).astype(np.float32)
+    np.testing.assert_array_equal(alone.translate(x, "b2a"), model.translate(x, "b2a"))
+    assert "avg_gen_ba is not there: it starts as gen_ba" in "\n".join(said)
+    for name in ("gen_ab", "gen_ba", "disc_a", "disc_b"):
+        (tmp_path / "out" / f"net_{name}.pth").unlink()
+    averaged = quiet(tmp_path / "out", tmp_path / "averaged")
+    np.testing.assert_array_equal(averaged.translate(x), model.translate(x))
+
+
+@pytest.mark.parametrize("part", ["modnet", "unet"])
+def test_official_generators_of_uvcgan(part):
+    golden = np.load(CHECKPOINTS.parent / f"uvcgan2_generator_{part}.npz")
+    modulated = part == "modnet"
+    network = methods_uvcgan2.Generator(3, 1, 4, "none" if modulated else "instance", modulated, (8, 2, 2, 12))
+    network.build((None, None, None, 3))
+    places = uvcgan2.generator(network)
+    names = {n.removeprefix("weights/") for n in golden.files if n.startswith("weights/")}
+    assert {n for n in names - set(places)} == {n for n in names if n.endswith(("x_const", "y_const"))}
+    for key, place in places.items():
+        assert place.shape == golden[f"weights/{key}"].shape
+        place.variable.assign(place.ours(golden[f"weights/{key}"]))
+    output = network(tf.constant(golden["input/32"]))
+    np.testing.assert_allclose(output[:, ::3, ::3], golden["output/32"], atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["bsd", "bn", "v1"])
+def test_official_discriminators_of_uvcgan(kind):
+    golden = np.load(CHECKPOINTS.parent / "uvcgan2_discriminator.npz")
+    options = {"spectral_norm": False, "discriminator_head": "none"} if kind == "v1" else {"discriminator_head": kind}
+    model = UVCGAN2(**SMALL_UVCGAN | options)
+    model.build((None, None, None, 3))
+    prefix = f"weights/{kind}/"
+    stored = [n for n in golden.files if n.startswith(prefix)]
+    names = {n.removeprefix(prefix).replace("shrink_conv", "model.11"): n for n in stored}
+    places = uvcgan2.discriminator(model.discriminator_a)
+    assert {n for n in set(names) ^ set(places) if "running" not in n and "num_batches" not in n} == set()
+    for name in set(places) & set(names):
+        assert places[name].shape == golden[names[name]].shape, name

@@ -5,10 +5,10 @@
   python -m tfi2i.convert --export=pytorch --run_dir=runs/mine --output=checkpoints/mine
 
 --source is a file, a folder or a zip of the official PyTorch codes: CycleGAN's *_net_G[_A|_B].pth with or without
-discriminators, UNIT's gen_*.pt and dis_*.pt of 2018 and *_gen_*.pkl and *_dis_*.pkl of 2017, U-GAT-IT's *_params_*.pt;
-or UGATIT.model-*.index of U-GAT-IT's TensorFlow code beside its .data file. PyTorch is not needed, and nothing in a
-file is executed. The run directory translates and exports, and --init_from trains on from it; one that has a single
-generator translates and exports that direction only.
+discriminators, UNIT's gen_*.pt and dis_*.pt of 2018 and *_gen_*.pkl and *_dis_*.pkl of 2017, U-GAT-IT's *_params_*.pt,
+UVCGAN's net_*.pth of v1 and v2; or UGATIT.model-*.index of U-GAT-IT's TensorFlow code beside its .data file. PyTorch is
+not needed, and nothing in a file is executed. The run directory translates and exports, and --init_from trains on from
+it; one that has a single generator translates and exports that direction only.
 """
 
 import importlib
@@ -23,14 +23,15 @@ from absl import flags
 from tfi2i import __version__, command, config
 from tfi2i.config import UserError
 
-_METHODS = ("cyclegan", "unit", "ugatit")
+# Method → module of `tfi2i.conversion`.
+_METHODS = {"cyclegan": "cyclegan", "unit": "unit", "ugatit": "ugatit", "uvcgan2": "uvcgan2", "uvcgan": "uvcgan2"}
 
 
 def define_flags():
     """Declares the flags of this command."""
     flags.DEFINE_string("source", None, "published checkpoint: a file, a folder, or a zip of a folder")
     flags.DEFINE_string("run_dir", None, "run directory to make, or with --export to read", required=True)
-    flags.DEFINE_enum("method", None, _METHODS, "refuse a source that is of another method [what it is]")
+    flags.DEFINE_enum("method", None, list(_METHODS), "refuse a source that is of another method [what it is]")
     flags.DEFINE_string("epoch", None, "of a folder with several, which: latest, 200, … [latest, or the last]")
     flags.DEFINE_enum(
         "direction", None, ("a2b", "b2a"),
@@ -148,7 +149,8 @@ def export(run_dir, output, checkpoint=None, direction=None, log=print):
         if wanted is None:
             raise UserError(f"--direction={direction}: a checkpoint of {method} holds both, leave it out")
         parts = {wanted[direction]: parts[wanted[direction]]}
-    files = module.files_of({part: as_published(places) for part, places in parts.items()})
+    extra = getattr(module, "constants", lambda model, part: {})
+    files = module.files_of({part: as_published(places) | extra(model, part) for part, places in parts.items()})
     folder = pathlib.Path(output)
     taken = [name for name in files if (folder / name).exists()]
     if taken:
@@ -168,20 +170,21 @@ def export(run_dir, output, checkpoint=None, direction=None, log=print):
 
 
 def _module(method):
-    return importlib.import_module(f"tfi2i.conversion.{method}")
+    return importlib.import_module(f"tfi2i.conversion.{_METHODS[method]}")
 
 
 def _recognise(files, source, direction, norm, size):
-    from tfi2i.conversion import cyclegan, is_state, ugatit, unit
+    from tfi2i.conversion import cyclegan, is_state, ugatit, unit, uvcgan2
 
-    found = cyclegan.recognise(files, direction) or unit.recognise(files, norm) or ugatit.recognise(files, size)
+    found = uvcgan2.recognise(files, direction) or cyclegan.recognise(files, direction)
+    found = found or unit.recognise(files, norm) or ugatit.recognise(files, size)
     if found is None:
         content = next(iter(files.values()))
         names = list(content)[:4] if isinstance(content, dict) else [type(content).__name__]
         what = "the arrays" if is_state(content) else "something with"
         raise UserError(
             f"--source={source} is no checkpoint that is known: it holds {what} {', '.join(map(str, names))}, …; "
-            "expected generators of the official codes of CycleGAN, UNIT or U-GAT-IT"
+            "expected generators of the official codes of CycleGAN, UNIT, U-GAT-IT or UVCGAN"
         )
     if norm and found.method != "unit":
         raise UserError(f"--norm={norm} is for UNIT's paper model, and this is {found.method}")
