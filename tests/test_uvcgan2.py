@@ -757,6 +757,11 @@ def test_pretraining_has_a_recipe_of_its_own():
     assert (run.model.learning_rate, run.model.beta_1, run.model.weight_decay) == (3.125e-4, 0.9, 0.05)
     assert (run.data.rotate, run.data.jitter) == (10, 0.2)
     assert config.resolve("uvcgan2", {"task": "pretrain", "batch_size": 32}).training.batch_size == 32
+    first = config.resolve("uvcgan", {"task": "pretrain"})
+    assert (first.training.batch_size, first.training.lr_restart_steps) == (32, 51_200)
+    assert first.model.learning_rate == 6.25e-4
+    for one in (run, first, config.resolve("uvcgan2", {"pretrained": "runs/x", "lambda_gp": 1.0})):
+        assert config.resolve(one.method, config.differing(one)) == one
     for given in ({"task": "pretrain"}, {"pretrained": "runs/x"}):
         with pytest.raises(UserError, match=r"pre-training \(uvcgan2, uvcgan\), not for --method=unit"):
             config.resolve("unit", given)

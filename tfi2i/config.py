@@ -566,6 +566,9 @@ class UVCGAN(UVCGAN2):
 
     # The code's rate falls once in 2000 steps, which it calls an epoch.
     recipe: typing.ClassVar = UVCGAN2.recipe | {"lr_schedule": "linear_steps"}
+    pretraining: typing.ClassVar = UVCGAN2.pretraining | {
+        "batch_size": 32, "steps": 255_488, "learning_rate": 6.25e-4, "lr_restart_steps": 51_200,
+    }  # fmt: skip
 
 
 METHODS = {"cyclegan": CycleGAN, "unit": UNIT, "ugatit": UGATIT, "uvcgan2": UVCGAN2, "uvcgan": UVCGAN}
