@@ -216,17 +216,22 @@ class TrainingStream:
                     pixels = _resize(pixels[:, ::-1] if mirrored else pixels, self._data)
                     if self._caching:
                         self._cache[key] = pixels
+                # Here too: another thread may have met the file that this sample passed over.
+                self._check_bad_files()
                 return pixels, self._sources[domain].names[index]
             except images.BadImage as bad:
                 self._count(domain, index, bad)
 
     def _count(self, domain, index, bad):
         with self._lock:  # several threads may meet the same file
-            if (domain, index) in self._bad:
-                return
-            self._bad.add((domain, index))
-            self.bad_files.append((bad.path, bad.reason))
-            logging.warning("skipped an image that cannot be read: %s (%s)", bad.path, bad.reason)
+            if (domain, index) not in self._bad:
+                # In this order: who passes over a known bad file finds it counted.
+                self.bad_files.append((bad.path, bad.reason))
+                self._bad.add((domain, index))
+                logging.warning("skipped an image that cannot be read: %s (%s)", bad.path, bad.reason)
+        self._check_bad_files()
+
+    def _check_bad_files(self):
         if len(self.bad_files) > self._data.max_bad_files:
             raise UserError(
                 f"{len(self.bad_files)} files cannot be read, more than --max_bad_files={self._data.max_bad_files}; "
