@@ -277,9 +277,8 @@ class Discriminator(_Network):
 
     def spectral(self, filters, strides, pad, use_bias=True):
         named = self.next("conv")
-        return layers.SpectralConv2D(
-            filters, 4, strides, pad, use_bias, self.init, self.init_gain, seed=self.layer_seed, **named
-        )
+        start = {"init": self.init, "init_gain": self.init_gain, "seed": self.layer_seed}
+        return layers.SpectralConv2D(filters, 4, strides, pad, "reflect", use_bias, **start, **named)
 
     def build(self, input_shape):
         shape = input_shape
