@@ -36,7 +36,7 @@ quickstart: install
 
 # Most of a test is Python that builds graphs, on one thread.
 test: lint
-	$(BIN)/python -m pytest -n $(JOBS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist=worksteal
 
 install: $(VENV)/.installed
 
