@@ -47,12 +47,7 @@ def main(_):
     values = flags.FLAGS
     formats = tuple(dict.fromkeys(f.strip() for f in values.formats))
     floors = parse_floors(values.min_psnr)
-    size = None
-    if values.size:
-        try:
-            size = config.parse_size(values.size)
-        except ValueError as error:
-            raise UserError(f"--size={values.size}: {error}") from error
+    size = config.size_flag(values.size)
     for name in ("calibration_images", "verification_images"):
         if values[name].value is not None and values[name].value < 1:
             raise UserError(f"--{name}={values[name].value}: expected 1 or more")

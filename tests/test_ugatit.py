@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 from tfi2i.export import litert, verify
 
+from tests import torch_names
 from tfi2i import config, layers, pictures
 from tfi2i.config import UserError
 from tfi2i.conversion import ugatit as published
@@ -121,15 +122,7 @@ def test_two_steps():
     model = ready(ugatit_variant="pytorch")
     for theirs, ours in NETWORKS.items():
         load(model.networks[ours], file, f"weights/{theirs}")
-    gradients = {}
-    for role in ("generator", "discriminator"):
-        optimizer = getattr(model, f"{role}_optimizer")
-
-        def apply(grads, variables, apply=optimizer.apply):
-            gradients.update({id(v): g for g, v in zip(grads, variables)})
-            return apply(grads, variables)
-
-        optimizer.apply = apply
+    gradients = torch_names.watch_gradients(model)
     for k in (1, 2):
         a, b = tf.split(tf.constant(file["images"][k - 1]), 2)
         losses = {name: float(v) for name, v in model.train_step((a, b)).items()}

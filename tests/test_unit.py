@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests import torch_names
 from tfi2i import config, layers
 from tfi2i.conversion import unit as published
 from tfi2i.methods import unit
@@ -573,20 +574,6 @@ def test_losses_of_the_official_paper_model(judge, n):
     assert_paper_losses(losses, file, f"gen_losses/{judge}/batch{n}")
 
 
-def watch_gradients(model):
-    """dict that each optimizer's next step fills: id of variable → gradient."""
-    gradients = {}
-    for role in ("generator", "discriminator"):
-        optimizer = getattr(model, f"{role}_optimizer")
-
-        def apply(grads, variables, apply=optimizer.apply):
-            gradients.update({id(v): np.asarray(g) for g, v in zip(grads, variables)})
-            return apply(grads, variables)
-
-        optimizer.apply = apply
-    return gradients
-
-
 def assert_gradients_and_weights(model, gradients, file, nets):
     for net in nets:
         seen = [p for p in places(model, file, f"gradients1/{net}") if not p[3]]
@@ -605,7 +592,7 @@ def test_two_official_steps_of_the_paper_model():
     """Losses, gradients, weights after one D and one G step, and the losses of the next."""
     model, file = official_paper()
     steps = golden("paper_steps")
-    gradients = watch_gradients(model)
+    gradients = torch_names.watch_gradients(model)
     for k in (1, 2):
         for_judges, for_generators = paper_inputs(file, slice(k - 1, k))
         losses, _ = model.phase(model.discriminator_phase, "discriminator", **for_judges)
@@ -732,7 +719,7 @@ def test_losses_of_the_official_model_of_2018(mode, kind, n):
 def test_two_official_steps_of_2018():
     model, file = official_2018()
     steps = golden("2018_steps")
-    gradients = watch_gradients(model)
+    gradients = torch_names.watch_gradients(model)
     for k in (1, 2):
         for_judges, for_generators = inputs_2018(file, slice(k - 1, k))
         losses, _ = model.phase(model.discriminator_phase, "discriminator", **for_judges)

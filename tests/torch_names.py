@@ -32,3 +32,17 @@ def before_norm(key):
 def differences(ours, theirs):
     """Largest absolute difference over two lists of arrays."""
     return max(float(np.max(np.abs(np.asarray(a) - np.asarray(b)))) for a, b in zip(ours, theirs, strict=True))
+
+
+def watch_gradients(model):
+    """dict that each step of the model's optimizers fills: id of variable → gradient."""
+    gradients = {}
+    for role in ("generator", "discriminator"):
+        optimizer = getattr(model, f"{role}_optimizer")
+
+        def apply(grads, variables, apply=optimizer.apply):
+            gradients.update({id(v): np.asarray(g) for g, v in zip(grads, variables)})
+            return apply(grads, variables)
+
+        optimizer.apply = apply
+    return gradients

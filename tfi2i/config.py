@@ -44,6 +44,18 @@ def parse_size(text):
     return numbers if len(numbers) == 2 else numbers * 2
 
 
+def size_flag(text):
+    """`parse_size` of a command's --size, or None where it was not given.
+
+    Raises:
+        UserError: it is no size.
+    """
+    try:
+        return parse_size(text) if text else None
+    except ValueError as error:
+        raise UserError(f"--size={text}: {error}") from error
+
+
 @dataclasses.dataclass(frozen=True)
 class Data:
     """Which images a run reads and how they become training crops."""

@@ -222,12 +222,7 @@ def main(_):
         raise UserError("give --source=FILE, or --export=pytorch --output=FOLDER")
     if values.export and not values.output:
         raise UserError("--export=pytorch needs --output=FOLDER")
-    size = None
-    if values.size:
-        try:
-            size = config.parse_size(values.size)
-        except ValueError as error:
-            raise UserError(f"--size={values.size}: {error}")
+    size = config.size_flag(values.size)
     command.import_tensorflow()
     if values.export:
         export(values.run_dir, values.output, values.checkpoint, values.direction)

@@ -355,12 +355,7 @@ def _alike(x, y):
 
 def main(_):
     values = flags.FLAGS
-    size = None
-    if values.size:
-        try:
-            size = config.parse_size(values.size)
-        except ValueError as error:
-            raise UserError(f"--size={values.size}: {error}")
+    size = config.size_flag(values.size)
     command.import_tensorflow()
     plan(values.input, values.output)  # so that a mistyped path need not wait for TensorFlow
     from tfi2i.training import checkpoints

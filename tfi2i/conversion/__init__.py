@@ -165,3 +165,24 @@ def as_published(places):
     state = {key: np.asarray(place.theirs(), np.float32) for key, place in places.items()}
     counters = [k.replace("running_var", "num_batches_tracked") for k in places if k.endswith("running_var")]
     return state | {k: np.zeros((), np.int64) for k in counters}
+
+def agree(part, own, channels, domains, options, ends):
+    """Adds what one part of a model says to what the others said.
+
+    Args:
+        part: its name.
+        own: dict of flag → value, by its arrays.
+        channels: of its input and, for a generator, of its output.
+        domains: "a" or "b" of each.
+        options: dict of flag → value so far; is extended.
+        ends: dict of domain → channels so far; is extended.
+
+    Raises:
+        UserError: they contradict each other.
+    """
+    for flag, value in own.items():
+        if options.setdefault(flag, value) != value:
+            raise UserError(f"{part} has --{flag}={value}, but the others {options[flag]}: not of one model")
+    for domain, count in zip(domains, channels):
+        if ends.setdefault(domain, count) != count:
+            raise UserError(f"{part} has {count} channels of domain {domain.upper()}, the others {ends[domain]}")

@@ -7,7 +7,7 @@ Files from before October 2018 also hold statistics of the instance norms, which
 import re
 
 from tfi2i.config import UserError
-from tfi2i.conversion import Found, batch_norm, convolution, expect_shape, is_state, kernels
+from tfi2i.conversion import Found, agree, batch_norm, convolution, expect_shape, is_state, kernels
 from tfi2i.layers import BatchNormalization
 
 _GENERATORS = {"G_A": "generator_a2b", "G_B": "generator_b2a"}
@@ -123,13 +123,8 @@ def recognise(files, direction=None):
     options, ends = {}, {}
     for part in sorted(parts, reverse=True):
         own, channels = described[part]
-        for flag, value in own.items():
-            if options.setdefault(flag, value) != value:
-                raise UserError(f"{part} has --{flag}={value}, but the others {options[flag]}: not of one model")
-        # Which domain has how many channels: what G_A takes is of A, what it makes and D_A judges is of B.
-        for domain, count in zip({"G_A": "ab", "G_B": "ba", "D_A": "b", "D_B": "a"}[part], channels):
-            if ends.setdefault(domain, count) != count:
-                raise UserError(f"{part} has {count} channels of domain {domain.upper()}, the others {ends[domain]}")
+        # What G_A takes is of A, what it makes and D_A judges is of B.
+        agree(part, own, channels, {"G_A": "ab", "G_B": "ba", "D_A": "b", "D_B": "a"}[part], options, ends)
     if ends["a"] != ends["b"]:
         options["lambda_identity"] = 0.0
     directions = tuple(d for part, d in (("G_A", "a2b"), ("G_B", "b2a")) if part in parts)

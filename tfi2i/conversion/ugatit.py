@@ -9,7 +9,7 @@ import math
 import re
 
 from tfi2i.config import UserError
-from tfi2i.conversion import DENSE, KERNEL, Found, Place, convolution, expect_shape, is_state, kernels
+from tfi2i.conversion import DENSE, KERNEL, Found, Place, agree, convolution, expect_shape, is_state, kernels
 
 _GENERATORS = {"genA2B": "generator_a2b", "genB2A": "generator_b2a"}
 _DISCRIMINATORS = {
@@ -174,12 +174,8 @@ def recognise(files, size=None):
     for part, state in states.items():
         generates = part in _GENERATORS
         own, channels = (_generator_options if generates else _discriminator_options)(state, part, size)
-        for flag, value in own.items():
-            if options.setdefault(flag, value) != value:
-                raise UserError(f"{part} has --{flag}={value}, the others {options[flag]}: not of one model")
-        for domain, count in zip({"genA2B": "ab", "genB2A": "ba"}.get(part, part[-1].lower()), channels):
-            if ends.setdefault(domain, count) != count:
-                raise UserError(f"{part} has {count} channels of domain {domain.upper()}, the others {ends[domain]}")
+        domains = {"genA2B": "ab", "genB2A": "ba"}.get(part, part[-1].lower())
+        agree(part, own, channels, domains, options, ends)
     directions = tuple(d for part, d in (("genA2B", "a2b"), ("genB2A", "b2a")) if part in states)
     if not directions:
         raise UserError(f"{name}: discriminators alone, nothing that translates")

@@ -10,7 +10,7 @@ import re
 import numpy as np
 
 from tfi2i.config import UserError
-from tfi2i.conversion import DENSE, KERNEL, Found, Place, convolution, expect_shape, is_state, kernels
+from tfi2i.conversion import DENSE, KERNEL, Found, Place, agree, convolution, expect_shape, is_state, kernels
 
 _GENERATORS = {"gen_ab": "generator_a2b", "gen_ba": "generator_b2a"}
 _DISCRIMINATORS = {"disc_a": "discriminator_a", "disc_b": "discriminator_b"}
@@ -158,12 +158,8 @@ def recognise(files, direction=None):
         own, channels = (_generator_options if generates else _discriminator_options)(states[part], part)
         if generates:
             version = "uvcgan2" if own["style"] else "uvcgan"
-        for flag, value in own.items():
-            if options.setdefault(flag, value) != value:
-                raise UserError(f"{part} has --{flag}={value}, the others {options[flag]}: not of one model")
-        for domain, count in zip(part[-2:] if generates else part[-1], channels):
-            if ends.setdefault(domain, count) != count:
-                raise UserError(f"{part} has {count} channels of domain {domain.upper()}, the others {ends[domain]}")
+        domains = part[-2:] if generates else part[-1]
+        agree(part, own, channels, domains, options, ends)
     if not states:
         return None
     if version is None:

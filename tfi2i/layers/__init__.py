@@ -3,6 +3,7 @@
 from tfi2i.layers.attention import TransformerBlock as TransformerBlock
 from tfi2i.layers.convolution import Conv2D as Conv2D
 from tfi2i.layers.convolution import Conv2DTranspose as Conv2DTranspose
+from tfi2i.layers.convolution import bias_initializer as bias_initializer
 from tfi2i.layers.convolution import initializer as initializer
 from tfi2i.layers.modulation import ModulatedConv2D as ModulatedConv2D
 from tfi2i.layers.network import Network as Network
@@ -18,4 +19,3 @@ from tfi2i.layers.random import sample_seeds as sample_seeds
 from tfi2i.layers.random import uniform as uniform
 from tfi2i.layers.spectral import SpectralConv2D as SpectralConv2D
 from tfi2i.layers.spectral import SpectralNormalization as SpectralNormalization
-from tfi2i.layers.spectral import bias_initializer as bias_initializer

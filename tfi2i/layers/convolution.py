@@ -102,3 +102,13 @@ def initializer(name, gain, seed):
     if name == "torch":
         return keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform", seed=seed)
     raise ValueError(f"init='{name}': expected normal, xavier, kaiming, orthogonal or torch")
+
+
+def bias_initializer(init, fan_in, seed):
+    """Initialiser of the biases that go with kernels of `initializer(init, …)`.
+
+    torch.nn's default draws them as it draws kernels, all other published codes start at 0.
+    """
+    if init != "torch":
+        return "zeros"
+    return keras.initializers.RandomUniform(-(fan_in**-0.5), fan_in**-0.5, seed=seed + 500)

@@ -43,12 +43,11 @@ class Network(keras.layers.Layer):
         start = initializer(self.init, self.init_gain, self.layer_seed)
         return Conv2DTranspose(filters, kernel, strides, pad, output_pad, kernel_initializer=start, **named, **kwargs)
 
-    def dense(self, units):
+    def dense(self, units, **kwargs):
         """The next dense layer."""
         named = self.next("dense")
-        return keras.layers.Dense(
-            units, kernel_initializer=initializer(self.init, self.init_gain, self.layer_seed), **named
-        )
+        start = initializer(self.init, self.init_gain, self.layer_seed)
+        return keras.layers.Dense(units, kernel_initializer=start, **named, **kwargs)
 
     def build(self, input_shape):
         shape = input_shape

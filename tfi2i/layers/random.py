@@ -22,8 +22,7 @@ def sample_seeds(seed, step, indices, purpose):
     Returns:
         int32 tensor [N, 2].
     """
-    base = tf.constant([seed & 0x7FFFFFFF, zlib.crc32(purpose.encode()) & 0x7FFFFFFF], tf.int32)
-    base = tf.random.experimental.stateless_fold_in(base, tf.cast(step, tf.int32))
+    base = _step_seed(seed, step, purpose)
     indices = tf.unstack(tf.cast(indices, tf.int32))
     return tf.stack([tf.random.experimental.stateless_fold_in(base, i) for i in indices])
 
@@ -63,9 +62,8 @@ def batch_seeds(seed, step, indices, purpose):
     Returns:
         int32 tensor [N, 3]: the step's seed, the same in each row, and the sample's position in the global batch.
     """
-    base = tf.constant([seed & 0x7FFFFFFF, zlib.crc32(purpose.encode()) & 0x7FFFFFFF], tf.int32)
-    base = tf.random.experimental.stateless_fold_in(base, tf.cast(step, tf.int32))
     indices = tf.cast(indices, tf.int32)[:, None]
+    base = _step_seed(seed, step, purpose)
     return tf.concat([tf.repeat(base[None], indices.shape[0], axis=0), indices], axis=1)
 
 
@@ -84,6 +82,11 @@ def batch_draws(draw, seeds, batch_size, shape, index=0):
     """
     draws = draw([batch_size, *shape], tf.random.experimental.stateless_fold_in(seeds[0, :2], index))
     return draws if seeds.shape[0] == batch_size else tf.gather(draws, seeds[:, 2])
+
+
+def _step_seed(seed, step, purpose):
+    base = tf.constant([seed & 0x7FFFFFFF, zlib.crc32(purpose.encode()) & 0x7FFFFFFF], tf.int32)
+    return tf.random.experimental.stateless_fold_in(base, tf.cast(step, tf.int32))
 
 
 @keras.saving.register_keras_serializable(package="tfi2i")

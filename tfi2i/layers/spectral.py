@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from tfi2i.layers.convolution import initializer
+from tfi2i.layers.convolution import bias_initializer, initializer
 
 
 @keras.saving.register_keras_serializable(package="tfi2i")
@@ -135,16 +135,6 @@ class SpectralConv2D(keras.layers.Layer):
         names = ("filters", "kernel_size", "strides", "pad", "pad_mode", "use_bias", "init", "init_gain", "seed",
                  "u_first")  # fmt: skip
         return {**super().get_config(), **{n: getattr(self, n) for n in names}}
-
-
-def bias_initializer(init, fan_in, seed):
-    """Initialiser of the biases that go with kernels of `tfi2i.layers.initializer(init, …)`.
-
-    torch.nn's default draws them as it draws kernels, all other published codes start at 0.
-    """
-    if init != "torch":
-        return "zeros"
-    return keras.initializers.RandomUniform(-(fan_in**-0.5), fan_in**-0.5, seed=seed + 500)
 
 
 def _unit(x):

@@ -273,7 +273,6 @@ class CycleGAN(Translator):
 
     def build_for_training(self, shape_a, shape_b):
         super().build_for_training(shape_a, shape_b)
-        self._training_shapes = (tuple(shape_a), tuple(shape_b))
         for pool, shape in ((self.pool_a, shape_a), (self.pool_b, shape_b)):
             if not pool.built:
                 pool.build(shape)

@@ -101,6 +101,7 @@ class Translator(keras.Model):
     def build_for_training(self, shape_a, shape_b):
         """Creates what training needs beyond the networks (image pools); shapes as (N, H, W, C)."""
         self.build((None, None, None, self.channels_a))
+        self._training_shapes = (tuple(shape_a), tuple(shape_b))
 
     # === Keras ===
 

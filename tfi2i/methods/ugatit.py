@@ -173,7 +173,7 @@ class Generator(_Network):
         self.cam = self.activation() if cam else None
         self.mixed = self.mix(4 * width) if cam else None
         adaptive = decoder_norm in ("adalin", "adain")
-        self.style = [self.dense(4 * width) for _ in range(4)] if adaptive else []
+        self.style = [self.dense(4 * width, use_bias=not self.torch) for _ in range(4)] if adaptive else []
 
         kind = {"adalin": "lin", "adain": "in"}.get(decoder_norm, decoder_norm)
 
@@ -197,11 +197,6 @@ class Generator(_Network):
             self.up.append(self.conv(width * m, 3, pad=1))
             self.up.append(layers.LayerInstanceNormalization(kind, unbiased=self.torch, **self.next("norm")))
         self.tail = self.conv(channels, 7, pad=3)
-
-    def dense(self, units):
-        named = self.next("dense")
-        start = layers.initializer(self.init, self.init_gain, self.layer_seed)
-        return keras.layers.Dense(units, use_bias=not self.torch, kernel_initializer=start, **named)
 
     def build(self, input_shape):
         def through(stack, shape):
@@ -405,10 +400,6 @@ class UGATIT(Translator):
     def judges(self, domain):
         """The global and the local discriminator of domain "a" or "b"."""
         return [self.networks[f"discriminator_{domain}_{kind}"] for kind in ("global", "local")]
-
-    def build_for_training(self, shape_a, shape_b):
-        super().build_for_training(shape_a, shape_b)
-        self._training_shapes = (tuple(shape_a), tuple(shape_b))
 
     def learn(self, a, b, indices):
         losses = {}

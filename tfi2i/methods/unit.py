@@ -12,8 +12,6 @@ Departures: reductions are means over all elements, as in both released codes, w
 without the half. The final layer of the discriminators is 1×1 as released, where the paper's table has 2×2.
 """
 
-import math
-
 import keras
 from keras import ops
 
@@ -32,17 +30,13 @@ class _Network(layers.Network):
     """Kernels N(0, 0.02), biases U(±1/√fan_in) as PyTorch leaves them, zero padding."""
 
     def conv(self, channels, filters, kernel, strides=1, **kwargs):
-        bias = self._bias(channels * kernel**2)
+        bias = layers.bias_initializer("torch", channels * kernel**2, self.layer_seed)
         return super().conv(filters, kernel, strides, pad=kernel // 2, bias_initializer=bias, **kwargs)
 
     def conv_transpose(self, channels, filters, kernel):
         # PyTorch takes a transposed convolution's output channels for its fan in.
-        bias = self._bias(filters * kernel**2)
+        bias = layers.bias_initializer("torch", filters * kernel**2, self.layer_seed)
         return super().conv_transpose(filters, kernel, pad=1, output_pad=1, bias_initializer=bias)
-
-    def _bias(self, fan_in):
-        bound = 1 / math.sqrt(fan_in)
-        return keras.initializers.RandomUniform(-bound, bound, seed=(self.seed * 1000 + self._made + 500) % 2**31)
 
     def norm(self):
         return layers.InstanceNormalization(**self.next("norm"))
@@ -186,10 +180,10 @@ class MultiscaleDiscriminator(_Network):
         self.built = True
 
     def call(self, x):
-        judged = []
-        for scale in self.scales:
-            judged += scale(x)
+        judged = self.scales[0](x)
+        for scale in self.scales[1:]:
             x = blur_and_halve(x)
+            judged += scale(x)
         return judged
 
 
@@ -468,7 +462,6 @@ class UNIT(Translator):
 
     def build_for_training(self, shape_a, shape_b):
         super().build_for_training(shape_a, shape_b)
-        self._training_shapes = (tuple(shape_a), tuple(shape_b))
         if self.perceptual and not self.perceptual.built:
             self.perceptual.build((None, None, None, 3))
             self.perceptual.load(self.config.vgg_weights)

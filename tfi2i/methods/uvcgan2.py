@@ -445,7 +445,6 @@ class UVCGAN2(Translator):
 
     def build_for_training(self, shape_a, shape_b):
         super().build_for_training(shape_a, shape_b)
-        self._training_shapes = (tuple(shape_a), tuple(shape_b))
         for domain, shape, pool in (("a", shape_a, self.pool_a), ("b", shape_b, self.pool_b)):
             if None in shape and (self.caches or self.config.lambda_consistency):
                 raise config.UserError(
@@ -619,10 +618,6 @@ class Inpainting(Translator):
 
     def input_shape_of(self, name):
         return (None, None, None, self.channels_a)
-
-    def build_for_training(self, shape_a, shape_b):
-        super().build_for_training(shape_a, shape_b)
-        self._training_shapes = (tuple(shape_a), tuple(shape_b))
 
     def published_optimizer(self, role, learning_rate=None):
         c = self.config
