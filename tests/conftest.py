@@ -3,7 +3,9 @@
 import pytest
 import tensorflow as tf
 
-tf.config.optimizer.set_experimental_options({"remapping": False})
+# Tests run most graphs once or twice, which does not pay for TensorFlow's rewriting of them, half of the time of a
+# first step. The commands that tests start have it.
+tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 _cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(_cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 

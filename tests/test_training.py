@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import tfi2i
 from tfi2i import config
 from tfi2i.config import UserError
 from tfi2i.data import images, pipeline
@@ -264,6 +265,15 @@ def test_crop_must_fit_the_networks(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_init_from_starts_there_and_a_constant_rate_may_go_on_for_longer(finished, tmp_path):
+    tuned = settings(steps=1, lr_schedule="constant", learning_rate=1e-9, init_from=str(finished))
+    start = tfi2i.load(finished).networks["generator_a2b"].variables
+    for x, y in zip(loop.train(tuned, tmp_path / "tuned").networks["generator_a2b"].variables, start, strict=True):
+        np.testing.assert_allclose(x.numpy(), y.numpy(), atol=1e-8)
+    longer = dataclasses.replace(tuned, training=dataclasses.replace(tuned.training, steps=2))
+    assert int(loop.train(longer, tmp_path / "tuned").step.numpy()) == 2
+
+
 def test_init_from_another_architecture_is_refused(finished, tmp_path):
     with pytest.raises(UserError, match="holds another network"):
         loop.train(settings(steps=1, generator_width=8, init_from=str(finished)), tmp_path / "run")
@@ -296,6 +306,7 @@ def test_alarms():
     draw = np.random.default_rng(0)
     x = draw.uniform(-1, 1, (2, 8, 8, 3)).astype("float32")
     assert "returns its input" in alarms.pictures(x, x + 1e-4, "A to B")[0]
+    assert "is blank" in alarms.pictures(x, np.full_like(x, 0.999), "A to B")[0]
     assert "inverts colours" in alarms.pictures(x, -x, "A to B")[0]
     assert not alarms.pictures(x, 0.5 * x + 0.2 * draw.normal(size=x.shape), "B to A")
     assert not alarms.pictures(x, x.mean(-1, keepdims=True), "B to A")

@@ -118,9 +118,16 @@ def test_attention_equals_keras_own():
     np.testing.assert_allclose(ours(x), theirs(x, x), rtol=1e-4, atol=1e-6)
 
 
-def test_initial_weights():
+@pytest.mark.parametrize("init", ["normal", "kaiming"])
+def test_initial_weights(init):
     model = UVCGAN2(
-        generator_width=16, generator_levels=2, vit_width=64, vit_blocks=1, vit_heads=4, discriminator_width=16
+        generator_width=16,
+        generator_levels=2,
+        vit_width=64,
+        vit_blocks=1,
+        vit_heads=4,
+        discriminator_width=16,
+        init=init,
     )
     model.build((None, None, None, 3))
     for name, network in model.networks.items():
@@ -128,7 +135,8 @@ def test_initial_weights():
             kernel = getattr(layer, "kernel", None)
             if kernel is None or kernel.numpy().size < 2_000:
                 continue
-            expected, bias = 0.02, layer.bias.numpy()
+            expected = 0.02 if init == "normal" else (2 / np.prod(kernel.shape[:-1])) ** 0.5
+            bias = layer.bias.numpy()
             if ".head" in layer.path or "/head_" in layer.path:
                 expected = (3 * np.prod(kernel.shape[:3])) ** -0.5
                 assert np.abs(bias).max() <= 3**0.5 * expected and bias.any()

@@ -470,6 +470,11 @@ class UVCGAN2:
     cache_size: int = option(3, "features of earlier samples that a head sees too, of each kind; 0: none")
     spectral_norm: bool = option(True, "spectral norm on the discriminators' convolutions, heads bsd and bn left out")
     gan_loss: str = option("lsgan", "adversarial loss", ("lsgan", "vanilla"))
+    # Narrow networks die of the published N(0, 0.02): without norms, each convolution shrinks what it passes on.
+    init: str = option(
+        "normal", "initialiser of all kernels but the heads'", ("normal", "xavier", "kaiming", "orthogonal")
+    )
+    init_gain: float = option(0.02, "standard deviation of normal, gain of xavier and orthogonal")
     lambda_gan: float = option(1.0, "weight of the generators' adversarial loss; 0 leaves the discriminators out")
     lambda_a: float = option(10.0, "weight of the forward cycle A to B to A")
     lambda_b: float = option(10.0, "weight of the backward cycle B to A to B")
@@ -539,7 +544,7 @@ class UVCGAN2:
         )  # fmt: skip
         _check_not_negative(
             self, "vit_blocks", "cache_size", "lambda_gan", "lambda_a", "lambda_b", "lambda_identity",
-            "lambda_consistency", "lambda_gp", "gp_center", "pool_size", "weight_decay",
+            "lambda_consistency", "lambda_gp", "gp_center", "pool_size", "weight_decay", "init_gain",
         )  # fmt: skip
         if self.vit_width % self.vit_heads:
             raise UserError(

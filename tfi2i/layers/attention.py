@@ -58,7 +58,7 @@ class TransformerBlock(Network):
     def __init__(self, width, heads, ffn_width, **kwargs):
         super().__init__(**kwargs)
         self.attend_norm = self.layer_norm()
-        self.attend = SelfAttention(width, heads, seed=self.seed * 100 + 1, **self.next("attention"))
+        self.attend = SelfAttention(width, heads, **self.inner("attention", self.seed * 100 + 1))
         self.ffn_norm = self.layer_norm()
         self.widen = self.dense(ffn_width)
         self.narrow = self.dense(width)

@@ -26,6 +26,10 @@ class Network(keras.layers.Layer):
         self._made += 1
         return {"dtype": self.dtype_policy, "name": f"{name}_{self._made}"}
 
+    def inner(self, name, seed):
+        """Arguments of the next layer where it is a network itself: `next`, its seed, and this one's initialiser."""
+        return {"seed": seed, "init": self.init, "init_gain": self.init_gain, **self.next(name)}
+
     @property
     def layer_seed(self):
         """Seed of the layer that `next` named last."""

@@ -68,7 +68,7 @@ class ModulatedBlock(layers.Network):
         super().__init__(**kwargs)
         self.styles, self.convs = [], []
         for i, (before, width) in enumerate(zip((channels, *widths), widths)):
-            self.styles.append(Style(before, seed=self.seed * 100 + i, **self.next("style")))
+            self.styles.append(Style(before, **self.inner("style", self.seed * 100 + i)))
             named = self.next("conv")
             start = layers.initializer(self.init, self.init_gain, self.layer_seed)
             self.convs.append(layers.ModulatedConv2D(width, 3, pad=1, kernel_initializer=start, **named))
@@ -97,7 +97,7 @@ class PixelwiseViT(layers.Network):
         self.width, self.style = width, style
         self.position, self.mix = self.dense(width), self.dense(width)
         self.blocks = [
-            layers.TransformerBlock(width, heads, ffn_width, seed=self.seed * 100 + i, **self.next("block"))
+            layers.TransformerBlock(width, heads, ffn_width, **self.inner("block", self.seed * 100 + i))
             for i in range(blocks)
         ]
         self.out = self.dense(channels)
@@ -169,8 +169,7 @@ class Generator(layers.Network):
         self.style = style
 
     def _inner(self, name):
-        named = self.next(name)
-        return {"seed": self.seed * 100 + self._made, **named}
+        return self.inner(name, self.seed * 100 + self._made + 1)
 
     def build(self, input_shape):
         self.head.build(input_shape)
@@ -208,7 +207,8 @@ class Generator(layers.Network):
 def _generator(c, channels, **kwargs):
     """The generator that a configuration describes."""
     vit = (c.vit_width, c.vit_heads, c.vit_blocks, c.vit_ffn_width)
-    return Generator(channels, c.generator_width, c.generator_levels, c.norm, c.style, vit, **kwargs)
+    start = {"init": c.init, "init_gain": c.init_gain}
+    return Generator(channels, c.generator_width, c.generator_levels, c.norm, c.style, vit, **start, **kwargs)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -410,7 +410,8 @@ class UVCGAN2(Translator):
 
         def discriminator(number, name):
             kind = (c.discriminator, c.discriminator_layers, c.discriminator_width)
-            return Discriminator(*kind, c.discriminator_head, c.spectral_norm, **named(number, name))
+            start = {"init": c.init, "init_gain": c.init_gain}
+            return Discriminator(*kind, c.discriminator_head, c.spectral_norm, **start, **named(number, name))
 
         self.generator_a2b = _generator(c, channels_b, **named(1, "generator_a2b"))
         self.generator_b2a = _generator(c, channels_a, **named(2, "generator_b2a"))

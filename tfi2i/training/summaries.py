@@ -122,6 +122,13 @@ class Alarms:
                 f"{direction} returns its input (mean difference {difference:.4f}): lower --lambda_identity or "
                 "--lambda_a/--lambda_b, or train on smaller crops",
             )
+        low, high = source.min(), source.max()
+        if min(np.abs(result - limit).max() for limit in (low, high)) < 0.01 * (high - low):
+            return self._once(
+                f"blank {direction}",
+                f"{direction} is blank for every input: the generator's last activation is saturated and learns no "
+                "more; start again with a lower --learning_rate, another --init or, uvcgan2, --pretrained",
+            )
         x, y = source - source.mean((1, 2), keepdims=True), result - result.mean((1, 2), keepdims=True)
         correlation = (x * y).sum() / (np.sqrt((x**2).sum() * (y**2).sum()) + 1e-6)
         if correlation < -0.3:
