@@ -2,6 +2,7 @@
 # make test         install with the test extras, then lint and run the tests
 # make install      .venv with the pinned dependencies and this checkout, editable
 # make lint         ruff alone
+# make test-tfa     record again what tensorflow-addons computes, in a Python 3.11 of its own, and compare
 # make clean        delete what builds and tests leave; .venv and runs stay
 #
 # PYTHON=python3.12 picks the interpreter for a new .venv; a finished .venv is used as it is. JOBS=4 runs the
@@ -10,13 +11,15 @@
 PYTHON ?= python3
 VENV ?= .venv
 RUN ?= runs/quickstart
+PYTHON_TFA ?= python3.11
+VENV_TFA ?= .venv-tfa
 JOBS ?= 2
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: quickstart test install install-test lint clean
+.PHONY: quickstart test test-tfa install install-test lint clean
 
 quickstart: install
 	$(BIN)/python -m tfi2i.train --flagfile=configs/quickstart.flags --run_dir=$(RUN)
@@ -37,6 +40,11 @@ quickstart: install
 # Most of a test is Python that builds graphs, on one thread.
 test: lint
 	$(BIN)/python -m pytest -n $(JOBS) --dist=worksteal
+
+# What was recorded lies beside what is recorded now only until they are compared.
+test-tfa: $(VENV_TFA)/.installed
+	folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
+	  $(VENV_TFA)/bin/python tools/make_golden_tfa.py --output="$$folder" --check=tests/golden
 
 install: $(VENV)/.installed
 
@@ -70,4 +78,13 @@ $(VENV)/.installed: requirements/runtime.txt setup.py pyproject.toml | $(BIN)/py
 
 $(VENV)/.installed-test: requirements/test.txt $(VENV)/.installed
 	$(PIP) install --quiet -r requirements/test.txt
+	@touch $@
+
+# The last tensorflow-addons is for Python 3.11 at most, and for Keras 2: it cannot be in the environment above.
+$(VENV_TFA)/.installed: requirements/tfa.txt
+	@command -v $(PYTHON_TFA) > /dev/null || { \
+	  echo "make: there is no $(PYTHON_TFA), which tensorflow-addons needs: make test-tfa" \
+	    "PYTHON_TFA=/path/to/python3.11" >&2; exit 1; }
+	$(PYTHON_TFA) -m venv $(VENV_TFA)
+	$(VENV_TFA)/bin/python -m pip --disable-pip-version-check install --quiet -r $<
 	@touch $@
