@@ -181,7 +181,7 @@ def test_parse_size_refuses(text):
 @pytest.mark.parametrize(
     "given, message",
     [
-        ({"lambda_attention": 1.0}, "--lambda_attention is not a flag of --method=cyclegan; its own are: --gen"),
+        ({"lambda_attention": 1.0}, "--lambda_attention is not a flag of --method=cyclegan; its own are: --cy"),
         ({"steps": 5, "epochs": 2.0}, "--steps=5 and --epochs=2.0 contradict: give exactly one"),
         ({"steps": 5, "images": 9}, "--steps=5 and --images=9 contradict"),
         ({"steps": 0}, "--steps=0: expected more than 0"),

@@ -97,6 +97,37 @@ def test_discriminator_sizes(size, expected):
     assert network(np.zeros((1, size, size, 3), np.float32)).shape == (1, expected, expected, 1)
 
 
+def test_tensorflow_pads_the_far_side():
+    """A kernel that is 1 in its corner takes the pixels 2i, where PyTorch's takes 2i - 1, and puts them there again."""
+    x = np.arange(64, dtype=np.float32).reshape(1, 8, 8, 1)
+    before = np.pad(x, ((0,), (1,), (1,), (0,)))[:, :8:2, :8:2]
+    for variant, taken in (("tensorflow", x[:, ::2, ::2]), ("pytorch", before)):
+        network = cyclegan.ResnetGenerator(1, 1, 1, "transposed", norm="none", dropout=False, variant=variant)
+        network.build((None, None, None, 1))
+        (down, _), (up, _) = network.down[0], network.up[1]
+        down.kernel.assign(np.eye(9)[0].reshape(3, 3, 1, 1).repeat(2, -1))
+        up.kernel.assign(np.eye(9)[0].reshape(3, 3, 1, 1).repeat(2, -1))
+        np.testing.assert_array_equal(down(x)[..., :1], taken)
+        y = up(down(x)) / 2
+        assert y.shape == x.shape
+        if variant == "tensorflow":
+            np.testing.assert_array_equal(y[:, ::2, ::2], taken)
+            assert np.sum(y) == np.sum(taken)
+
+
+def test_tensorflow_has_factors_and_offsets_and_no_inner_biases():
+    model = CycleGAN(cyclegan_variant="tensorflow", **SMALL)
+    model.build((None, None, None, 3))
+    for name, network in model.networks.items():
+        names = [v.path.split("/")[-1] for v in network.trainable_variables]
+        generates = name.startswith("generator")
+        assert names.count("gamma") == names.count("beta") == (17 if generates else 3)
+        assert names.count("bias") == (1 if generates else 2)
+    assert model.generator_a2b.head_norm.epsilon == 1e-3
+    finer = CycleGAN(cyclegan_variant="tensorflow", norm_epsilon=1e-5, **SMALL)
+    assert finer.discriminator_a.inner[0][1].epsilon == 1e-5
+
+
 FILES = [path.stem for path in sorted(GOLDEN.glob("cyclegan_*_*.npz")) if path.stem != "cyclegan_gradient_penalty"]
 
 
@@ -397,6 +428,8 @@ def test_unequal_channels():
         {"generator": "unet_128", "generator_width": 1, "norm": "batch", "dropout": True},
         {"discriminator": "pixel", "norm": "none"},
         {"upsample": "resize_conv", "gan_loss": "wgan-gp", "discriminator_layers": 2, "dropout": True},
+        {"cyclegan_variant": "tensorflow"},
+        {"cyclegan_variant": "tensorflow", "generator": "unet_128", "norm": "batch", "dropout": True},
     ],
     ids=lambda o: "-".join(map(str, o.values())),
 )

@@ -197,8 +197,9 @@ def test_quantized_files_are_smaller(exported):
         ({"generator": "unet_128", "generator_width": 2}, "a2b", (128, 128)),
         ({"upsample": "resize_conv"}, "b2a", (32, 32)),
         ({"norm": "batch", "channels_a": 1, "lambda_identity": 0.0}, "a2b", (33, 30)),
+        ({"cyclegan_variant": "tensorflow"}, "a2b", (32, 36)),
     ],
-    ids=["unet", "resize_conv", "batch norm, grey, odd size"],
+    ids=["unet", "resize_conv", "batch norm, grey, odd size", "tensorflow"],
 )
 def test_other_networks_convert(hyperparameters, direction, size):
     model = tiny(**hyperparameters)

@@ -215,6 +215,11 @@ class CycleGAN:
     appendix 7 but for the identity loss, which the paper uses for paintings only and the code everywhere.
     """
 
+    cyclegan_variant: str = option(
+        "pytorch",
+        "pytorch: the layers of the authors' code; tensorflow: of codes in TensorFlow, to use weights that are theirs",
+        ("pytorch", "tensorflow"),
+    )
     generator: str = option(
         "resnet_9blocks", "generator network (7.2)", ("resnet_9blocks", "resnet_6blocks", "unet_256", "unet_128")
     )
@@ -230,6 +235,7 @@ class CycleGAN:
     discriminator_layers: int = option(3, "stride-2 convolutions of the PatchGAN; 3 sees 70x70 pixels (7.2)")
     discriminator_width: int = option(64, "channels after the discriminator's first layer (ndf)")
     norm: str = option("instance", "normalisation in all networks", ("instance", "batch", "none"))
+    norm_epsilon: float | None = option(None, "added to the variances of the norms")
     dropout: bool = option(False, "dropout 0.5 in the generators (pix2pix has it, CycleGAN does not)")
     init: str = option("normal", "initialiser of all kernels", ("normal", "xavier", "kaiming", "orthogonal"))
     init_gain: float = option(0.02, "standard deviation of normal, gain of xavier and orthogonal")
@@ -250,10 +256,13 @@ class CycleGAN:
         "flip": 0.5, "flip_first": False,
         "batch_size": 1, "epochs": 200, "lr_schedule": "linear", "decay_fraction": 0.5,
     }  # fmt: skip
+    variants: typing.ClassVar = {"pytorch": {"norm_epsilon": 1e-5}, "tensorflow": {"norm_epsilon": 1e-3}}
 
     def __post_init__(self):
         _check_choices(self)
+        _fill(self, self.variants[self.cyclegan_variant])
         _check_positive(self, "generator_width", "discriminator_width", "discriminator_layers", "learning_rate")
+        _check_positive(self, "norm_epsilon")
         _check_not_negative(
             self,
             "lambda_gan",

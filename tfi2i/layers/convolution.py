@@ -56,7 +56,8 @@ class Conv2DTranspose(keras.layers.Conv2DTranspose):
         kernel_size: side of the square kernel, pixels.
         strides: factor of enlargement.
         pad: rows and columns cut on each side.
-        output_pad: rows and columns of the far side that are kept all the same.
+        output_pad: rows and columns of the far side that are kept all the same; negative: cut beyond `pad`. Keras'
+            "same" of kernel 3 and stride 2 is pad 0 and output_pad -1.
     """
 
     def __init__(self, filters, kernel_size, strides=2, pad=0, output_pad=0, **kwargs):

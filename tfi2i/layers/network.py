@@ -36,9 +36,13 @@ class Network(keras.layers.Layer):
         return (self.seed * 1000 + self._made) % 2**31
 
     def conv(self, filters, kernel, strides=1, pad=0, pad_mode="zeros", **kwargs):
-        """The next convolution, see `tfi2i.layers.Conv2D`."""
+        """The next convolution, see `tfi2i.layers.Conv2D`; `pad` "same": zeros, as TensorFlow and Keras pad."""
         named = self.next("conv")
         start = initializer(self.init, self.init_gain, self.layer_seed)
+        if pad == "same":
+            return keras.layers.Conv2D(
+                filters, kernel, strides, padding="same", kernel_initializer=start, **named, **kwargs
+            )
         return Conv2D(filters, kernel, strides, pad, pad_mode, kernel_initializer=start, **named, **kwargs)
 
     def conv_transpose(self, filters, kernel, strides=2, pad=0, output_pad=0, **kwargs):

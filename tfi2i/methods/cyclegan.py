@@ -4,6 +4,16 @@ Names: `generator_a2b` is the paper's G and the code's G_A, `generator_b2a` is F
 the images that a loss or discriminator looks at: `discriminator_b` judges domain B (the code calls it D_A), `cycle_a`
 compares A with its way there and back, `identity_b` compares B with generator_a2b(B) (the code's idt_A).
 
+`--cyclegan_variant` chooses between two sets of layers:
+
+- pytorch, the default: those of the authors' code.
+- tensorflow: those of what was written in TensorFlow, for the weights that people have. In the ResNet generators, as in
+  LynnHo/CycleGAN-Tensorflow-2 and the example of keras.io, convolutions of stride 2 are padded as "same", which puts
+  them a pixel beside PyTorch's; so are all of the discriminators. Instance norms have a factor and an offset for each
+  channel, and a larger epsilon; no convolution before a norm has a bias, nor where --norm=none. The U-Net is that of
+  TensorFlow's tutorials: a norm at the bottom too, slopes of 0.3, and each skip carries what its level's activation let
+  through instead of rectifying it once more.
+
 Departures: convolutions before an instance norm keep their biases, as in the code, although these cannot change the
 output; the gradient penalty of wgan-gp is applied, beside the halved critic loss (the code has it and never calls it).
 """
@@ -20,25 +30,40 @@ from tfi2i.methods.translator import ImagePool, Translator, gradient_penalty
 
 
 class _Network(layers.Network):
-    """With instance norm inner convolutions have biases; with batch norm and none they do not."""
+    """What the variants and norms do differently in all networks.
 
-    def __init__(self, norm, dropout, **kwargs):
+    With PyTorch's instance norm inner convolutions have biases; with batch norm, none and TensorFlow's they do not.
+    """
+
+    def __init__(self, norm, dropout, epsilon=1e-5, variant="pytorch", **kwargs):
         super().__init__(**kwargs)
-        self.norm_kind = norm
+        self.norm_kind, self.epsilon = norm, epsilon
+        self.variant, self.tensorflow = variant, variant == "tensorflow"
         self.dropout_on = dropout
+        self.inner_bias = norm == "instance" and not self.tensorflow
 
     def conv(self, *args, bias=None, **kwargs):
-        return super().conv(*args, use_bias=self.norm_kind == "instance" if bias is None else bias, **kwargs)
+        return super().conv(*args, use_bias=self.inner_bias if bias is None else bias, **kwargs)
 
     def conv_transpose(self, *args, bias=None, **kwargs):
-        return super().conv_transpose(*args, use_bias=self.norm_kind == "instance" if bias is None else bias, **kwargs)
+        return super().conv_transpose(*args, use_bias=self.inner_bias if bias is None else bias, **kwargs)
 
     def norm(self):
+        own = {"epsilon": self.epsilon}
         if self.norm_kind == "instance":
-            return layers.InstanceNormalization(**self.next("norm"))
+            return layers.InstanceNormalization(
+                center=self.tensorflow, scale=self.tensorflow, **own, **self.next("norm")
+            )
         if self.norm_kind == "batch":
-            return layers.BatchNormalization(gain=self.init_gain, seed=self.layer_seed, **self.next("norm"))
+            own |= {"momentum": 0.99} if self.tensorflow else {}
+            return layers.BatchNormalization(gain=self.init_gain, seed=self.layer_seed, **own, **self.next("norm"))
         return keras.layers.Identity(**self.next("norm"))
+
+    @property
+    def shared(self):
+        """Arguments of the networks that are part of this one."""
+        kinds = {"norm": self.norm_kind, "epsilon": self.epsilon, "variant": self.variant}
+        return kinds | {"init": self.init, "init_gain": self.init_gain}
 
     def dropout(self):
         return layers.Dropout(0.5, index=self.layer_seed, **self.next("dropout")) if self.dropout_on else None
@@ -75,13 +100,15 @@ class ResnetGenerator(_Network):
         super().__init__(**kwargs)
         self.upsample = upsample
         self.head, self.head_norm = self.conv(width, 7, pad=3, pad_mode="reflect"), self.norm()
-        self.down = [(self.conv(width * m, 3, 2, 1), self.norm()) for m in (2, 4)]
-        inner = {"norm": self.norm_kind, "init": self.init, "init_gain": self.init_gain, "dropout": self.dropout_on}
+        pad = "same" if self.tensorflow else 1
+        self.down = [(self.conv(width * m, 3, 2, pad), self.norm()) for m in (2, 4)]
+        inner = self.shared | {"dropout": self.dropout_on}
         self.blocks = [
             ResnetBlock(width * 4, seed=self.seed * 100 + i + 1, **inner, **self.next("block")) for i in range(blocks)
         ]
         if upsample == "transposed":
-            self.up = [(self.conv_transpose(width * m, 3, pad=1, output_pad=1), self.norm()) for m in (2, 1)]
+            cut = {"pad": 0, "output_pad": -1} if self.tensorflow else {"pad": 1, "output_pad": 1}
+            self.up = [(self.conv_transpose(width * m, 3, **cut), self.norm()) for m in (2, 1)]
             before = [[], []]
         else:
             self.enlarge = [keras.layers.UpSampling2D(2, **self.next("enlarge")) for _ in range(2)]
@@ -107,14 +134,15 @@ class ResnetGenerator(_Network):
 class UnetBlock(_Network):
     """One level of the U-Net: down, `inner`, up, concatenated with its input; `place` outermost, middle, innermost.
 
-    LeakyReLU 0.2 before every down convolution but the outermost, ReLU before every up convolution.
+    LeakyReLU 0.2 before every down convolution but the outermost, ReLU before every up convolution. TensorFlow's:
+    LeakyReLU 0.3; the input is concatenated after it, and ReLU is behind every up convolution but the outermost.
     """
 
     def __init__(self, channels, width, inner, place, **kwargs):
         super().__init__(**kwargs)
         self.place = place
         self.down = self.conv(width, 4, 2, 1)
-        self.down_norm = self.norm() if place == "middle" else None
+        self.down_norm = self.norm() if place == "middle" or place == "innermost" and self.tensorflow else None
         self.inner = inner
         self.up = self.conv_transpose(channels, 4, pad=1, bias=True if place == "outermost" else None)
         self.up_norm = self.norm() if place != "outermost" else None
@@ -134,19 +162,22 @@ class UnetBlock(_Network):
         self.built = True
 
     def call(self, x, training=False, seeds=None):
-        y = x if self.place == "outermost" else ops.leaky_relu(x, 0.2)
-        y = self.down(y)
+        slope = 0.3 if self.tensorflow else 0.2
+        activated = x if self.place == "outermost" else ops.leaky_relu(x, slope)
+        y = self.down(activated)
         if self.down_norm:
             y = self.down_norm(y, training=training)
         if self.inner:
             y = self.inner(y, training=training, seeds=seeds)
-        y = self.up(ops.relu(y))
+        elif self.tensorflow:
+            y = ops.leaky_relu(y, slope)
+        y = self.up(y if self.tensorflow else ops.relu(y))
         if self.place == "outermost":
             return y
         y = self.up_norm(y, training=training)
         if self.drop:
             y = self.drop(y, seeds if training else None)
-        return ops.concatenate([x, y], axis=-1)
+        return ops.concatenate([ops.relu(y), activated] if self.tensorflow else [x, y], axis=-1)
 
     def compute_output_shape(self, input_shape):
         n, h, w, c = input_shape
@@ -158,17 +189,17 @@ class UnetGenerator(_Network):
 
     def __init__(self, channels, width, downs, **kwargs):
         super().__init__(**kwargs)
-        shared = {"norm": self.norm_kind, "init": self.init, "init_gain": self.init_gain}
 
         def level(i, *args, dropout=False):
-            return UnetBlock(
-                *args, seed=self.seed * 100 + i, dropout=dropout, dtype=self.dtype_policy, name=f"level_{i}", **shared
-            )
+            named = {"dtype": self.dtype_policy, "name": f"level_{i}"}
+            return UnetBlock(*args, seed=self.seed * 100 + i, dropout=dropout, **named, **self.shared)
 
-        # (channels out, channels after the down convolution), from the innermost outwards
-        block = level(downs, width * 8, width * 8, None, "innermost")
+        # (channels out, channels after the down convolution), from the innermost outwards. Dropout is in the levels
+        # above the innermost, in TensorFlow's in the three innermost.
+        block = level(downs, width * 8, width * 8, None, "innermost", dropout=self.dropout_on and self.tensorflow)
         for i in range(downs - 5):
-            block = level(downs - 1 - i, width * 8, width * 8, block, "middle", dropout=self.dropout_on)
+            dropout = self.dropout_on and not (self.tensorflow and i >= 2)
+            block = level(downs - 1 - i, width * 8, width * 8, block, "middle", dropout=dropout)
         for i, m in zip((4, 3, 2), (4, 2, 1)):
             block = level(i, width * m, width * m * 2, block, "middle")
         self.outermost = level(1, channels, width, block, "outermost")
@@ -181,7 +212,7 @@ class UnetGenerator(_Network):
 class Discriminator(_Network):
     """PatchGAN of `layer_count` stride-2 convolutions, or the 1×1 pixel network: [N, H, W, C] → [N, h, w, 1] logits.
 
-    The 3-layer PatchGAN sees 70×70 pixels and maps 256×256 to 30×30.
+    The 3-layer PatchGAN sees 70×70 pixels and maps 256×256 to 30×30, TensorFlow's to 32×32.
     """
 
     def __init__(self, kind, layer_count, width, **kwargs):
@@ -193,7 +224,7 @@ class Discriminator(_Network):
         else:
             plan = [(width * min(2**i, 8), 2) for i in range(layer_count)]
             plan += [(width * min(2**layer_count, 8), 1)]
-            kernel, pad = 4, 1
+            kernel, pad = 4, "same" if self.tensorflow else 1
             # One logit needs 3 rows before the two last convolutions, and every stride doubles that.
             self.size_minimum = 3 * 2**layer_count
         self.first = self.conv(plan[0][0], kernel, plan[0][1], pad, bias=True)
@@ -239,7 +270,8 @@ class CycleGAN(Translator):
         self.size_minimum = max(8, self.size_multiple)
         # Samples that share a call see the same arithmetic as alone, unless statistics are taken over the batch.
         self.batches_mix = c.norm == "batch"
-        shared = {"norm": c.norm, "init": c.init, "init_gain": c.init_gain, "dtype": self.dtype_policy}
+        shared = {"norm": c.norm, "epsilon": c.norm_epsilon, "variant": c.cyclegan_variant}
+        shared |= {"init": c.init, "init_gain": c.init_gain, "dtype": self.dtype_policy}
 
         def generator(channels, number, name):
             shared_g = shared | {"dropout": c.dropout, "seed": seed * 10 + number, "name": name}
