@@ -6,9 +6,10 @@
 
 --source is a file, a folder or a zip of the official PyTorch codes: CycleGAN's *_net_G[_A|_B].pth with or without
 discriminators, UNIT's gen_*.pt and dis_*.pt of 2018 and *_gen_*.pkl and *_dis_*.pkl of 2017, U-GAT-IT's *_params_*.pt,
-UVCGAN's net_*.pth of v1 and v2; or UGATIT.model-*.index of U-GAT-IT's TensorFlow code beside its .data file. PyTorch is
-not needed, and nothing in a file is executed. The run directory translates and exports, and --init_from trains on from
-it; one that has a single generator translates and exports that direction only.
+UVCGAN's net_*.pth of v1 and v2; or of codes in TensorFlow: UGATIT.model-*.index beside its .data file, CycleGANs of
+Keras as .h5, .keras, the .index of a checkpoint or the folder of a SavedModel. PyTorch is not needed, and nothing in a
+file is executed. The run directory translates and exports, and --init_from trains on from it; one that has a single
+generator translates and exports that direction only.
 """
 
 import importlib
@@ -174,9 +175,10 @@ def _module(method):
 
 
 def _recognise(files, source, direction, norm, size):
-    from tfi2i.conversion import cyclegan, is_state, ugatit, unit, uvcgan2
+    from tfi2i.conversion import cyclegan, cyclegan_keras, is_state, ugatit, unit, uvcgan2
 
     found = uvcgan2.recognise(files, direction) or cyclegan.recognise(files, direction)
+    found = found or cyclegan_keras.recognise(files, direction)
     found = found or unit.recognise(files, norm) or ugatit.recognise(files, size)
     if found is None:
         content = next(iter(files.values()))

@@ -5,9 +5,9 @@ Needs the environment of requirements/tfa.txt, in which `make test-tfa` runs it 
     python tools/make_golden_tfa.py                      # writes tests/golden/tfa*, checkpoints/cyclegan_keras*
     python tools/make_golden_tfa.py --output=FOLDER --check=tests/golden
 
-The CycleGAN networks have the layers of two published codes, LynnHo/CycleGAN-Tensorflow-2 and the example of keras.io,
-and are saved in the ways that those codes or their users save them. Weights and inputs are multiples of a power of two:
-exact in float32, and they compress well.
+The CycleGAN networks have the layers of three published codes, LynnHo/CycleGAN-Tensorflow-2, the example of keras.io
+and TensorFlow's tutorial, and are saved in the ways that those codes or their users save them. Weights and inputs are
+multiples of a power of two: exact in float32, and they compress well.
 """
 
 import json
@@ -209,6 +209,39 @@ def discriminator(width, parts=Layers, name=None):
     return keras.Model(inputs, keras.layers.Conv2D(1, 4, padding="same")(x), name=name)
 
 
+class InstanceNormalization(keras.layers.Layer):
+    """The tutorial's own."""
+
+    def __init__(self, epsilon=1e-5, **kwargs):
+        super().__init__(**kwargs)
+        self.epsilon = epsilon
+
+    def build(self, shape):
+        self.scale = self.add_weight("scale", shape[-1:])
+        self.offset = self.add_weight("offset", shape[-1:])
+
+    def call(self, x):
+        mean, variance = tf.nn.moments(x, [1, 2], keepdims=True)
+        return self.scale * (x - mean) * tf.math.rsqrt(variance + self.epsilon) + self.offset
+
+
+def unet(width, downs, norm=InstanceNormalization, name=None):
+    """The tutorial's U-Net, every level a Sequential; slopes are Keras' 0.3."""
+    inputs = keras.Input((None, None, 3))
+    x, skips, filters = inputs, [], [width * min(2**i, 8) for i in range(downs)]
+    for i in range(downs):
+        conv = keras.layers.Conv2D(filters[i], 4, strides=2, padding="same", use_bias=False)
+        x = keras.Sequential([conv, *([norm()] if i else []), keras.layers.LeakyReLU()])(x)
+        skips.append(x)
+    for i in range(downs - 1):
+        up = keras.layers.Conv2DTranspose(filters[-2 - i], 4, strides=2, padding="same", use_bias=False)
+        dropout = [keras.layers.Dropout(0.5)] if i < 3 else []
+        x = keras.Sequential([up, norm(), *dropout, keras.layers.ReLU()])(x)
+        x = keras.layers.Concatenate()([x, skips[-2 - i]])
+    x = keras.layers.Conv2DTranspose(3, 4, strides=2, padding="same", activation="tanh")(x)
+    return keras.Model(inputs, x, name=name)
+
+
 class CycleGan(keras.Model):
     """The example's model: a container of four networks, trained by `fit`."""
 
@@ -225,7 +258,7 @@ def record_cyclegans(output):
     rng = np.random.default_rng(33)
     folder = output / "checkpoints"
     folder.mkdir(exist_ok=True)
-    x = random_numbers(rng, (1, 16, 16, 3), 0, 0.5, 8)
+    x = random_numbers(rng, (1, 16, 16, 3), 0, 0.5, 8).clip(-1, 1)
     arrays = {"input": x}
 
     def networks(prefix, width, blocks, parts, names):
@@ -273,12 +306,35 @@ def record_cyclegans(output):
             write = alone.save_weights if name == "weights.h5" else alone.save
             write(root / f"horse2zebra.{name.split('.')[1]}")
             archive(folder, root)
+        root = pathlib.Path(temporary) / "cyclegan_keras_classed"
+        root.mkdir()
+        alone.save_weights(root / "horse2zebra.weights.h5")
+        archive(folder, root)
         root = pathlib.Path(temporary) / "cyclegan_keras_functions_h5"
         root.mkdir()
         same = generator(2, 6, Functions)
         same.set_weights(alone.get_weights())
         same.save(root / "horse2zebra.h5")
         archive(folder, root)
+
+        # The tutorial's checkpoint, of U-Nets; and a U-Net with batch norm, whole, as of its paired sibling.
+        tile = random_numbers(rng, (1, 32, 32, 3), 0, 0.5, 8).clip(-1, 1)
+        arrays["tile"] = tile
+        root = pathlib.Path(temporary) / "cyclegan_keras_tutorial"
+        nets = {n: randomize(unet(1, 8, name=n), rng) for n in ("generator_g", "generator_f")}
+        nets |= {n: randomize(discriminator(1, name=n), rng) for n in ("discriminator_x", "discriminator_y")}
+        optimizer = keras.optimizers.legacy.Adam(0.0)  # whose state lies beside the weights
+        optimizer.apply_gradients([(tf.zeros_like(v), v) for v in nets["generator_g"].trainable_variables])
+        tf.train.Checkpoint(**nets, generator_g_optimizer=optimizer).save(root / "ckpt")
+        archive(folder, root)
+        root = pathlib.Path(temporary) / "cyclegan_keras_unet_h5"
+        root.mkdir()
+        paired = randomize(unet(1, 7, keras.layers.BatchNormalization), rng)
+        paired.save(root / "facades.h5")
+        archive(folder, root)
+        for net, side in ((nets["generator_g"], 8), (nets["generator_f"], 8), (paired, 4)):
+            name = net.name if side == 8 else "paired"
+            arrays[f"unet/{name}"] = net(np.tile(tile, (1, side, side, 1))).numpy()[:, ::7, ::7]
     save(folder, "cyclegan_keras", arrays)
 
 

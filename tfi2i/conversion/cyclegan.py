@@ -7,7 +7,7 @@ Files from before October 2018 also hold statistics of the instance norms, which
 import re
 
 from tfi2i.config import UserError
-from tfi2i.conversion import Found, agree, batch_norm, convolution, expect_shape, is_state, kernels
+from tfi2i.conversion import Found, agree, batch_norm, convolution, cyclegan_keras, expect_shape, is_state, kernels
 from tfi2i.layers import BatchNormalization
 
 _GENERATORS = {"G_A": "generator_a2b", "G_B": "generator_b2a"}
@@ -26,12 +26,20 @@ def files_of(states):
 # === Names ===
 
 
-def layout(model):
+def layout(model, tensorflow=False):
     """dict of "G_A", "G_B", "D_A", "D_B" → dict of published name → `Place`.
+
+    Args:
+        model: a built `CycleGAN`.
+        tensorflow: the parts and names of codes in TensorFlow instead, see `cyclegan_keras.layout`.
 
     Raises:
         UserError: the published code has no such network.
     """
+    if tensorflow:
+        return cyclegan_keras.layout(model)
+    if model.config.cyclegan_variant != "pytorch":
+        raise UserError(f"--cyclegan_variant={model.config.cyclegan_variant} is not in the published code")
     if model.config.upsample != "transposed":
         raise UserError(f"--upsample={model.config.upsample} is not in the published code, which has transposed only")
     generator = _unet if model.config.generator.startswith("unet") else _resnet

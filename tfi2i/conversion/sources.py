@@ -1,9 +1,10 @@
 """Opens what `--source` names: a file, a folder of files, or a zip of such a folder; picks one model's files.
 
-PyTorch's files, and checkpoints of TensorFlow by their .index file, alone or in a folder.
+PyTorch's files, Keras' .h5 and .keras, and checkpoints of TensorFlow by their .index file, alone or in a folder.
 """
 
 import functools
+import glob
 import hashlib
 import io
 import math
@@ -13,15 +14,16 @@ import re
 import zipfile
 
 from tfi2i.config import UserError
-from tfi2i.conversion import torch_files, without_module
+from tfi2i.conversion import hdf5, keras_files, torch_files, without_module
 
-_EXTENSIONS = (".pth", ".pt", ".pkl")
+_EXTENSIONS = (".pth", ".pt", ".pkl", ".h5", ".hdf5", ".keras")
 # How the published codes name the files of one model at one time of its training.
 _NAMES = [
     r"(?P<epoch>.+)_net_[GD](_[AB])?",
     r"(.*_)?(gen|dis)_(?P<epoch>\d+)",
     r".*_params_(?P<epoch>\d+|latest)",
     r"((?P<epoch>\d+)_)?net_(gen_ab|gen_ba|avg_gen_ab|avg_gen_ba|disc_a|disc_b|encoder)",
+    r"(?i:G_(A2B|B2A|AB|BA)|gen(erator)?_(G|F|A2B|B2A|AB|BA))([-_.](?P<epoch>\d+))?(\.weights)?",
 ]
 # Deflate cannot pack weights like this; nothing larger belongs in an archive of weights.
 _MOST_PACKED, _LARGEST = 200, 16 * 2**30
@@ -46,8 +48,10 @@ def read(source, epoch=None):
         raise UserError(f"--source={source} does not exist")
     index = path if path.suffix == ".index" else _last_index(path, epoch)
     if index:
-        prefix = str(index.with_suffix(""))
-        return {index.stem: _tensorflow(prefix)}, {index.name: _sha256(index)}, index.stem
+        data = sorted(index.parent.glob(f"{glob.escape(index.stem)}.data-*"))
+        hashes = {p.name: _sha256(p) for p in (index, *data)}
+        name = path.name if index.stem == "variables" else index.stem
+        return {name: _tensorflow(str(index.with_suffix("")))}, hashes, index.stem
     try:
         available = _available(path)
     except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError) as error:
@@ -65,8 +69,26 @@ def read(source, epoch=None):
         file = open_file()
         hashes[name] = hashlib.file_digest(file, "sha256").hexdigest()
         file.seek(0)
-        files[pathlib.PurePosixPath(name).stem] = without_module(torch_files.load(file, name))
+        files[pathlib.PurePosixPath(name).stem] = _load(file, name)
     return files, hashes, note
+
+
+def _load(file, name):
+    """A file's content, by what it begins with."""
+    start = file.read(4)
+    file.seek(0)
+    if start == hdf5.SIGNATURE[:4] or start == b"PK\x03\x04" and _is_keras(file):
+        return keras_files.load(file, name)
+    return without_module(torch_files.load(file, name))
+
+
+def _is_keras(file):
+    try:
+        return keras_files.is_archive(zipfile.ZipFile(file).namelist())
+    except Exception:  # of many kinds; whoever reads it says what is wrong
+        return False
+    finally:
+        file.seek(0)
 
 
 def _sha256(path):
@@ -76,9 +98,14 @@ def _sha256(path):
 
 def _last_index(path, epoch):
     """Of a folder with checkpoints of TensorFlow, the .index file of the step `epoch` or of the last."""
-    if not path.is_dir() or not list(path.glob("*.index")):
+    if (path / "saved_model.pb").is_file() and not epoch:
+        return path / "variables" / "variables.index"
+    found = list(path.glob("*.index")) if path.is_dir() else []
+    if len(found) < 2 and not epoch:
+        return found[0] if found else None
+    if not found:
         return None
-    steps = {m[1]: p for p in path.glob("*.index") if (m := re.search(r"-(\d+)$", p.stem))}
+    steps = {m[1]: p for p in found if (m := re.search(r"[-.](\d+)$", p.stem))}
     order = sorted(steps, key=int)
     if not order or epoch is not None and epoch not in steps:
         raise UserError(f"--source={path} has checkpoints of TensorFlow of the steps {', '.join(order) or 'none'}")
@@ -114,6 +141,8 @@ def _available(path):
         return {path.name: lambda: open(path, "rb")}
     archive = zipfile.ZipFile(path)
     members = archive.infolist()
+    if keras_files.is_archive(archive.namelist()):
+        return {path.name: lambda: open(path, "rb")}
     if any(m.filename.endswith("/data.pkl") and m.filename.count("/") == 1 for m in members):
         return {path.name: lambda: open(path, "rb")}
     for m in members:
@@ -160,7 +189,7 @@ def _choose(available, source, epoch):
         seen = f"it has {', '.join(sorted(available)[:5])}" if available else f"it has no {', '.join(_EXTENSIONS)}"
         raise UserError(
             f"--source={source} holds nothing named as checkpoints are ({seen}): expected files like "
-            "latest_net_G_A.pth, gen_00500000.pt or net_gen_ab.pth; or give one file"
+            "latest_net_G_A.pth, gen_00500000.pt, net_gen_ab.pth or G_A2B.h5; or give one file"
         )
     order = sorted(times, key=lambda t: (t == "latest", t.isdigit(), int(re.sub(r"\D", "", t) or 0)))
     if epoch is not None and epoch not in times:
