@@ -643,6 +643,7 @@ def test_export_of_what_the_official_code_has_not(tmp_path):
     wide = {"generator_width": 1, "residual_width": 8, "discriminator_width": 1}
     for method, options, message in (
         ("cyclegan", resized, "--upsample=resize_conv is not in the published code"),
+        ("cyclegan", {**TINY, "cyclegan_variant": "tensorflow"}, "--cyclegan_variant=tensorflow is not in the publi"),
         ("unit", wide, "the official code has no such encoder_a, encoder_b"),
     ):
         run, settings = tmp_path / method, config.resolve(method, options)

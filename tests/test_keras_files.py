@@ -17,6 +17,7 @@ from tfi2i.config import UserError
 from tfi2i.conversion import cyclegan_keras, hdf5, keras_files
 from tfi2i.layers import addons
 from tfi2i.methods.cyclegan import CycleGAN
+from tfi2i.training import checkpoints, loop
 from tfi2i.translate import translate_files
 
 CHECKPOINTS = pathlib.Path(__file__).parent / "golden" / "checkpoints"
@@ -125,6 +126,24 @@ def test_what_a_user_does(tmp_path):
         verification_images=2, log=lambda _: None,
     )  # fmt: skip
     assert report["passed"]
+
+
+def test_training_goes_on(tmp_path):
+    quiet(unpacked("weights", tmp_path), tmp_path / "run", size=(16, 16))
+    first = checkpoints.load(tmp_path / "run")
+    given = config.differing(first.run) | {"data": "emoji", "init_from": str(tmp_path / "run"), "steps": 1}
+    given |= {"pool_size": 0, "precision": "float32", "learning_rate": 1e-9}
+    trained = loop.train(config.resolve("cyclegan", given), tmp_path / "tuned")
+    for name, network in first.networks.items():
+        for ours, old in zip(trained.networks[name].weights, network.weights, strict=True):
+            np.testing.assert_allclose(ours, old, atol=1e-6)
+
+
+def test_archives_of_files(tmp_path):
+    message = "cyclegan_keras_tutorial.zip holds a checkpoint of TensorFlow: unpack it, and give the folder"
+    refused(CHECKPOINTS / "cyclegan_keras_tutorial.zip", tmp_path, message)
+    model = quiet(CHECKPOINTS / "cyclegan_keras_whole_keras.zip", tmp_path / "run")
+    np.testing.assert_allclose(model.translate(GOLDEN["input"]), GOLDEN["alone/generator_G"], atol=2e-5)
 
 
 def test_one_file_for_each_generator(tmp_path):

@@ -186,7 +186,7 @@ def _recognise(files, source, direction, norm, size):
         what = "the arrays" if is_state(content) else "something with"
         raise UserError(
             f"--source={source} is no checkpoint that is known: it holds {what} {', '.join(map(str, names))}, …; "
-            "expected generators of the official codes of CycleGAN, UNIT, U-GAT-IT or UVCGAN"
+            "expected generators of the official codes of CycleGAN, UNIT, U-GAT-IT or UVCGAN, or CycleGAN's of Keras"
         )
     if norm and found.method != "unit":
         raise UserError(f"--norm={norm} is for UNIT's paper model, and this is {found.method}")

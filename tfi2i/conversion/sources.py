@@ -145,6 +145,8 @@ def _available(path):
         return {path.name: lambda: open(path, "rb")}
     if any(m.filename.endswith("/data.pkl") and m.filename.count("/") == 1 for m in members):
         return {path.name: lambda: open(path, "rb")}
+    if any(m.filename.endswith(".index") for m in members):
+        raise UserError(f"{path} holds a checkpoint of TensorFlow: unpack it, and give the folder that it is in")
     for m in members:
         parts = pathlib.PurePosixPath(m.filename.replace("\\", "/"))
         if parts.is_absolute() or ".." in parts.parts:

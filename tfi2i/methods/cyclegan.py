@@ -225,8 +225,9 @@ class Discriminator(_Network):
             plan = [(width * min(2**i, 8), 2) for i in range(layer_count)]
             plan += [(width * min(2**layer_count, 8), 1)]
             kernel, pad = 4, "same" if self.tensorflow else 1
-            # One logit needs 3 rows before the two last convolutions, and every stride doubles that.
-            self.size_minimum = 3 * 2**layer_count
+            # One logit needs 3 rows before the two last convolutions, and every stride doubles that; padded as "same",
+            # norms need 2 to have a variance.
+            self.size_minimum = (2 if self.tensorflow else 3) * 2**layer_count
         self.first = self.conv(plan[0][0], kernel, plan[0][1], pad, bias=True)
         self.inner = [(self.conv(filters, kernel, strides, pad), self.norm()) for filters, strides in plan[1:]]
         # The published pixel network ends like its inner layers: a bias with instance norm only.
