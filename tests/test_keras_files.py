@@ -85,6 +85,8 @@ def test_single_generators(name, tmp_path):
     model = convert.convert(unpacked(name, tmp_path), tmp_path / "run", direction="b2a", log=said.append)
     np.testing.assert_allclose(model.translate(GOLDEN["input"], "b2a"), GOLDEN["alone/generator_G"], atol=2e-5)
     assert model.directions == ("b2a",)
+    own = "not known: what layers of the class ReflectionPadding2D do: what its name says, is assumed"
+    assert (own in said) == (name in ("whole_h5", "whole_keras"))
     whole = name in ("whole_h5", "functions_h5", "whole_keras")
     assert model.run.data.crop == ((16, 16) if whole else (256, 256))
     assert any("not known: how the layers of" in line for line in said) != whole
@@ -425,7 +427,9 @@ def changed(change, name="whole.h5"):
     file = io.BytesIO(content(name))
     with h5py.File(file, "r+") as h5:
         model = json.loads(h5.attrs["model_config"])
-        change(model["config"]["layers"])
+        layers = model["config"]["layers"]
+        change(layers)
+        model["config"]["output_layers"] = [[layers[-1]["config"]["name"], 0, 0]]
         h5.attrs["model_config"] = json.dumps(model)
     return file.getvalue()
 
@@ -446,6 +450,18 @@ def connect(layers):
     """The first sum takes the block's own input twice."""
     nodes = of(layers, "Add")[0]["inbound_nodes"][0]
     nodes[1] = nodes[0]
+
+
+def two_inputs(layers):
+    layers.insert(1, json.loads(json.dumps(layers[0]).replace("input_", "other_input_")))
+
+
+def pad_by_default(layers):
+    """tf.pad without a mode pads by zeros."""
+    layer = of(layers, "Padding2D")[1]
+    del layer["config"]["padding"]
+    layer["class_name"], layer["config"]["function"] = "TFOpLambda", "compat.v1.pad"
+    layer["inbound_nodes"] = [[*layer["inbound_nodes"][0][0][:3], {"paddings": [[0, 0], [1, 1], [1, 1], [0, 0]]}]]
 
 
 def slope(layers):
@@ -474,6 +490,9 @@ OTHERS = {
     "different epsilons": (set_options("InstanceNormalization", 2, epsilon=0.1), r"different epsilons, \[0.001, 0.1\]"),
     "another connection": (connect, "'add' of step 9 and 9, where .* 'add' of step 9 and 16"),
     "a layer used twice": (lambda layers: of(layers, "Add")[0]["inbound_nodes"].append([]), "is used 2 times"),
+    "padding by default": (pad_by_default, "'padding, CONSTANT' of step"),
+    "padding that does not say how": (set_class("Padding2D", 0, "Pad"), "step 0 is 'Pad' of the input"),
+    "two inputs": (two_inputs, "it has several inputs"),
     "a layer of nobody": (set_class("Activation", 0, "Sharpen"), "'Sharpen' of step"),
     "a name that is not there": (lambda layers: layers[3]["inbound_nodes"][0][0].__setitem__(0, "x"), "cannot be read"),
 }  # fmt: skip
@@ -484,6 +503,13 @@ def test_other_models_are_refused(kind, tmp_path):
     change, message = OTHERS[kind]
     (tmp_path / "x.h5").write_bytes(changed(change))
     refused(tmp_path / "x.h5", tmp_path, message)
+
+
+def test_another_output_is_refused(tmp_path):
+    model = resnet()
+    model = keras.Model(model.input, [model.layers[-3].output, model.output])
+    model.save(tmp_path / "x.keras")
+    refused(tmp_path / "x.keras", tmp_path, "x: it gives something else than what its last layer makes")
 
 
 def test_another_epsilon_is_taken_over(tmp_path):

@@ -80,6 +80,8 @@ def recognise(files, direction=None):
     read, unknown = {}, []
     for file, content in files.items():
         saved = content if isinstance(content, Saved) else of_checkpoint(content) if is_state(content) else None
+        if saved and not saved.layers:
+            raise UserError(f"{file} holds no weights")
         for name, chain in _networks(saved, file).items() if saved else ():
             part = _part(name)
             if part is None:
@@ -97,8 +99,10 @@ def recognise(files, direction=None):
         name, chain, config = read[part]
         if part.startswith("G"):
             own, channels = _generator_options(chain, name)
-            sizes.add(_compared(config, own, chain, name) if config else None)
+            size, foreign = _compared(config, own, chain, name) if config else (None, [])
+            sizes.add(size)
             assumed += [] if config else [name]
+            unknown += [f"what layers of the class {c} do: what its name says, is assumed" for c in foreign]
         else:
             own, channels = _discriminator_options(chain, name)
             if options["generator"].startswith("unet") or own["norm"] != options["norm"]:
@@ -196,14 +200,15 @@ def _compared(config, options, chain, name):
         name: what errors call it.
 
     Returns:
-        (height, width) of the pictures that it was made for, or None where it does not say or ours does not take it.
+        (size, foreign): (height, width) of the pictures that it was made for, or None where it does not say or ours
+        does not take it; names of classes that are neither Keras' nor tensorflow-addons'.
 
     Raises:
         UserError: another step, or steps connected otherwise.
     """
     found = _Steps()
     with readable(name):
-        found.walk(config["config"]["layers"], ())
+        found.walk(config["config"], ())
     kind, normed = options["generator"], options["norm"] != "none"
     downs = {v: k for k, v in _DOWNS.items()}.get(kind)
     expected = _unet(downs, normed) if downs else _resnet({v: k for k, v in _BLOCKS.items()}[kind], normed)
@@ -221,7 +226,8 @@ def _compared(config, options, chain, name):
         options["norm_epsilon"] = found.epsilons.pop()
     size = tuple(found.picture[1:3]) if len(found.picture) == 4 else ()
     multiple = 2**downs if downs else 4
-    return size if size and all(isinstance(s, int) and s > 4 and s % multiple == 0 for s in size) else None
+    fits = size and all(isinstance(s, int) and s > 4 and s % multiple == 0 for s in size)
+    return size if fits else None, sorted(found.foreign)
 
 
 def _said(step):
@@ -273,16 +279,19 @@ class _Steps:
         steps: that list.
         epsilons: of the norms.
         groups: of channels that each norm has; -1: as many as channels.
+        foreign: names of someone's own classes that are taken for what their names say.
         picture: shape of the input, as far as it is said.
     """
 
     def __init__(self):
-        self.steps, self.epsilons, self.groups, self.picture = [], set(), [], ()
+        self.steps, self.epsilons, self.groups, self.foreign, self.picture = [], set(), [], set(), ()
 
-    def walk(self, layers, fed):
+    def walk(self, model, fed):
         """Adds the steps of a model's layers; its input is `fed`, a step in a tuple, and so is what is returned."""
         made, last = {}, fed
-        for layer in layers:
+        if sum(class_of(layer) == "InputLayer" for layer in model["layers"]) > 1:
+            raise UserError("it has several inputs")
+        for layer in model["layers"]:
             kind, own, nodes = class_of(layer), layer["config"], layer.get("inbound_nodes", [])
             if len(nodes) > 1:
                 raise UserError(f"its layer {own['name']} is used {len(nodes)} times")
@@ -291,12 +300,18 @@ class _Steps:
                 last = fed
                 self.picture = self.picture or own.get("batch_input_shape") or own.get("batch_shape") or ()
             elif "layers" in own:
-                last = self.walk(own["layers"], inputs)
+                last = self.walk(own, inputs)
             elif kind in ("Dropout", "Identity"):
                 last = inputs
             else:
+                addons = "Addons>" in f"{layer['class_name']} {layer.get('registered_name')}"
+                if "pad" in kind.lower() and kind != "ZeroPadding2D" or kind == "InstanceNormalization" and not addons:
+                    self.foreign.add(kind)
                 last = self.layer(kind, own, nodes, inputs)
             made[own["name"]] = last
+        outputs = [made[name] for name in _inbound(model.get("output_layers", []))]
+        if outputs and outputs != [last]:
+            raise UserError("it gives something else than what its last layer makes")
         return last
 
     def layer(self, kind, own, nodes, inputs):
@@ -311,7 +326,8 @@ class _Steps:
         if kind == "Lambda" or "Lambda" in str(own.get("activation")):
             raise UserError(f"its layer {own['name']} is a Lambda: code in the file, which is not run")
         if kind == "TFOpLambda":
-            return [self.function(own["function"].rpartition(".")[2].strip("_"), _arguments(nodes))]
+            function, arguments = own["function"].rpartition(".")[2].strip("_"), _arguments(nodes)
+            return [self.function(function, {"mode": "CONSTANT"} | arguments)]
         if kind in ("Conv2D", "Conv2DTranspose"):
             usual = {"data_format": "channels_last", "dilation_rate": 1, "groups": 1, "output_padding": None}
             odd = [f"{n} {own[n]}" for n, v in usual.items() if n in own and _once(own[n]) != v]
@@ -324,7 +340,9 @@ class _Steps:
             self.epsilons.add(own.get("epsilon", _TUTORIAL_EPSILON))
             self.groups.append(own["groups"] if kind == "GroupNormalization" else -1)
             return ["norm"]
-        if "pad" in kind.lower() and kind != "ZeroPadding2D":
+        if "reflect" in kind.lower():
+            return [self.function("pad", {"mode": "REFLECT"} | own)]
+        if "pad" in kind.lower() and "mode" in own:
             return [self.function("pad", own)]
         if kind == "ReLU" and not (own.get("max_value") or own.get("negative_slope") or own.get("threshold")):
             return ["relu"]
@@ -340,7 +358,7 @@ class _Steps:
         """The same for a function of TensorFlow, or a layer that does one: `own` are its arguments."""
         if function == "pad":
             amounts = own.get("paddings", own.get("padding"))
-            if str(own.get("mode", "reflect")).lower() != "reflect":
+            if str(own["mode"]).upper() != "REFLECT":
                 return f"padding, {own['mode']}"
             sides = {n for n in re.findall(r"\d+", str(amounts)) if n != "0"}
             return f"{_PAD} {sides.pop()}" if len(sides) == 1 else _PAD if amounts is None else f"{_PAD} {amounts}"
