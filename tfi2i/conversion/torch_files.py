@@ -61,6 +61,13 @@ class Tensor:
         return (array.astype("<u4") << 16).view("<f4") if self.dtype == "bfloat16" else array
 
 
+def from_array(array):
+    """A `Tensor` of an array of numpy, for arrays that come from elsewhere."""
+    array = np.ascontiguousarray(array)
+    strides = tuple(s // array.itemsize for s in array.strides)
+    return Tensor(array.shape, array.dtype.str, array.tobytes, 0, strides)
+
+
 def load(file, name):
     """Reads a file of `torch.save`.
 

@@ -107,9 +107,14 @@ def resize(pixels, size, filter="bicubic"):
     if pixels.dtype == np.uint8:
         image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
         return np.asarray(image.resize((width, height), FILTERS[filter])).reshape(height, width, -1)
+    return np.clip(np.rint(resize_float(pixels, size, filter)), 0, 65535).astype(np.uint16)
+
+
+def resize_float(pixels, size, filter="bicubic"):
+    """Resizes [H, W, C] in float32, channel by channel, with Pillow's antialiased filters; not rounded, not clipped."""
+    height, width = size
     planes = [Image.fromarray(plane.astype(np.float32)) for plane in np.moveaxis(pixels, -1, 0)]
-    planes = [np.asarray(plane.resize((width, height), FILTERS[filter])) for plane in planes]
-    return np.clip(np.rint(np.stack(planes, axis=-1)), 0, 65535).astype(np.uint16)
+    return np.stack([np.asarray(plane.resize((width, height), FILTERS[filter])) for plane in planes], axis=-1)
 
 
 def write_image(path, pixels, alpha=None):

@@ -6,6 +6,8 @@ scalar for a single one. Sums run over the h·w·c values of an image.
 
 import numpy as np
 
+SSIM_WINDOW = 11
+
 
 def l1(x, y):
     """Mean absolute difference Σ|x - y| / (h·w·c), in levels: 0 (equal) to 255."""
@@ -37,6 +39,42 @@ def pixel_accuracy(x, y, within=16):
     The measure of Liu et al. (UNIT, arXiv 1703.00848, section 4), whose threshold is 16.
     """
     return (np.abs(_difference(x, y)).max(-1) <= within).mean((-2, -1))
+
+
+def channel_accuracy(x, y, within=16):
+    """Share of values, 0 to 1, that are right, each channel of a pixel for itself: |x - y| ≤ `within` levels."""
+    return (np.abs(_difference(x, y)) <= within).mean((-3, -2, -1))
+
+
+def ssim(x, y):
+    """Structural similarity, at most 1: Wang et al. (IEEE TIP 13(4), 2004), of each channel, then averaged.
+
+    Gaussian window of 11 pixels and deviation 1.5, wholly within the image; K₁ = 0.01, K₂ = 0.03, range 255.
+
+    Raises:
+        ValueError: images smaller than the window.
+    """
+    _difference(x, y)  # for its checks
+    x, y = (np.asarray(image, np.float64) for image in (x, y))
+    if min(x.shape[-3:-1]) < SSIM_WINDOW:
+        raise ValueError(f"images of shape {x.shape}: SSIM needs {SSIM_WINDOW} pixels a side")
+    mean_x, mean_y = _windows(x), _windows(y)
+    variance_x, variance_y = _windows(x * x) - mean_x**2, _windows(y * y) - mean_y**2
+    covariance = _windows(x * y) - mean_x * mean_y
+    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    brightness = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
+    structure = (2 * covariance + c2) / (variance_x + variance_y + c2)
+    return (brightness * structure).mean((-3, -2, -1))
+
+
+def _windows(x):
+    """Weighted means over all windows: [..., H, W, C] → [..., H - 10, W - 10, C]."""
+    weights = np.exp(-np.square(np.arange(SSIM_WINDOW) - SSIM_WINDOW // 2) / (2 * 1.5**2))
+    weights /= weights.sum()
+    for axis in (-3, -2):
+        length = x.shape[axis] - SSIM_WINDOW + 1
+        x = sum(w * np.take(x, range(i, i + length), axis) for i, w in enumerate(weights))
+    return x
 
 
 def _difference(x, y):
