@@ -1,15 +1,20 @@
 """Evaluation on pairs, with models whose numbers are known, and once as a command."""
 
+import functools
 import json
 import types
+import unittest.mock
 
 import numpy as np
 import pytest
+from absl import flags
 
 from tests.test_translate import command, run_dir  # noqa: F401  (a fixture)
 from tfi2i import config, evaluate
 from tfi2i.config import UserError
-from tfi2i.data import images
+from tfi2i.data import images, sources
+from tfi2i.metrics import evaluation, realism, report
+from tfi2i.metrics.evaluation import match_names
 
 
 class Constant:
@@ -34,8 +39,12 @@ def folder(tmp_path):
     return tmp_path
 
 
-def run(folder, model=None, **options):
-    return evaluate.evaluate(model or Constant(), config.Data(data=str(folder)), active=False, **options)
+def run(folder, model=None, *, data=None, batch_size=8, **options):
+    model, data = model or Constant(), data or config.Data(data=str(folder))
+    methods = {"model": evaluation.of_model(model, batch_size)}
+    methods |= evaluation.baselines(data, {"a": model.channels_a, "b": model.channels_b})
+    protocol = evaluation.Protocol(**options)
+    return evaluation.evaluate(methods, data, protocol, batch_size=batch_size, active=False)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 8])
@@ -55,33 +64,37 @@ def test_a_model_without_error(folder):
         (folder / f"test{domain}" / "4.png").unlink()
     results, _ = run(folder)
     assert results["a2b"]["model"]["psnr"] is None and results["a2b"]["model"]["l1"] == 0
-    assert "equal" in evaluate.table(results)
+    assert "equal" in report.table(results)
     json.dumps(results, allow_nan=False)
 
 
 def test_examples_include_best_and_worst_and_stay_the_same(folder):
     _, examples = run(folder)
-    assert [e["rank"] for e in examples] == ["", "", "", "best", "worst"]
-    assert examples[-1]["name"].endswith("4.png") and examples[-1]["l1"] == {"a2b": 20, "b2a": 20}
-    assert (examples[-1]["a2b"] == 210).all() and (examples[-1]["b"] == 230).all()
-    assert [e["name"] for e in run(folder, batch_size=2)[1]] == [e["name"] for e in examples]
+    for shown in examples.values():
+        assert [e["rank"] for e in shown] == ["", "", "", "best", "worst"]
+        assert shown[-1]["name"].endswith("4.png") and shown[-1]["l1"] == 20
+    worst = examples["a2b"][-1]
+    assert (worst["input"] == 200).all() and (worst["results"]["model"] == 210).all() and (worst["truth"] == 230).all()
+    assert list(worst["results"]) == ["model", "match_moments", "do_nothing"]
+    again = run(folder, batch_size=2)[1]
+    assert [e["name"] for e in again["a2b"]] == [e["name"] for e in examples["a2b"]]
 
 
 def test_no_more_examples_are_kept_than_shown(folder, monkeypatch):
-    monkeypatch.setattr(evaluate, "_ROWS", 1)
+    monkeypatch.setattr(evaluation, "_ROWS", 1)
     for batch_size in (1, 8):
-        ranks = [e["rank"] for e in run(folder, batch_size=batch_size)[1]]
+        ranks = [e["rank"] for e in run(folder, batch_size=batch_size)[1]["b2a"]]
         assert ranks in (["best", "worst"], ["", "best", "worst"])
 
 
 def test_a_single_pair(folder):
     results, examples = run(folder, limit=1)
-    assert results["a2b"]["model"]["n"] == 1 and [e["rank"] for e in examples] == ["best"]
-    assert evaluate.picture(Constant(), examples, "one").ndim == 3
+    assert results["a2b"]["model"]["n"] == 1 and [e["rank"] for e in examples["a2b"]] == ["best"]
+    assert report.picture(Constant(), examples, "one").ndim == 3
 
 
 def test_moments_of_the_training_sets(folder):
-    moments = evaluate.training_moments(config.Data(data=str(folder)))
+    moments = evaluation.training_moments(config.Data(data=str(folder)))
     np.testing.assert_allclose(moments["a"], [[30] * 3, [10] * 3])
     np.testing.assert_allclose(moments["b"], [[40] * 3, [10] * 3])
 
@@ -89,9 +102,9 @@ def test_moments_of_the_training_sets(folder):
 def test_match_moments_by_hand():
     x = np.array([[[[90, 100, 110]]]], np.uint8)
     source, target = (np.full(3, 100.0), np.full(3, 10.0)), (np.full(3, 50.0), np.array([20.0, 20.0, 200.0]))
-    np.testing.assert_array_equal(evaluate.match_moments(x, source, target), [[[[30, 50, 250]]]])
+    np.testing.assert_array_equal(evaluation.match_moments(x, source, target), [[[[30, 50, 250]]]])
     # To grey by the mean of the channels, which is 0 standard deviations here.
-    assert evaluate.match_moments(x, source, (np.array([7.0]), np.array([3.0]))).tolist() == [[[[7]]]]
+    assert evaluation.match_moments(x, source, (np.array([7.0]), np.array([3.0]))).tolist() == [[[[7]]]]
 
 
 def test_16_bit_and_grey_images_are_compared_as_8_bits(tmp_path):
@@ -109,21 +122,21 @@ def test_16_bit_and_grey_images_are_compared_as_8_bits(tmp_path):
             return images.to_channels(x[0], 1)[None].repeat(len(x), 0) if direction == "a2b" else x.repeat(3, -1)
 
     data = config.Data(data=str(tmp_path), channels_b=1)
-    results, examples = evaluate.evaluate(Grey(), data, active=False)
+    results, examples = run(tmp_path, Grey(), data=data)
     assert [results[d][m]["l1"] for d in results for m in results[d]] == [0] * 6
-    assert evaluate.picture(Grey(), examples, "grey").shape[-1] == 3
+    assert report.picture(Grey(), examples, "grey").shape[-1] == 3
 
 
 def test_names_that_match():
-    assert evaluate.match_names(["testA/x.png", "testA/y.png"], ["testB/y.jpg", "testB/z.jpg"]) == [(1, 0)]
-    assert evaluate.match_names(["test/A/1_A.jpg", "test/A/2_A.jpg"], ["test/B/1_B.jpg", "test/B/2_B.jpg"]) == [
+    assert match_names(["testA/x.png", "testA/y.png"], ["testB/y.jpg", "testB/z.jpg"]) == [(1, 0)]
+    assert match_names(["test/A/1_A.jpg", "test/A/2_A.jpg"], ["test/B/1_B.jpg", "test/B/2_B.jpg"]) == [
         (0, 0), (1, 1),
     ]  # fmt: skip
-    assert evaluate.match_names(["testA/s/x.png", "testA/x.png"], ["testB/s/x.png", "testB/x.png"]) == [(0, 0), (1, 1)]
-    assert evaluate.match_names(["a.png"], ["b.png"]) == []
+    assert match_names(["testA/s/x.png", "testA/x.png"], ["testB/s/x.png", "testB/x.png"]) == [(0, 0), (1, 1)]
+    assert match_names(["a.png"], ["b.png"]) == []
     # The exact name comes first: plan_A is the plan of flat A here, not the side of a pair.
-    assert evaluate.match_names(["plan_A.png", "plan.png"], ["plan.png", "plan_A.png"]) == [(0, 1), (1, 0)]
-    assert evaluate.match_names(["plan_A.png", "plan.png"], ["plan.png", "x.png"]) == [(1, 0)]
+    assert match_names(["plan_A.png", "plan.png"], ["plan.png", "plan_A.png"]) == [(0, 1), (1, 0)]
+    assert match_names(["plan_A.png", "plan.png"], ["plan.png", "x.png"]) == [(1, 0)]
 
 
 @pytest.mark.parametrize(
@@ -136,8 +149,8 @@ def test_names_that_match():
 )
 def test_names_that_could_be_either_of_two_are_refused(names_a, names_b):
     with pytest.raises(UserError, match="are both called 'x'"):
-        evaluate.match_names(names_a, names_b)
-    assert evaluate.match_names([*names_a, "z.png"], ["z.png"]) == [(len(names_a), 0)]
+        match_names(names_a, names_b)
+    assert match_names([*names_a, "z.png"], ["z.png"]) == [(len(names_a), 0)]
 
 
 def test_no_pairs_are_an_error(folder):
@@ -169,8 +182,186 @@ def test_pictures_of_many_shapes_make_one_page(tmp_path):
                 x = rng.integers(0, 200, shape, np.uint8)
                 images.write_image(tmp_path / f"{split}{domain}" / f"{i}.png", x)
     _, examples = run(tmp_path)
-    page = evaluate.picture(Constant(), examples, "shapes")
+    page = report.picture(Constant(), examples, "shapes")
     assert page.dtype == np.uint8 and page.shape[1] > 8 * 256 and (page[0] == 255).all()
+
+
+# --------------------------------------------------------------------------------- without pairs, and with features
+
+
+class Levels:
+    """Stands in for a network: the mean level of the red and the green channel is all it sees."""
+
+    name, sha256, filter, standard, size, weights = "levels", "0", "none", True, 8, "none"
+    protocol = {"network": "levels"}
+    calls = 0
+
+    def features(self, pictures):
+        self.calls += 1
+        return np.stack([p.astype(np.float32).mean((0, 1))[:2] for p in pictures])
+
+    def extract(self, read, n, batch_size=32, on_batch=lambda done: None):
+        found = [(i, read(i)) for i in range(n)]
+        kept = [i for i, p in found if p is not None]
+        return self.features([p for _, p in found if p is not None]), kept
+
+    def perceptual_distance(self, x, y):
+        return np.abs(self.features(x) - self.features(y)).mean(1)
+
+
+@pytest.fixture
+def unpaired(folder, tmp_path):
+    """The same images, those of B under names of their own."""
+    for path in (folder / "testB").iterdir():
+        path.rename(path.with_name(f"b{path.name}"))
+    return folder
+
+
+def measured(folder, *metrics, model=None, **options):
+    options = {"network": Levels(), "feature_cache": "", "kid_subset_size": 4} | options
+    return run(folder, model, metrics=metrics, **options)
+
+
+def test_realism_by_hand(unpaired):
+    """A: 20 … 80, 200. B: 30 … 90, 230. The model's are 20 short in the last of B."""
+    results, _ = measured(unpaired, "fid", "kid", "precision_recall")
+    fake, real = np.array([30.0, 50, 70, 90, 210]), np.array([30.0, 50, 70, 90, 230])
+    found = results["a2b"]["model"]
+    # Both features are equal: in two dimensions everything is doubled.
+    expected = 2 * ((fake.mean() - real.mean()) ** 2 + (fake.std(ddof=1) - real.std(ddof=1)) ** 2)
+    assert found["fid_levels"] == pytest.approx(expected)
+    assert (found["n"], found["n_fake"], found["n_real"], found["kid_subset_size"]) == (5, 5, 5, 4)
+    assert found["recall_levels"] == found["precision_levels"] == 1 and found["precision_levels_error"] == 0
+    assert found["fid_levels_error"] is None  # five images are too few to say
+    assert found["kid_levels_std"] > 0 and results["a2b"]["do_nothing"]["fid_levels"] > expected
+    assert set(results["a2b"]) == {"model", "match_moments", "do_nothing"}
+
+
+def test_without_pairs_images_are_compared_with_their_inputs(unpaired):
+    results, examples = measured(unpaired, "l1", "psnr", "il2", "cycle", "lpips_like", "l2")
+    found, nothing = results["a2b"]["model"], results["a2b"]["do_nothing"]
+    assert (found["n"], found["input_l1"], found["cycle"], found["input_lpips_like_levels"]) == (5, 10, 0, 10)
+    assert found["il2_levels"] == pytest.approx(10 * np.sqrt(2)) and "l1" not in found
+    assert found["input_l2"] == pytest.approx(10 * np.sqrt(8 * 8 * 3) / 255)
+    assert nothing["input_psnr"] is None and nothing["il2_levels"] == 0 and "cycle" not in nothing
+    assert examples["a2b"][0]["truth"] is None and examples["b2a"][0]["l1"] == 10
+    text = report.table(results, evaluation.Protocol(("l1",), network=Levels()))
+    assert "L1 (of 255) to input" in text and "no quality by itself" in text and "levels" in text
+    assert report.picture(Constant(), examples, "unpaired").ndim == 3
+
+
+def test_images_without_a_partner_count_for_realism_alone(folder):
+    images.write_image(folder / "testA" / "alone.png", np.full((8, 8, 3), 7, np.uint8))
+    found = measured(folder, "l1", "kid", "il2")[0]["a2b"]["model"]
+    assert (found["n"], found["n_fake"], found["n_real"], found["l1"]) == (5, 6, 5, 4)
+    assert found["il2_levels"] == pytest.approx(10 * np.sqrt(2)) and "input_l1" not in found
+
+
+def test_images_are_read_ahead_in_order_and_not_all_at_once():
+    begun = []
+    ahead = evaluation._ahead(lambda i: begun.append(i) or -i, iter(range(50)), 3)
+    assert [next(ahead) for _ in range(2)] == [0, -1] and len(begun) <= 5
+    assert list(ahead) == [-i for i in range(2, 50)]
+
+
+def test_mean_kid_mixes_the_distance_to_the_inputs_in():
+    rng = np.random.default_rng(0)
+    real, fake, source = (rng.normal(size=(6, 3)) + k for k in (0, 1, 2))
+    protocol = evaluation.Protocol(("mean_kid",), network=Levels(), kid_subset_size=3, kid_subsets=5)
+    found = evaluation.compare_sets(real, fake, protocol, source)
+    kid = [realism.kernel_distance(x, fake, 3, 5).mean() for x in (real, source)]
+    assert found["mean_kid_levels"] == pytest.approx((0.02 * kid[0] + 0.98 * kid[1]) / 2)
+
+
+def test_psnr_has_an_error(folder):
+    results, _ = run(folder)
+    squared = np.array([0, 0, 0, 0, 400])
+    relative = squared.std(ddof=1) / np.sqrt(5) / squared.mean()
+    assert results["a2b"]["model"]["psnr_error"] == pytest.approx(10 / np.log(10) * relative)
+    assert results["a2b"]["model"]["channel_accuracy"] == 0.8
+
+
+def test_features_of_real_images_are_kept(unpaired, tmp_path):
+    network, cache = Levels(), tmp_path / "cache"
+    first = measured(unpaired, "kid", network=network, feature_cache=cache)[0]
+    calls = network.calls
+    assert measured(unpaired, "kid", network=network, feature_cache=cache)[0] == first
+    assert network.calls == calls + calls - 2  # but for those of A and of B
+    images.write_image(unpaired / "testB" / "b0.png", np.full((8, 8, 3), 31, np.uint8))
+    assert measured(unpaired, "kid", network=network, feature_cache=cache)[0]["a2b"] != first["a2b"]
+    limited = measured(unpaired, "kid", network=network, feature_cache=cache, limit=4)[0]["a2b"]["model"]
+    assert (limited["n_real"], limited["n_fake"]) == (4, 4)
+
+
+def test_unknown_metrics_are_refused():
+    with pytest.raises(UserError, match="--metrics=l1,fdi: fdi is none of fid, kid"):
+        evaluation.Protocol(("l1", "fdi"))
+
+
+def test_methods_of_one_direction(unpaired):
+    model = Constant()
+    model.directions = ("b2a",)
+    results, examples = measured(unpaired, "l1", "cycle", model=model)
+    assert set(results["a2b"]) == {"match_moments", "do_nothing"} and "cycle" not in results["b2a"]["model"]
+
+
+# ---------------------------------------------------------------------------------------------------------- folders
+
+
+def test_two_folders(folder):
+    """B's images against A's, as if they were translations: 10, 10, 10, 10 and 30 apart."""
+    protocol = evaluation.Protocol(("l1", "fid"), network=Levels(), feature_cache="")
+    results, examples = evaluation.evaluate_folders(
+        folder / "testA", folder / "testB", protocol=protocol, active=False
+    )  # fmt: skip
+    found = results["a2b"]["fake"]
+    assert (found["n"], found["l1"], found["n_real"]) == (5, 14, 5) and found["fid_levels"] > 0
+    assert examples["a2b"][-1]["l1"] == 30 and examples["a2b"][-1]["input"] is None
+    assert report.picture(None, examples, "folders").ndim == 3
+    same = evaluation.evaluate_folders(folder / "testA", folder / "testA", protocol=protocol, active=False)[0]
+    assert same["a2b"]["fake"]["fid_levels"] == pytest.approx(0, abs=1e-9)
+
+
+def test_two_folders_and_what_was_translated(unpaired):
+    protocol = evaluation.Protocol(("il2", "l1"), network=Levels(), feature_cache="")
+    results, examples = evaluation.evaluate_folders(
+        unpaired / "testB", unpaired / "testA", unpaired / "testA", protocol, (16, 16), active=False
+    )  # fmt: skip
+    assert results["a2b"]["fake"]["il2_levels"] == 0 and results["a2b"]["fake"]["input_l1"] == 0
+    assert examples["a2b"][0]["input"].shape == (16, 16, 3)
+
+
+def test_folders_that_cannot_be_compared(unpaired):
+    a, b = unpaired / "testA", unpaired / "testB"
+
+    def refused(*metrics):
+        protocol = evaluation.Protocol(metrics, network=Levels(), feature_cache="")
+        return evaluation.evaluate_folders(a, b, protocol=protocol, active=False)
+
+    with pytest.raises(UserError, match="no two images of .* have the same name"):
+        refused("l1")
+    with pytest.raises(UserError, match="--metrics=il2 needs .* --source"):
+        refused("il2")
+    images.write_image(b / "0.png", np.zeros((9, 9, 3), np.uint8))
+    with pytest.raises(UserError, match="pairs must match"):
+        refused("l1")
+
+
+def test_a_folder_as_a_method_lacks_pictures(unpaired):
+    sides = dict(zip("ab", sources.open_domains(config.Data(data=str(unpaired)), "test")))
+    for name in ("testA/0.png", "testA/1.png"):
+        images.write_image(unpaired / "out" / "a2b" / name, np.full((16, 16, 1), 9, np.uint8))
+    method = evaluation.of_folder(unpaired / "out", sides)
+    assert method.directions == ("a2b",)
+    made = method.translate(np.zeros((1, 8, 8, 3), np.uint8), "a2b", ["testA/1.png"])
+    assert made.shape == (1, 8, 8, 3) and (made == 9).all()
+    with pytest.raises(UserError, match="has no a2b picture of the name of testA/2.png"):
+        method.translate(np.zeros((1, 8, 8, 3), np.uint8), "a2b", ["testA/2.png"])
+    with pytest.raises(UserError, match="has no folder a2b or b2a"):
+        evaluation.of_folder(unpaired / "trainA", sides)
+
+
+# ---------------------------------------------------------------------------------------------------------- command
 
 
 def test_command_on_the_bundled_sample(run_dir, tmp_path):  # noqa: F811
@@ -187,6 +378,58 @@ def test_command_on_the_bundled_sample(run_dir, tmp_path):  # noqa: F811
 
     done = command(f"--run_dir={run_dir}", "--output=page", module="tfi2i.evaluate")
     assert done.returncode == 1 and "error: --output=page: expected the name of an image" in done.stderr
+
+
+def values(**given):
+    """The command's flags with their defaults, but for those given."""
+    own = flags.FlagValues()
+    names = [n for n in dir(flags) if n.startswith("DEFINE_")]
+    mine = {n: functools.partial(getattr(flags, n), flag_values=own) for n in names}
+    with unittest.mock.patch.multiple(flags, **mine):
+        evaluate.define_flags()
+    own.mark_as_parsed()
+    for name, value in given.items():
+        setattr(own, name, value)
+    return own
+
+
+@pytest.fixture
+def with_levels(monkeypatch):
+    monkeypatch.setattr("tfi2i.metrics.features.FeatureNetwork", lambda *_: Levels())
+    monkeypatch.setattr("tfi2i.metrics.features.default_cache", lambda: None)
+
+
+def test_metrics_of_a_run(run_dir, tmp_path, with_levels, capsys):  # noqa: F811
+    asked = ["kid", "ssim", "il2", "cycle"]
+    given = values(run_dir=str(run_dir), split="val", limit=4, metrics=asked, feature_cache=str(tmp_path))
+    evaluate.evaluate_run(given, tmp_path / "page.png")
+    written = json.loads((run_dir / "metrics.json").read_text())
+    found = written["directions"]["a2b"]["model"]
+    assert {"kid_levels", "ssim", "il2_levels", "cycle", "n_real"} <= found.keys() and "l1" not in found
+    assert written["protocol"]["network"] == "levels" and written["protocol"]["seed"] == 2020
+    assert written["protocol"]["metrics"] == ["kid", "ssim", "il2", "cycle"]
+    assert (written["pairs"], found["kid_subset_size"], found["n_fake"]) == (4, 2, 4)
+    assert "KID: 100 subsets of 2, seed 2020" in capsys.readouterr().out
+    assert images.read_image(tmp_path / "page.png").shape[1] > 8 * 96
+
+
+def test_metrics_of_folders(folder, tmp_path, with_levels):
+    given = values(real=str(folder / "testA"), fake=str(folder / "testB"), feature_cache=str(tmp_path))
+    evaluate.evaluate_folders(given, tmp_path / "out" / "page.png")
+    written = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert {"fid_levels", "kid_levels", "precision_levels", "recall_levels"} <= written["results"].keys()
+    assert (tmp_path / "out" / "page.png").is_file()
+
+
+@pytest.mark.parametrize(
+    "given, message",
+    [({}, "give --run_dir=RUN, or --real"), ({"real": "x"}, "go together"), ({"real": "x", "fake": "y", "run_dir": "z"},
+     "give --run_dir")],
+)  # fmt: skip
+def test_what_is_measured_must_be_said_once(monkeypatch, given, message):
+    monkeypatch.setattr(evaluate.flags, "FLAGS", values(**given))
+    with pytest.raises(UserError, match=message):
+        evaluate.main([])
 
 
 def test_help_names_the_flags():

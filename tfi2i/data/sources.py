@@ -63,6 +63,18 @@ class Source:
         lines = (f"{name}\t{size}\n" for name, size in zip(self.names, self.sizes))
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
+    def content_hash(self, positions):
+        """SHA-256, in hexadecimal digits, of the files' bytes of some images, in order; of a missing one, its name."""
+        total = hashlib.sha256()
+        for i in positions:
+            item = self._item(i)
+            try:
+                encoded = item if isinstance(item, bytes) else pathlib.Path(item).read_bytes()
+            except OSError:
+                encoded = self.names[i].encode()
+            total.update(hashlib.sha256(encoded).digest())
+        return total.hexdigest()
+
     def _item(self, i):
         item = self.items[i]
         return self.store[item[0] : item[1]] if self.store else item
@@ -95,6 +107,12 @@ def open_domains(data, split="train"):
 def open_domain(data, letter, split):
     """Opens domain 'A' or 'B' alone: nothing is asked of the other one. The rest as `open_domains`."""
     return _open(data, split, letter)[0]
+
+
+def open_folder(folder):
+    """All images of a folder and its sub-folders as one domain of 3 channels. Raises `UserError`: there are none."""
+    paths = images.find_images(folder)
+    return _file_source([p.relative_to(folder).as_posix() for p in paths], paths, str(folder))
 
 
 def _open(data, split, letters):

@@ -107,7 +107,9 @@ class FeatureNetwork:
         Returns:
             float32 [n, d].
         """
-        return self._features(np.stack([self.prepare(p) for p in pictures])).numpy()
+        with concurrent.futures.ThreadPoolExecutor(4) as pool:
+            prepared = list(pool.map(self.prepare, pictures))
+        return self._features(np.stack(prepared)).numpy()
 
     def extract(self, read, n, batch_size=32, on_batch=lambda done: None):
         """The pooled features of many images; the next ones are read while the network works.

@@ -1,0 +1,190 @@
+"""What `tfi2i.metrics.evaluation` has measured, for people: tables and pages of pictures."""
+
+import pathlib
+
+import numpy as np
+
+from tfi2i.data import images
+
+NAMES = {"model": "this model", "match_moments": "match colours", "do_nothing": "do nothing"}
+# Metric → heading, and how a value with its spread is written.
+_FAITHFULNESS = {
+    "l1": ("L1 (of 255)", "{:.2f}", 1),
+    "l2": ("L2", "{:.2f}", 1),
+    "pixel_accuracy": ("pixels within 16", "{:.1f}", 100),
+    "channel_accuracy": ("channels within 16", "{:.1f}", 100),
+    "psnr": ("PSNR", "{:.1f}", 1),
+    "ssim": ("SSIM", "{:.3f}", 1),
+    "lpips_like": ("LPIPS-like", "{:.3f}", 1),
+    "il2": ("I-L2", "{:.2f}", 1),
+    "cycle": ("cycle L1", "{:.2f}", 1),
+}
+_REALISM = {
+    "fid": ("Fréchet", "{:.2f}", 1),
+    "kid": ("KID x100", "{:.2f}", 100),
+    "mean_kid": ("mean KID x100", "{:.2f}", 100),
+    "precision": ("precision", "{:.2f}", 1),
+    "recall": ("recall", "{:.2f}", 1),
+}
+_UNITS = {"pixel_accuracy": " %", "channel_accuracy": " %", "psnr": " dB"}
+
+
+def spread_of(values, key):
+    """The ± of a measured value: `key`_std or `key`_error, or None."""
+    return values.get(f"{key}_std", values.get(f"{key}_error"))
+
+
+def find(values, metric):
+    """The key of a metric in measured values: with a network behind its name, with "input_" before it, or None."""
+    for key in values:
+        name = key.removeprefix("input_")
+        if name == metric or (name.startswith(f"{metric}_") and not name.endswith(("_std", "_error", "_size"))):
+            if metric != "kid" or not name.startswith("kid_subset"):
+                return key
+    return None
+
+
+def table(results, protocol=None):
+    """The results of `evaluation.evaluate` as lines of text.
+
+    Args:
+        results: direction → method → measured values.
+        protocol: the `Protocol`, for the lines below.
+    """
+    lines = []
+    for columns, count in ((_FAITHFULNESS, "n"), (_REALISM, "n_fake")):
+        measured = [v for methods in results.values() for v in methods.values()]
+        present = [m for m in columns if any(find(v, m) for v in measured)]
+        if not present:
+            continue
+        to_input = any((find(v, m) or "").startswith("input_") for v in measured for m in present)
+        network = protocol.network.name if protocol and protocol.network else None
+        heads = []
+        for metric in present:
+            head = columns[metric][0]
+            if metric == "fid" and network == "inception_2015":
+                head = "FID"
+            heads.append(head + (" to input" if to_input and metric not in ("il2", "cycle") else ""))
+        rows = [["", "", "n", *heads]]
+        for direction, methods in results.items():
+            for method, values in methods.items():
+                n = values.get(count, values.get("n"))
+                n = f"{n} / {values['n_real']}" if count == "n_fake" and count in values else str(n)
+                rows.append([direction, NAMES.get(method, method), n, *(_cell(values, m, columns) for m in present)])
+        lines += [*_aligned(rows), ""]
+    lines += _notes(results, protocol)
+    return "\n".join(lines)
+
+
+def _cell(values, metric, columns):
+    key = find(values, metric)
+    if key is None:
+        return "-"
+    if values[key] is None:
+        return "equal"
+    _, form, factor = columns[metric]
+    spread = spread_of(values, key)
+    text = form.format(factor * values[key])
+    if spread is not None:
+        text += " ± " + form.format(factor * spread)
+    return text + _UNITS.get(metric, "")
+
+
+def _aligned(rows):
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    widths[0], widths[1], widths[2] = 4, max(widths[1], 14), max(widths[2], 5)
+    lines = []
+    for row in rows:
+        cells = [f"{row[0]:{widths[0]}}", f"{row[1]:{widths[1]}}", f"{row[2]:>{widths[2]}}"]
+        cells += [f" {cell:>{width}}" for cell, width in zip(row[3:], widths[3:])]
+        lines.append(" ".join(cells).rstrip())
+    return lines
+
+
+def _notes(results, protocol):
+    measured = [v for methods in results.values() for v in methods.values()]
+    lines = []
+    if any(find(v, m) for v in measured for m in _FAITHFULNESS):
+        note = "mean ± standard deviation over images"
+        if any(find(v, "psnr") for v in measured):
+            note += "; PSNR from the squared error of all images together ± standard error"
+        lines.append(note)
+    if any(k.startswith("input_") for v in measured for k in v):
+        lines.append(
+            "no truth: compared with the input, which is no quality by itself (doing nothing has all of it): read it "
+            "beside realism"
+        )
+    if protocol and protocol.network:
+        network = protocol.network
+        lines.append(
+            f"features of {network.name}, {network.size} px, {network.filter}; weights {network.weights}, SHA-256 "
+            f"{network.sha256}" + ("" if network.standard else " (NOT the published file of this network)")
+        )
+    if any(find(v, m) for v in measured for m in _REALISM):
+        lines.append(
+            "n: translations / real images. ± of Fréchet: jackknife; of KID: over subsets; of precision and recall: "
+            "binomial. Comparable only with the same network, resizing and n"
+        )
+        sizes = sorted({v["kid_subset_size"] for v in measured if "kid_subset_size" in v})
+        if sizes:
+            lines.append(f"KID: {protocol.kid_subsets} subsets of {', '.join(map(str, sizes))}, seed {protocol.seed}")
+    return lines
+
+
+# --------------------------------------------------------------------------------------------------------- pictures
+
+
+def picture(model, examples, title):
+    """A page of examples, directions beside each other: input, translation, truth where there is one, the way back.
+
+    Args:
+        model: a `Translator`, for the way back, or None.
+        examples: as `evaluation.evaluate` returns them.
+        title: text above all.
+
+    Returns:
+        uint8 [H, W, 3].
+    """
+    from PIL import Image, ImageDraw, ImageFont
+
+    from tfi2i import pictures
+
+    halves = []
+    for direction, shown in examples.items():
+        if not shown:
+            continue
+        x, y = direction[0].upper(), direction[2].upper()
+        results = [next(iter(e["results"].values())) for e in shown]
+        columns = {f"{x}, input": [e["input"] for e in shown], f"{x} to {y}": results}
+        columns[f"{y}, truth"] = [e["truth"] for e in shown]
+        if model is not None and direction[::-1] in getattr(model, "directions", examples):
+            columns[f"back to {x}"] = [model.translate(r, direction[::-1]) for r in results]
+        columns = {title: c for title, c in columns.items() if any(image is not None for image in c)}
+        side = min(256, max(max(r.shape[:2]) for r in results))
+        blank = np.full((side, side, 3), 255, np.uint8)
+        cells = [np.stack([blank if i is None else thumbnail(i, side) for i in c]) for c in columns.values()]
+        labels = [f"{e['rank']} {pathlib.PurePosixPath(e['name']).stem[:36]}".strip() for e in shown]
+        labels = [n if e["l1"] is None else f"{n}   L1 {e['l1']:.1f}" for n, e in zip(labels, shown)]
+        halves.append(pictures.page(cells, list(columns), labels))
+    gap, head = 24, 34
+    height = max(h.shape[0] for h in halves) + head
+    sheet = Image.new("RGB", (sum(h.shape[1] for h in halves) + gap * (len(halves) - 1), height), "white")
+    ImageDraw.Draw(sheet).text((8, head / 2), title, fill="black", font=ImageFont.load_default(16), anchor="lm")
+    left = 0
+    for half in halves:
+        sheet.paste(Image.fromarray(half), (left, head))
+        left += half.shape[1] + gap
+    return np.asarray(sheet)
+
+
+def thumbnail(image, side):
+    """RGB on a white square of `side`; larger images are made smaller to fit."""
+    image = images.to_channels(image, 3)
+    h, w = image.shape[:2]
+    if max(h, w) > side:
+        h, w = max(1, h * side // max(h, w)), max(1, w * side // max(h, w))
+        image = images.resize(image, (h, w))
+    square = np.full((side, side, 3), 255, np.uint8)
+    top, left = (side - h) // 2, (side - w) // 2
+    square[top : top + h, left : left + w] = image
+    return square
