@@ -2,6 +2,7 @@
 
 import functools
 import json
+import re
 import types
 import unittest.mock
 
@@ -39,12 +40,12 @@ def folder(tmp_path):
     return tmp_path
 
 
-def run(folder, model=None, *, data=None, batch_size=8, **options):
+def run(folder, model=None, *, data=None, batch_size=8, rows=6, **options):
     model, data = model or Constant(), data or config.Data(data=str(folder))
     methods = {"model": evaluation.of_model(model, batch_size)}
     methods |= evaluation.baselines(data, {"a": model.channels_a, "b": model.channels_b})
     protocol = evaluation.Protocol(**options)
-    return evaluation.evaluate(methods, data, protocol, batch_size=batch_size, active=False)
+    return evaluation.evaluate(methods, data, protocol, batch_size=batch_size, active=False, rows=rows)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 8])
@@ -80,10 +81,9 @@ def test_examples_include_best_and_worst_and_stay_the_same(folder):
     assert [e["name"] for e in again["a2b"]] == [e["name"] for e in examples["a2b"]]
 
 
-def test_no_more_examples_are_kept_than_shown(folder, monkeypatch):
-    monkeypatch.setattr(evaluation, "_ROWS", 1)
+def test_no_more_examples_are_kept_than_shown(folder):
     for batch_size in (1, 8):
-        ranks = [e["rank"] for e in run(folder, batch_size=batch_size)[1]["b2a"]]
+        ranks = [e["rank"] for e in run(folder, batch_size=batch_size, rows=1)[1]["b2a"]]
         assert ranks in (["best", "worst"], ["", "best", "worst"])
 
 
@@ -401,7 +401,7 @@ def with_levels(monkeypatch):
 
 def test_metrics_of_a_run(run_dir, tmp_path, with_levels, capsys):  # noqa: F811
     asked = ["kid", "ssim", "il2", "cycle"]
-    given = values(run_dir=str(run_dir), split="val", limit=4, metrics=asked, feature_cache=str(tmp_path))
+    given = values(run_dir=[str(run_dir)], split="val", limit=4, metrics=asked, feature_cache=str(tmp_path))
     evaluate.evaluate_run(given, tmp_path / "page.png")
     written = json.loads((run_dir / "metrics.json").read_text())
     found = written["directions"]["a2b"]["model"]
@@ -421,10 +421,73 @@ def test_metrics_of_folders(folder, tmp_path, with_levels):
     assert (tmp_path / "out" / "page.png").is_file()
 
 
+def made_by_others(run_dir, folder):  # noqa: F811
+    """Inputs of the run's test set, darkened, as someone else's translations from A to B."""
+    side = sources.open_domain(config.Data(data="emoji"), "A", "val")
+    for i, name in enumerate(side.names):
+        images.write_image(folder / "a2b" / name, side.read(i) // 2)
+
+
+def test_a_comparison(run_dir, tmp_path, with_levels, monkeypatch, capsys):  # noqa: F811
+    made_by_others(run_dir, tmp_path / "others")
+    output = tmp_path / "comparison"
+    given = values(
+        run_dir=[str(run_dir)], folder=[f"dark={tmp_path}/others"], split="val", limit=5, rows=2,
+        metrics=["l1", "kid"], feature_cache="", output=str(output),
+    )  # fmt: skip
+    monkeypatch.setattr(evaluate.flags, "FLAGS", given)
+    evaluate.main([])
+    written = json.loads((output / "metrics.json").read_text())
+    methods = written["directions"]["a2b"]
+    assert list(methods) == [run_dir.name, "dark", "match_moments", "do_nothing"]
+    assert "dark" not in written["directions"]["b2a"] and written["checkpoint_steps"] == {run_dir.name: 7}
+    page = (output / "index.html").read_text()
+    assert page.count("<tr>") >= 2 * (1 + 3) and ">dark</th>" in page and "KID x100" in page
+    shown = re.findall(r'src="([^"]+)"', page)
+    assert shown and all((output / path).is_file() for path in shown)
+    # input, truth, the run, the others, two baselines
+    assert {path.split("_")[-1] for path in shown if "/a2b/" in path} == {f"{k}.png" for k in range(6)}
+    assert images.read_image(output / "a2b.png").shape[1] > 6 * 96
+    inputs = images.read_image(output / "images" / "a2b" / "000_0.png").astype(int)
+    dark = images.read_image(output / "images" / "a2b" / "000_3.png")
+    assert np.abs(inputs // 2 - dark).mean() < 2
+    # A second time replaces it; a folder of something else is left alone.
+    given.rows = 1
+    evaluate.main([])
+    assert len(list((output / "images" / "a2b").iterdir())) < len({path for path in shown if "/a2b/" in path})
+    given.output = str(tmp_path / "others")
+    with pytest.raises(UserError, match="is no page of this command"):
+        evaluate.main([])
+    assert not (tmp_path / "others.tmp").exists()
+
+
+def test_a_comparison_of_folders_alone(folder, tmp_path, with_levels):
+    for name in ("one", "two"):
+        for i in range(5):
+            images.write_image(tmp_path / name / f"{i}.png", np.full((8, 8, 3), 10 * i, np.uint8))
+    named = [f"{n}={tmp_path / n}" for n in ("one", "two")]
+    given = values(folder=named, data=str(folder), direction="a2b", size="16")
+    evaluate.compare(given, tmp_path / "out")
+    written = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert list(written["directions"]) == ["a2b"]
+    assert written["directions"]["a2b"]["one"] == written["directions"]["a2b"]["two"]
+    for change, message in (
+        ({"folder": ["one"]}, "expected NAME=FOLDER"),
+        ({"folder": [named[0], named[0]]}, "two of the methods have one name"),
+        ({"folder": ["do nothing=x"]}, "as one of the baselines"),
+        ({"data": None}, "give --data=FOLDER"),
+    ):
+        given = {"folder": named, "data": str(folder), "direction": "a2b"} | change
+        with pytest.raises(UserError, match=message):
+            evaluate.compare(values(**given), tmp_path / "new")
+
+
 @pytest.mark.parametrize(
     "given, message",
-    [({}, "give --run_dir=RUN, or --real"), ({"real": "x"}, "go together"), ({"real": "x", "fake": "y", "run_dir": "z"},
-     "give --run_dir")],
+    [
+        ({}, "give --run_dir=RUN .*, or --real"), ({"real": "x"}, "go together"),
+        ({"real": "x", "fake": "y", "run_dir": ["z"]}, "give --run_dir"),
+    ],
 )  # fmt: skip
 def test_what_is_measured_must_be_said_once(monkeypatch, given, message):
     monkeypatch.setattr(evaluate.flags, "FLAGS", values(**given))

@@ -2,12 +2,14 @@
 
   python -m tfi2i.evaluate --run_dir=runs/quickstart
   python -m tfi2i.evaluate --run_dir=runs/mine --metrics=kid,precision_recall,il2,cycle --split=val --limit=100
+  python -m tfi2i.evaluate --run_dir=runs/cyclegan --run_dir=runs/unit --folder=CUT=outputs/cut --metrics=kid,l1
   python -m tfi2i.evaluate --real=photos/testB --fake=outputs --metrics=fid,kid --network=inception_2015
                            --network_weights=pt_inception-2015-12-05-6726825d.pth
 
 Without --metrics: L1, pixel accuracy and PSNR of pairs, images of the same name in both domains. Prints a table beside
 two baselines that know nothing of the content, writes it to RUN/evaluate.json (with --metrics RUN/metrics.json, which
-has the protocol too), and writes a picture of inputs, translations, truths and back-translations.
+has the protocol too), and writes a picture of inputs, translations, truths and back-translations. Several methods give
+one table and a gallery, a row for each input and a column for each method.
 """
 
 import dataclasses
@@ -25,11 +27,23 @@ _METRICS = "fid, kid, mean_kid, precision_recall; l1, l2, psnr, ssim, pixel_accu
 
 def define_flags():
     """Declares the flags of this command."""
-    flags.DEFINE_string("run_dir", None, "run directory of the trained model")
+    flags.DEFINE_multi_string(
+        "run_dir", None, "run directory of a trained model; given several times they are compared"
+    )  # fmt: skip
+    flags.DEFINE_multi_string(
+        "folder", None,
+        "NAME=FOLDER: compare with pictures that something else has made of the same images, in FOLDER/a2b and "
+        "FOLDER/b2a, under the images' names; may be given several times",
+    )  # fmt: skip
     flags.DEFINE_integer("checkpoint", None, "step of a kept checkpoint (default: the newest)")
     flags.DEFINE_enum("split", "test", ("test", "val"), "which held-out images; report on test, tune on val")
     flags.DEFINE_string("data", None, "folder with testA and testB to take instead of the run's own data")
-    flags.DEFINE_string("output", None, "picture to write (default: RUN/evaluate.png, or evaluate.png)")
+    flags.DEFINE_string(
+        "output", None,
+        "picture to write (default: RUN/evaluate.png, or evaluate.png); for a comparison a folder (comparison)",
+    )  # fmt: skip
+    flags.DEFINE_enum("direction", "both", ("both", "a2b", "b2a"), "what to compare")
+    flags.DEFINE_integer("rows", 24, "images that the gallery of a comparison shows", lower_bound=1)
     flags.DEFINE_integer("limit", None, "evaluate no more pairs or images than this, evenly spread", lower_bound=1)
     flags.DEFINE_integer("batch_size", 8, "images that go through the network at once", lower_bound=1)
     flags.DEFINE_list("metrics", None, f"what to measure: {_METRICS} (default: l1,pixel_accuracy,psnr of pairs)")
@@ -79,7 +93,8 @@ def evaluate_run(values, output):
     from tfi2i.metrics import evaluation, report
     from tfi2i.training import checkpoints
 
-    model = checkpoints.load(values.run_dir, values.checkpoint)
+    run_dir = values.run_dir[0]
+    model = checkpoints.load(run_dir, values.checkpoint)
     data = model.run.data
     if values.data:
         data = dataclasses.replace(data, data=values.data, tfds=None, csv=None, domain_a=None, domain_b=None)
@@ -92,13 +107,13 @@ def evaluate_run(values, output):
     h, w = next(iter(examples.values()))[0]["input"].shape[:2]
     kind = "pairs" if next(iter(examples.values()))[0]["truth"] is not None else "images"
     n = first["n"]
-    print(f"{values.run_dir}, step {step}: {n} {values.split} {kind} of {h}x{w} pixels")
+    print(f"{run_dir}, step {step}: {n} {values.split} {kind} of {h}x{w} pixels")
     print(report.table(results, protocol))
     written = {"split": values.split, "data": values.data or data.data or data.tfds or data.csv, kind: n}
     written |= {"size": [h, w], "checkpoint_step": step}
     if protocol.metrics:
         written["protocol"] = protocol.report()
-    path = pathlib.Path(values.run_dir) / ("metrics.json" if protocol.metrics else "evaluate.json")
+    path = pathlib.Path(run_dir) / ("metrics.json" if protocol.metrics else "evaluate.json")
     write_json(path, written | {"directions": results})
     title = f"{model.run.method}, step {step}, {n} {values.split} {kind}"
     for d, r in results.items():
@@ -107,6 +122,69 @@ def evaluate_run(values, output):
             title += f"   |   {d[0].upper()} to {d[2].upper()}: L1 {l1:.1f} (doing nothing: {nothing:.1f})"
     images.write_image(output, report.picture(model, examples, title))
     print(f"numbers in {path}, picture in {output}")
+
+
+def compare(values, output):
+    """Measures several runs and folders on the same images; writes a gallery."""
+    from tfi2i.data import sources
+    from tfi2i.metrics import evaluation, gallery, report
+    from tfi2i.training import checkpoints
+
+    gallery.check(output)
+    models = {_unused(pathlib.Path(run).resolve().name): run for run in values.run_dir or []}
+    folders = dict(_named(text) for text in values.folder or [])
+    twice = [n for n in models if n in folders]
+    if twice or len(models) < len(values.run_dir or []) or len(folders) < len(values.folder or []):
+        raise UserError("two of the methods have one name: rename a run directory, or the NAME of a --folder")
+    protocol = protocol_of(values)
+    models = {name: checkpoints.load(run, values.checkpoint) for name, run in models.items()}
+    size = config.size_flag(values.size)
+    if values.data:
+        shape = {"resize": size, "resize_mode": "exact", "crop": size} if size else {}
+        first = next(iter(models.values())).run.data if models else config.Data()
+        named = {"data": values.data, "tfds": None, "csv": None, "domain_a": None, "domain_b": None}
+        data = dataclasses.replace(first, **named, **shape)
+    elif models:
+        data = next(iter(models.values())).run.data
+    else:
+        raise UserError("--folder alone does not say what was translated: give --data=FOLDER with testA and testB")
+    for name, model in models.items():
+        if (model.channels_a, model.channels_b) != (data.channels_a, data.channels_b):
+            raise UserError(
+                f"{name} translates {model.channels_a} to {model.channels_b} channels, the images have "
+                f"{data.channels_a} and {data.channels_b}: runs of other channels cannot be compared"
+            )
+    sides = dict(zip("ab", sources.open_domains(data, values.split)))
+    directions = evaluation.DIRECTIONS if values.direction == "both" else (values.direction,)
+    methods = {name: evaluation.of_model(model, values.batch_size) for name, model in models.items()}
+    methods |= {name: evaluation.of_folder(folder, sides, directions) for name, folder in folders.items()}
+    methods |= evaluation.baselines(data, {"a": data.channels_a, "b": data.channels_b})
+    results, examples = evaluation.evaluate(
+        methods, data, protocol, directions, values.batch_size, sides=sides, rows=values.rows
+    )
+    print(report.table(results, protocol))
+    title = f"{len(models) + len(folders)} methods on {data.data or data.tfds or data.csv}, {values.split}"
+    steps = {name: model.checkpoint_step for name, model in models.items()}
+    written = {"split": values.split, "data": data.data or data.tfds or data.csv, "folders": folders}
+    written |= {"runs": dict(zip(models, values.run_dir or [])), "checkpoint_steps": steps}
+    written |= {"protocol": protocol.report(), "directions": results}
+    gallery.write(output, title, results, examples, protocol, {"metrics.json": written})
+    print(f"gallery in {output / 'index.html'}, numbers in {output / 'metrics.json'}")
+
+
+def _named(text):
+    name, equals, folder = text.partition("=")
+    if not (name and equals and folder):
+        raise UserError(f"--folder={text}: expected NAME=FOLDER")
+    return _unused(name), folder
+
+
+def _unused(name):
+    from tfi2i.metrics import report
+
+    if name in report.NAMES or name in report.NAMES.values():
+        raise UserError(f"a method cannot be called '{name}', as one of the baselines is")
+    return name
 
 
 def evaluate_folders(values, output):
@@ -138,9 +216,14 @@ def main(_):
     values = flags.FLAGS
     if bool(values.real) != bool(values.fake):
         raise UserError("--real and --fake go together: a folder of real images and one of translations")
-    if bool(values.real) == bool(values.run_dir):
-        raise UserError("give --run_dir=RUN, or --real=FOLDER and --fake=FOLDER")
-    folder = values.run_dir or "."
+    if bool(values.real) == bool(values.run_dir or values.folder):
+        raise UserError(
+            "give --run_dir=RUN (several are compared), --folder=NAME=FOLDER, or --real=FOLDER and --fake=FOLDER"
+        )
+    if len(values.run_dir or []) > 1 or values.folder:
+        command.import_tensorflow()
+        return compare(values, pathlib.Path(values.output or "comparison"))
+    folder = values.run_dir[0] if values.run_dir else "."
     output = pathlib.Path(values.output or os.path.join(folder, "evaluate.png"))
     command.import_tensorflow()
     from tfi2i.data import images

@@ -31,7 +31,6 @@ ON_PAIRS = ("l1", "pixel_accuracy", "psnr")
 _WITH_NETWORK = (*REALISM, "lpips_like", "il2")
 # Training images per domain that the colour moments are taken from.
 _MOMENT_IMAGES = 256
-_ROWS = 6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -258,7 +257,8 @@ def match_names(names_a, names_b):
 # ----------------------------------------------------------------------------------------------------------- measuring
 
 
-def evaluate(methods, data, protocol=Protocol(), directions=DIRECTIONS, batch_size=8, active=True, sides=None):
+def evaluate(methods, data, protocol=Protocol(), directions=DIRECTIONS, batch_size=8, active=True, sides=None,
+             rows=6):  # fmt: skip
     """Measures methods on the held-out images of a data set.
 
     Images are prepared as by `pipeline.eval_images`: whole, at the size that was trained, in 8 bits.
@@ -272,6 +272,7 @@ def evaluate(methods, data, protocol=Protocol(), directions=DIRECTIONS, batch_si
         active: False prints nothing.
         sides: {"a": …, "b": …} of `sources.Source` instead of the split of `data`, which then says how images are
             prepared.
+        rows: examples besides the best and the worst.
 
     Returns:
         (results, examples). `results` maps direction → method → measured values. With a truth, `n` images that have
@@ -292,7 +293,7 @@ def evaluate(methods, data, protocol=Protocol(), directions=DIRECTIONS, batch_si
     """
     sides = sides or dict(zip("ab", sources.open_domains(data, protocol.split)))
     known = [d for d in directions if any(d in method.directions for method in methods.values())]
-    measured = {d: _Direction(methods, sides, data, protocol, d, batch_size, active) for d in known}
+    measured = {d: _Direction(methods, sides, data, protocol, d, batch_size, active, rows) for d in known}
     return {d: m.results for d, m in measured.items()}, {d: m.examples for d, m in measured.items()}
 
 
@@ -335,7 +336,7 @@ def evaluate_folders(real, fake, source=None, protocol=Protocol(("fid", "kid", "
 class _Direction:
     """One direction of `evaluate`."""
 
-    def __init__(self, methods, sides, data, protocol, direction, batch_size, active):
+    def __init__(self, methods, sides, data, protocol, direction, batch_size, active, rows):
         self.methods = {name: m for name, m in methods.items() if direction in m.directions}
         self.data, self.protocol, self.direction = data, protocol, direction
         self.source, self.target = sides[direction[0]], sides[direction[2]]
@@ -359,7 +360,7 @@ class _Direction:
             )
         self.errors = {name: collections.defaultdict(list) for name in self.methods}
         self.features = {name: [] for name in self.methods}
-        self.shown = set(np.random.default_rng(0).permutation(len(positions))[:_ROWS].tolist())
+        self.shown = set(np.random.default_rng(0).permutation(len(positions))[:rows].tolist())
         self._kept, self._inputs, self._count = [], {}, 0
         self._measure_real(positions, active)
         self._run(positions, batch_size, active)
