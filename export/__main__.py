@@ -20,7 +20,7 @@ from . import FLOORS
 def define_flags():
     """Declares the flags of this command."""
     flags.DEFINE_string("run_dir", None, "run directory of tfi2i.train", required=True)
-    flags.DEFINE_integer("checkpoint", None, "step of the checkpoint [the newest]")
+    flags.DEFINE_string("checkpoint", None, "step of the checkpoint, or best [the newest]")
     flags.DEFINE_enum("direction", "a2b", ("a2b", "b2a"), "which way the files translate")
     flags.DEFINE_string("output", None, "folder to make", required=True)
     flags.DEFINE_list("formats", list(FLOORS), f"some of {', '.join(FLOORS)}")

@@ -18,6 +18,7 @@ from tfi2i import config
 from tfi2i.config import UserError
 from tfi2i.data import images, pipeline
 from tfi2i.training import checkpoints, loop, strategies, summaries
+from tfi2i.training.judge import Judge
 
 TINY = {
     "generator": "resnet_6blocks", "generator_width": 4, "discriminator_width": 4, "discriminator_layers": 1,
@@ -234,6 +235,109 @@ def test_an_interruption_is_an_exception_for_python(run, monkeypatch, number):
     assert (stop.value.signal, stop.value.step) == (number, 2)
     assert checkpoints.steps(run) == [2]
     assert handlers == [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
+
+
+# ------------------------------------------------------------------------------------------------------ evaluation
+
+
+def evaluated(run_dir):
+    """Step → mean L1 of both directions, of the log."""
+    return {e["step"]: (e["a2b"]["l1"] + e["b2a"]["l1"]) / 2 for e in lines(run_dir, "eval")}
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory):
+    """The run `finished`, measured after each step."""
+    folder = tmp_path_factory.mktemp("runs") / "judged"
+    more = {"eval_every": 1, "eval_metrics": "psnr,l1", "best_metric": "l1", "eval_images": 3}
+    loop.train(settings(steps=3, keep=9, **more), folder)
+    return folder, more
+
+
+def test_the_best_step_is_kept(judged):
+    folder, _ = judged
+    found = evaluated(folder)
+    assert list(found) == [1, 2, 3] and len(set(found.values())) == 3
+    first = lines(folder, "eval")[0]
+    assert first["a2b"]["n"] == 3 and {"psnr", "psnr_error", "l1_std"} <= first["a2b"].keys()
+    best = min(found, key=found.get)
+    manifest = json.loads((folder / "best" / "manifest.json").read_text())
+    assert (manifest["step"], manifest["metric"]) == (best, "l1")
+    assert manifest["value"] == pytest.approx(found[best])
+    kept, same = checkpoints.load(folder, "best"), checkpoints.load(folder, best)
+    assert kept.checkpoint_step == best
+    for name, network in kept.networks.items():
+        for a, b in zip(network.weights, same.networks[name].weights):
+            np.testing.assert_array_equal(a, b)
+    # Networks alone: no optimizer.
+    assert not [n for n, _ in tf.train.list_variables(str(folder / "best" / "state")) if n.startswith("training")]
+    scalars = set()
+    for path in (folder / "train").iterdir():
+        for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
+            scalars |= {v.tag for v in tf.compat.v1.Event.FromString(record).summary.value}
+    assert {"eval_a2b/l1", "eval_b2a/psnr"} <= scalars
+
+
+def test_a_resumed_run_remembers_its_best(judged, tmp_path):
+    folder, more = judged
+    run = shutil.copytree(folder, tmp_path / "run")
+    manifest = json.loads((run / "best" / "manifest.json").read_text())
+    (run / "best" / "manifest.json").write_text(json.dumps(manifest | {"value": 0.001, "step": 77}))
+    shutil.rmtree(run / "checkpoints" / "00000003")
+    loop.train(settings(steps=3, keep=9, **more), run)
+    assert checkpoints.best(run)["step"] == 77  # nothing was better
+    assert evaluated(run) == evaluated(folder)
+    with open(next((run / "best").glob("state.data*")), "ab") as file:
+        file.write(b"x")
+    assert checkpoints.best(run) is None
+    with pytest.raises(UserError, match="best is damaged"):
+        checkpoints.load(run, "best")
+
+
+def test_evaluation_does_not_change_what_is_learned(judged, finished):
+    a, b = (checkpoints.load(folder, 3).networks for folder in (judged[0], finished))
+    for name, network in a.items():
+        assert all(np.array_equal(x, y) for x, y in zip(network.weights, b[name].weights))
+
+
+def test_which_value_is_best():
+    run = settings(steps=1, eval_every=1, eval_metrics="l1,ssim")
+    lower = Judge(run)
+    assert (lower.metric, lower.split) == ("l1", "val")
+    assert [lower.is_best(v) for v in (5, 6, 5, 4)] == [True, False, False, True]
+    higher = Judge(settings(steps=1, eval_every=1, eval_metrics="l1,ssim", best_metric="ssim"))
+    assert [higher.is_best(v) for v in (0.5, 0.4, 0.5, 0.6)] == [True, False, False, True]
+    assert Judge(run, {"metric": "l1", "value": 3}).is_best(4) is False
+    assert Judge(run, {"metric": "psnr", "value": 3}).is_best(4)
+
+
+def test_realism_decides_where_it_is_asked_to(monkeypatch, tmp_path):
+    from tests.test_evaluate import Constant, Levels
+
+    monkeypatch.setattr("tfi2i.metrics.features.FeatureNetwork", Levels)
+    monkeypatch.setattr("tfi2i.metrics.features.default_cache", lambda: tmp_path)
+    judge = Judge(settings(steps=1, eval_every=1, eval_metrics="kid,precision_recall", eval_images=8))
+    results, value = judge.measure(Constant())
+    assert value == np.mean([results[d]["kid_levels"] for d in ("a2b", "b2a")])
+    assert results["a2b"]["n_fake"] == results["a2b"]["n_real"] == 8 and "recall_levels" in results["b2a"]
+
+
+def test_evaluation_takes_the_test_images_where_there_are_no_others(tmp_path):
+    for name in ("trainA", "trainB", "testA", "testB"):
+        for i in range(2):
+            images.write_image(tmp_path / name / f"{i}.png", np.full((18, 18, 3), 40 * i, np.uint8))
+    given = {"data": str(tmp_path), "steps": 1, "eval_every": 1, "eval_metrics": "l1"}
+    assert Judge(settings(**given)).split == "test"
+    shutil.rmtree(tmp_path / "testA"), shutil.rmtree(tmp_path / "testB")
+    with pytest.raises(UserError, match="--eval_every needs held-out images"):
+        Judge(settings(**given))
+
+
+def test_a_checkpoint_that_is_not_there(finished):
+    for asked in ("best", "1", "first"):
+        with pytest.raises(UserError, match=f"--checkpoint={asked}: .* has 2, 3"):
+            checkpoints.load(finished, asked)
+    assert checkpoints.load(finished, "2").checkpoint_step == checkpoints.load(finished, 2).checkpoint_step == 2
 
 
 def test_two_processes_cannot_share_a_run(run):

@@ -27,6 +27,11 @@ def option(default, help, choices=None):
 
 
 Size = tuple[int, int]
+# What `tfi2i.metrics.evaluation` can measure: sets of images by their features; image by image; against the inputs.
+REALISM = ("fid", "kid", "mean_kid", "precision_recall")
+PIXELS = ("l1", "l2", "psnr", "ssim", "pixel_accuracy", "lpips_like")
+TO_INPUT = ("il2", "cycle")
+METRICS = REALISM + PIXELS + TO_INPUT
 
 
 def parse_size(text):
@@ -170,9 +175,27 @@ class Training:
     keep: int = option(3, "checkpoints to keep")
     log_every: int = option(50, "steps between lines in log.jsonl and TensorBoard")
     sample_every: int = option(500, "steps between pictures in samples/")
+    eval_every: int | None = option(
+        None, "steps between evaluations on the val images (without them the test images), whose best is kept in best/"
+    )
+    eval_metrics: str = option(
+        "kid", f"what --eval_every measures, on features of EfficientNet-Lite0: {', '.join(METRICS)}"
+    )
+    eval_images: int = option(500, "images per domain of an evaluation, evenly spread, where there are more")
+    best_metric: str | None = option(
+        None, "which of --eval_metrics decides on best/, mean of both directions (default: the first; of "
+        "precision_recall either)"
+    )  # fmt: skip
 
     def __post_init__(self):
         _check_choices(self)
+        unknown = [m for m in self.eval_metrics.split(",") if m not in METRICS]
+        if unknown:
+            raise UserError(f"--eval_metrics={self.eval_metrics}: '{unknown[0]}' is none of {', '.join(METRICS)}")
+        if self.best_metric and self.best_metric not in self.best_metrics:
+            raise UserError(f"--best_metric={self.best_metric}: expected one of {', '.join(self.best_metrics)}")
+        if self.eval_every and self.task == "pretrain":
+            raise UserError("--eval_every measures translations: --task=pretrain has none")
         given = [n for n in ("steps", "epochs", "images") if getattr(self, n) is not None]
         if len(given) > 1:
             both = " and ".join(f"--{n}={getattr(self, n)}" for n in given)
@@ -182,7 +205,7 @@ class Training:
         for name in (*given, *counts):
             if getattr(self, name) <= 0:
                 raise UserError(f"--{name}={getattr(self, name)}: expected more than 0")
-        for name in ("batch_size", "replicas"):
+        for name in ("batch_size", "replicas", "eval_every", "eval_images"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise UserError(f"--{name}={getattr(self, name)}: expected 1 or more")
         if self.batch_size and self.batch_size % self.accumulate:
@@ -196,6 +219,12 @@ class Training:
             raise UserError("--pretrained starts a translation: leave --task=pretrain out, or use --init_from")
         if self.decay_fraction is not None and not 0 <= self.decay_fraction <= 1:
             raise UserError(f"--decay_fraction={self.decay_fraction}: expected 0 to 1")
+
+    @property
+    def best_metrics(self):
+        """What may decide on best/: the measured metrics, precision and recall each for itself."""
+        found = self.eval_metrics.replace("precision_recall", "precision,recall")
+        return tuple(found.split(","))
 
     def total_steps(self, size_a, size_b):
         """The duration in steps for domains of `size_a` and `size_b` images, and the steps of one epoch."""

@@ -41,7 +41,7 @@ def define_flags():
     flags.DEFINE_enum("norm", None, ("none", "instance"), "UNIT's paper model: what its file cannot always say")
     flags.DEFINE_string("size", None, "size of the pictures that it was trained on: N or H,W [the method's own]")
     flags.DEFINE_enum("export", None, ("pytorch",), "write --run_dir as the official code's checkpoints to --output")
-    flags.DEFINE_integer("checkpoint", None, "with --export: step of a kept checkpoint [the newest]")
+    flags.DEFINE_string("checkpoint", None, "with --export: step of a kept checkpoint, or best [the newest]")
     flags.DEFINE_string("output", None, "with --export: folder for the files")
 
 

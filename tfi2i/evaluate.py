@@ -22,8 +22,6 @@ from absl import flags
 from tfi2i import command, config
 from tfi2i.config import UserError
 
-_METRICS = "fid, kid, mean_kid, precision_recall; l1, l2, psnr, ssim, pixel_accuracy, lpips_like; il2, cycle"
-
 
 def define_flags():
     """Declares the flags of this command."""
@@ -35,7 +33,7 @@ def define_flags():
         "NAME=FOLDER: compare with pictures that something else has made of the same images, in FOLDER/a2b and "
         "FOLDER/b2a, under the images' names; may be given several times",
     )  # fmt: skip
-    flags.DEFINE_integer("checkpoint", None, "step of a kept checkpoint (default: the newest)")
+    flags.DEFINE_string("checkpoint", None, "step of a kept checkpoint, or best (default: the newest)")
     flags.DEFINE_enum("split", "test", ("test", "val"), "which held-out images; report on test, tune on val")
     flags.DEFINE_string("data", None, "folder with testA and testB to take instead of the run's own data")
     flags.DEFINE_string(
@@ -46,7 +44,9 @@ def define_flags():
     flags.DEFINE_integer("rows", 24, "images that the gallery of a comparison shows", lower_bound=1)
     flags.DEFINE_integer("limit", None, "evaluate no more pairs or images than this, evenly spread", lower_bound=1)
     flags.DEFINE_integer("batch_size", 8, "images that go through the network at once", lower_bound=1)
-    flags.DEFINE_list("metrics", None, f"what to measure: {_METRICS} (default: l1,pixel_accuracy,psnr of pairs)")
+    flags.DEFINE_list(
+        "metrics", None, f"what to measure: {', '.join(config.METRICS)} (default: l1,pixel_accuracy,psnr of pairs)"
+    )
     flags.DEFINE_enum(
         "network", "efficientnet_lite0",
         ("efficientnet_lite0", "inception_2015", "inception_torchvision", "inception_keras"),

@@ -30,7 +30,7 @@ _TRANSPARENT = (".png", ".tif", ".tiff", ".webp")
 def define_flags():
     """Declares the flags of this command."""
     flags.DEFINE_string("run_dir", None, "run directory of the trained model", required=True)
-    flags.DEFINE_integer("checkpoint", None, "step of a kept checkpoint (default: the newest)")
+    flags.DEFINE_string("checkpoint", None, "step of a kept checkpoint, or best (default: the newest)")
     flags.DEFINE_string("input", None, "an image, a folder with its sub-folders, or a pattern in quotes", required=True)
     flags.DEFINE_string("output", None, "a folder; or an image file, when --input is one file", required=True)
     flags.DEFINE_enum("direction", "a2b", ("a2b", "b2a"), "from which domain to which")

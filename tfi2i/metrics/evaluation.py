@@ -16,17 +16,13 @@ import typing
 import numpy as np
 
 from tfi2i import config
-from tfi2i.config import UserError
+from tfi2i.config import METRICS, REALISM, TO_INPUT, UserError
 from tfi2i.data import images, pipeline, sources
 from tfi2i.metrics import faithfulness, realism
 from tfi2i.metrics.features import FeatureNetwork, cached
 from tfi2i.progress import Progress
 
 DIRECTIONS = ("a2b", "b2a")
-REALISM = ("fid", "kid", "mean_kid", "precision_recall")
-PIXELS = ("l1", "l2", "psnr", "ssim", "pixel_accuracy", "lpips_like")
-TO_INPUT = ("il2", "cycle")
-METRICS = REALISM + PIXELS + TO_INPUT
 ON_PAIRS = ("l1", "pixel_accuracy", "psnr")
 _WITH_NETWORK = (*REALISM, "lpips_like", "il2")
 # Training images per domain that the colour moments are taken from.
@@ -38,7 +34,7 @@ class Protocol:
     """What is measured and how: numbers of different protocols cannot be compared.
 
     Args:
-        metrics: some of `METRICS`; None: those of `ON_PAIRS`, and no pairs are an error.
+        metrics: some of `config.METRICS`; None: those of `ON_PAIRS`, and no pairs are an error.
         split: "test" or "val".
         limit: no more images than this, evenly spread; None: all.
         network: a `FeatureNetwork`, where a metric needs one.
@@ -64,7 +60,7 @@ class Protocol:
 
     @property
     def names(self):
-        """The metrics, in the order of `METRICS`."""
+        """The metrics, in the order of `config.METRICS`."""
         return tuple(m for m in METRICS if m in (self.metrics or ON_PAIRS))
 
     def report(self):

@@ -1,7 +1,8 @@
 """Checkpoints that are whole or not there, and models out of run directories.
 
 RUN/checkpoints/STEP/ holds `state.*`, a tf.train.Checkpoint of the model with its optimizers and image pools, and
-`manifest.json`, the SHA-256 of each file. It is written to STEP.tmp, flushed and renamed.
+`manifest.json`, the SHA-256 of each file. It is written to STEP.tmp, flushed and renamed. RUN/best/ is the same with
+the networks alone, and what they measured in the manifest.
 """
 
 import dataclasses
@@ -34,14 +35,43 @@ def save(run_dir, model, step, keep, without=()):
         UserError: it could not be written (disk full, no permission); older checkpoints are untouched.
     """
     folder = pathlib.Path(run_dir) / "checkpoints" / f"{step:08d}"
+    _write(folder, _tracked(model, without), {"step": step}, run_dir)
+    for old in steps(run_dir)[:-keep]:
+        shutil.rmtree(folder.with_name(f"{old:08d}"), ignore_errors=True)
+
+
+def save_best(run_dir, model, step, metric, value):
+    """Writes the networks to RUN/best/ in place of those that are there.
+
+    Args:
+        run_dir: a run directory.
+        model: a built `Translator`.
+        step: which step it is.
+        metric: name of what decided.
+        value: what it was.
+
+    Raises:
+        UserError: it could not be written.
+    """
+    groups = {"networks": _tracked(model)["networks"]}
+    _write(pathlib.Path(run_dir) / "best", groups, {"step": step, "metric": metric, "value": value}, run_dir)
+
+
+def best(run_dir):
+    """What the manifest of RUN/best/ says: dict of `step`, `metric`, `value`, `sha256`; None without a whole one."""
+    folder = pathlib.Path(run_dir) / "best"
+    return None if not folder.is_dir() or fault(folder) else _manifest(folder)
+
+
+def _write(folder, groups, manifest, run_dir):
     partial = folder.with_suffix(".tmp")
     try:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        tf.train.Checkpoint(**_tracked(model, without)).write(str(partial / "state"))
+        tf.train.Checkpoint(**groups).write(str(partial / "state"))
         hashes = {p.name: sha256(p) for p in sorted(partial.iterdir())}
         with open(partial / "manifest.json", "w") as file:
-            json.dump({"step": step, "sha256": hashes}, file, indent=2)
+            json.dump(manifest | {"sha256": hashes}, file, indent=2)
         for path in [*partial.iterdir(), partial]:
             _flush(path)
         shutil.rmtree(folder, ignore_errors=True)
@@ -54,8 +84,6 @@ def save(run_dir, model, step, keep, without=()):
             f"checkpoint {folder} could not be written: {str(error).splitlines()[0]}; "
             + (f"the last good one is step {left[-1]}" if left else "there is no earlier one")
         )
-    for old in steps(run_dir)[:-keep]:
-        shutil.rmtree(folder.with_name(f"{old:08d}"), ignore_errors=True)
 
 
 def steps(run_dir):
@@ -67,8 +95,7 @@ def steps(run_dir):
 def fault(folder):
     """What is wrong with a checkpoint folder, or None."""
     try:
-        with open(folder / "manifest.json") as file:
-            hashes = json.load(file)["sha256"]
+        hashes = _manifest(folder)["sha256"]
     except (OSError, ValueError, KeyError) as error:
         return f"its manifest cannot be read ({error})"
     for name, expected in hashes.items():
@@ -77,6 +104,10 @@ def fault(folder):
         if sha256(folder / name) != expected:
             return f"{name} does not have the content that was written"
     return None
+
+
+def _manifest(folder):
+    return json.loads((folder / "manifest.json").read_text())
 
 
 def newest_good(run_dir):
@@ -175,7 +206,7 @@ def find(run_dir, checkpoint=None):
 
     Args:
         run_dir: a run directory.
-        checkpoint: its step; None: the newest whole one.
+        checkpoint: its step, as a number or text, or "best"; None: the newest whole one.
 
     Raises:
         UserError: there is none, or the one asked for is damaged.
@@ -185,10 +216,11 @@ def find(run_dir, checkpoint=None):
         if folder is None:
             raise UserError(f"{run_dir} holds no checkpoint yet: train for at least --save_every steps")
         return folder
-    folder = pathlib.Path(run_dir) / "checkpoints" / f"{int(checkpoint):08d}"
-    if not folder.is_dir():
-        have = ", ".join(map(str, steps(run_dir))) or "none"
-        raise UserError(f"--checkpoint={checkpoint}: {run_dir} has {have}")
+    kept = pathlib.Path(run_dir)
+    folder = kept / "best" if checkpoint == "best" else kept / "checkpoints" / str(checkpoint).zfill(8)
+    if not folder.is_dir() or not (checkpoint == "best" or str(checkpoint).isdigit()):
+        have = [*map(str, steps(run_dir)), *(["best"] if (kept / "best").is_dir() else [])]
+        raise UserError(f"--checkpoint={checkpoint}: {run_dir} has {', '.join(have) or 'none'}")
     problem = fault(folder)
     if problem:
         raise UserError(f"checkpoint {folder} is damaged: {problem}; give another --checkpoint")
@@ -238,7 +270,7 @@ def load(run_dir, checkpoint=None, dtype="float32"):
 
     Args:
         run_dir: what `--run_dir` was.
-        checkpoint: step of a kept checkpoint; None: the newest whole one.
+        checkpoint: step of a kept checkpoint, or "best", see --eval_every; None: the newest whole one.
         dtype: Keras dtype policy to compute in; float32 whatever the run trained in.
 
     Returns:
@@ -255,7 +287,7 @@ def load(run_dir, checkpoint=None, dtype="float32"):
         model.directions = tuple(origin["directions"])
     model.run = settings
     model.run_dir = str(run_dir)
-    model.checkpoint_step = int(folder.name)
+    model.checkpoint_step = _manifest(folder)["step"]
     return model
 
 

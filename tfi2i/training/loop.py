@@ -20,11 +20,13 @@ from tfi2i.config import UserError
 from tfi2i.data import digits, pipeline, sources
 from tfi2i.progress import Progress, duration
 from tfi2i.training import checkpoints, strategies
+from tfi2i.training.judge import Judge
 from tfi2i.training.summaries import Summaries
 
 # These may differ when a run is resumed: where it computes, what it writes.
 _MAY_CHANGE = {
     "strategy", "replicas", "xla", "save_every", "keep", "log_every", "sample_every",
+    "eval_every", "eval_metrics", "eval_images", "best_metric",
     "download", "tfds_dir", "cache_gib", "max_bad_files", "accept_changed_data",
 }  # fmt: skip
 # A schedule that looks at the duration would have had other rates from the start.
@@ -90,6 +92,8 @@ def train(settings, run_dir):
 
     # -------------------------------------------------------------------------------------------------------- Data
     labelled = isinstance(settings.data, config.Digits)
+    if labelled and settings.training.eval_every:
+        raise UserError("--eval_every measures translations of pictures: tfi2i.adapt judges its classifier itself")
     source_a, source_b = (digits if labelled else sources).open_domains(settings.data, "train")
     fingerprints = {"a": source_a.fingerprint, "b": source_b.fingerprint}
     total, per_epoch = settings.training.total_steps(len(source_a), len(source_b))
@@ -167,6 +171,9 @@ def train(settings, run_dir):
             os.close(lock)
         return model
     fixed = _fixed_inputs(settings, model_class.value_range) if chief else None
+    judge = Judge(settings, checkpoints.best(folder)) if chief and t.eval_every else None
+    if judge and judge.split == "test":
+        _say("note: there are no val images, best/ is chosen on the test images: report figures on others", chief)
 
     # -------------------------------------------------------------------------------------------------------- Loop
     train_step = strategies.distributed_step(strategy, model)
@@ -196,6 +203,14 @@ def train(settings, run_dir):
         _check_weights(model, step)
         checkpoints.save(folder, model, step, t.keep)
 
+    def judged(step):
+        results, value = judge.measure(model)
+        summaries.evaluation(step, results)
+        if judge.is_best(value):
+            _check_weights(model, step)
+            checkpoints.save_best(folder, model, step, judge.metric, value)
+            progress.note(f"step {step}: best {judge.metric} so far, {value:.4g}, kept in best/")
+
     try:
         while step < total and not stop:
             try:
@@ -211,7 +226,8 @@ def train(settings, run_dir):
             on_log = step % t.log_every == 0 or step == total
             on_sample = step % t.sample_every == 0 or step == total or step == 1
             on_save = step % t.save_every == 0 or step == total
-            if on_log or on_sample or on_save:
+            on_eval = t.eval_every and (step % t.eval_every == 0 or step == total)
+            if on_log or on_sample or on_save or on_eval:
                 check(*pending)
                 pending = None
             if on_log:
@@ -231,6 +247,8 @@ def train(settings, run_dir):
             if on_save and chief:
                 save()
                 saved = step
+            if on_eval and chief:
+                judged(step)
             # Every worker looks at what all had received one step before, so all stop after the same one.
             stop = _Signals.agreed(heard) if several else signals.number
         if pending:

@@ -51,6 +51,17 @@ class Summaries:
         for message in self._alarms.losses(values):
             self.warn(step, message)
 
+    def evaluation(self, step, results):
+        """Logs what `evaluation.evaluate` measured of the model: {"a2b": values, "b2a": values}."""
+        if not self.active:
+            return
+        self.event("eval", step=step, **results)
+        with self._writer.as_default(step):
+            for direction, values in results.items():
+                for name, value in values.items():
+                    if value is not None:
+                        tf.summary.scalar(f"eval_{direction}/{name}", value)
+
     def samples(self, step, model, a, b):
         """Writes samples/STEP.png: what the model's `pictures` shows for the fixed inputs.
 
