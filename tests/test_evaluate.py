@@ -3,6 +3,7 @@
 import functools
 import json
 import re
+import shutil
 import types
 import unittest.mock
 
@@ -11,7 +12,7 @@ import pytest
 from absl import flags
 
 from tests.test_translate import command, run_dir  # noqa: F401  (a fixture)
-from tfi2i import config, evaluate
+from tfi2i import config, evaluate, pictures
 from tfi2i.config import UserError
 from tfi2i.data import images, sources
 from tfi2i.metrics import evaluation, realism, report
@@ -413,6 +414,46 @@ def test_metrics_of_a_run(run_dir, tmp_path, with_levels, capsys):  # noqa: F811
     assert images.read_image(tmp_path / "page.png").shape[1] > 8 * 96
 
 
+def test_every_checkpoint(run_dir, tmp_path, with_levels):  # noqa: F811
+    run = shutil.copytree(run_dir, tmp_path / "run")
+    shutil.copytree(run / "checkpoints" / "00000007", run / "checkpoints" / "00000009")
+    manifest = run / "checkpoints" / "00000009" / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"step": 7', '"step": 9'))
+    given = values(run_dir=[str(run)], split="val", limit=4, metrics=["kid", "l1"], feature_cache="", checkpoint="all")
+    evaluate.evaluate_run(given, tmp_path / "page.png")
+    steps = json.loads((run / "metrics.json").read_text())["steps"]
+    assert list(steps) == ["7", "9"] and list(steps["7"]["a2b"]) == ["model"]
+    assert steps["7"]["a2b"]["model"] == steps["9"]["a2b"]["model"]
+    assert {p.name for p in tmp_path.glob("page*.png")} == {
+        "page.png", "page_a2b_plot.png", "page_b2a_plot.png", "page_checkpoints.png",
+    }  # fmt: skip
+    assert images.read_image(tmp_path / "page_checkpoints.png").shape == (360, 2 * 480, 3)  # L1 and KID
+
+
+def test_realism_against_faithfulness():
+    def plotted(**values):
+        return report.trade_off({"a2b": {"model": values, "do_nothing": values}}, "a2b")
+
+    assert plotted(l1=3.0, n=2) is None and plotted(kid_levels=1.0) is None
+    plots = [plotted(kid_levels=0.1, kid_levels_std=0.01, **{key: 3.0}) for key in ("l1", "input_l1", "il2_x")]
+    assert len({p.tobytes() for p in plots}) == 3  # the axes say what they are
+    assert plots[0].shape == (360, 480, 3)
+
+
+@pytest.mark.parametrize("given", [[1, 1], [0, 0], [-0.17, 8.1], [0.001, 0.0013], [3500, 1000], [-2, -7]])
+def test_ticks_are_round_and_enclose_the_values(given):
+    ticks = pictures._ticks(given)
+    assert ticks[0] <= min(given) + 1e-12 and ticks[-1] >= max(given) - 1e-12 and 4 <= len(ticks) <= 9
+    np.testing.assert_allclose(np.diff(ticks), ticks[1] - ticks[0])
+
+
+def test_a_plot_marks_its_points_where_they_are():
+    """Two points at opposite corners of the axes, blue and vermilion."""
+    image = pictures.plot({"one": [(0, 0, None)], "two": [(10, 5, None)]}, "x", "y").astype(int)
+    colours = pictures._COLOURS
+    assert tuple(image[360 - 44, 64]) == colours[0] and tuple(image[30, 480 - 16]) == colours[1]
+
+
 def test_metrics_of_folders(folder, tmp_path, with_levels):
     given = values(real=str(folder / "testA"), fake=str(folder / "testB"), feature_cache=str(tmp_path))
     evaluate.evaluate_folders(given, tmp_path / "out" / "page.png")
@@ -446,8 +487,10 @@ def test_a_comparison(run_dir, tmp_path, with_levels, monkeypatch, capsys):  # n
     shown = re.findall(r'src="([^"]+)"', page)
     assert shown and all((output / path).is_file() for path in shown)
     # input, truth, the run, the others, two baselines
+    shown = [path for path in shown if path.startswith("images/")]
     assert {path.split("_")[-1] for path in shown if "/a2b/" in path} == {f"{k}.png" for k in range(6)}
     assert images.read_image(output / "a2b.png").shape[1] > 6 * 96
+    assert 'src="b2a_plot.png"' in page and (output / "b2a_plot.png").is_file()
     inputs = images.read_image(output / "images" / "a2b" / "000_0.png").astype(int)
     dark = images.read_image(output / "images" / "a2b" / "000_3.png")
     assert np.abs(inputs // 2 - dark).mean() < 2

@@ -33,7 +33,7 @@ def define_flags():
         "NAME=FOLDER: compare with pictures that something else has made of the same images, in FOLDER/a2b and "
         "FOLDER/b2a, under the images' names; may be given several times",
     )  # fmt: skip
-    flags.DEFINE_string("checkpoint", None, "step of a kept checkpoint, or best (default: the newest)")
+    flags.DEFINE_string("checkpoint", None, "step of a kept checkpoint, best, or all (default: the newest)")
     flags.DEFINE_enum("split", "test", ("test", "val"), "which held-out images; report on test, tune on val")
     flags.DEFINE_string("data", None, "folder with testA and testB to take instead of the run's own data")
     flags.DEFINE_string(
@@ -88,33 +88,43 @@ def protocol_of(values):
 
 
 def evaluate_run(values, output):
-    """Measures a run directory."""
+    """Measures a run directory, at one checkpoint or, with --checkpoint=all, at every kept one."""
     from tfi2i.data import images
     from tfi2i.metrics import evaluation, report
     from tfi2i.training import checkpoints
 
-    run_dir = values.run_dir[0]
-    model = checkpoints.load(run_dir, values.checkpoint)
-    data = model.run.data
-    if values.data:
-        data = dataclasses.replace(data, data=values.data, tfds=None, csv=None, domain_a=None, domain_b=None)
-    protocol = protocol_of(values)
-    methods = {"model": evaluation.of_model(model, values.batch_size)}
-    methods |= evaluation.baselines(data, {"a": model.channels_a, "b": model.channels_b})
-    known = methods["model"].directions
-    results, examples = evaluation.evaluate(methods, data, protocol, known, values.batch_size)
-    step, first = model.checkpoint_step, next(iter(results.values()))["model"]
-    h, w = next(iter(examples.values()))[0]["input"].shape[:2]
-    kind = "pairs" if next(iter(examples.values()))[0]["truth"] is not None else "images"
-    n = first["n"]
-    print(f"{run_dir}, step {step}: {n} {values.split} {kind} of {h}x{w} pixels")
-    print(report.table(results, protocol))
+    run_dir = pathlib.Path(values.run_dir[0])
+    every = values.checkpoint == "all"
+    asked = checkpoints.steps(run_dir) if every else [values.checkpoint]
+    if every and not asked:
+        checkpoints.find(run_dir)  # says that there are none
+    protocol, measured = None, {}
+    for checkpoint in asked:
+        model = checkpoints.load(run_dir, checkpoint)
+        data = model.run.data
+        if values.data:
+            data = dataclasses.replace(data, data=values.data, tfds=None, csv=None, domain_a=None, domain_b=None)
+        protocol = protocol or protocol_of(values)
+        methods = {"model": evaluation.of_model(model, values.batch_size)}
+        if checkpoint == asked[-1]:
+            methods |= evaluation.baselines(data, {"a": model.channels_a, "b": model.channels_b})
+        results, examples = evaluation.evaluate(
+            methods, data, protocol, methods["model"].directions, values.batch_size
+        )  # fmt: skip
+        step, first = model.checkpoint_step, next(iter(examples.values()))[0]
+        n = next(iter(results.values()))["model"]["n"]
+        h, w = first["input"].shape[:2]
+        kind = "images" if first["truth"] is None else "pairs"
+        print(f"{run_dir}, step {step}: {n} {values.split} {kind} of {h}x{w} pixels")
+        print(report.table(results, protocol))
+        measured[step] = results
     written = {"split": values.split, "data": values.data or data.data or data.tfds or data.csv, kind: n}
     written |= {"size": [h, w], "checkpoint_step": step}
     if protocol.metrics:
         written["protocol"] = protocol.report()
-    path = pathlib.Path(run_dir) / ("metrics.json" if protocol.metrics else "evaluate.json")
-    write_json(path, written | {"directions": results})
+    path = run_dir / ("metrics.json" if protocol.metrics else "evaluate.json")
+    steps = {"steps": measured} if every else {}
+    write_json(path, written | {"directions": results} | steps)
     title = f"{model.run.method}, step {step}, {n} {values.split} {kind}"
     for d, r in results.items():
         if "l1" in r["model"]:
@@ -122,6 +132,12 @@ def evaluate_run(values, output):
             title += f"   |   {d[0].upper()} to {d[2].upper()}: L1 {l1:.1f} (doing nothing: {nothing:.1f})"
     images.write_image(output, report.picture(model, examples, title))
     print(f"numbers in {path}, picture in {output}")
+    plots = {f"{d}_plot": report.trade_off(results, d) for d in results}
+    plots |= {"checkpoints": report.over_checkpoints(measured)} if every else {}
+    for name, plot in plots.items():
+        if plot is not None:
+            images.write_image(output.with_name(f"{output.stem}_{name}.png"), plot)
+            print(f"plot in {output.with_name(f'{output.stem}_{name}.png')}")
 
 
 def compare(values, output):

@@ -61,6 +61,10 @@ def write(folder, title, results, examples, protocol, reports):
         parts.append(f"<h2>{x} to {y}</h2>\n<table><thead><tr><th></th>{head}</tr></thead>\n<tbody>")
         parts += [*rows, "</tbody></table>"]
         images.write_image(partial / f"{direction}.png", sheet(shown))
+        plot = report.trade_off(results, direction)
+        if plot is not None:
+            images.write_image(partial / f"{direction}_plot.png", plot)
+            parts.append(f'<p><img src="{direction}_plot.png" alt="realism against faithfulness"></p>')
     for name, content in reports.items():
         (partial / name).write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
     finish(partial, folder, page(title, "\n".join(parts)))

@@ -39,8 +39,7 @@ def find(values, metric):
     for key in values:
         name = key.removeprefix("input_")
         if name == metric or (name.startswith(f"{metric}_") and not name.endswith(("_std", "_error", "_size"))):
-            if metric != "kid" or not name.startswith("kid_subset"):
-                return key
+            return key
     return None
 
 
@@ -109,10 +108,10 @@ def _notes(results, protocol):
         if any(find(v, "psnr") for v in measured):
             note += "; PSNR from the squared error of all images together ± standard error"
         lines.append(note)
-    if any(k.startswith("input_") for v in measured for k in v):
+    if any(k.startswith(("input_", "il2", "cycle")) for v in measured for k in v):
         lines.append(
-            "no truth: compared with the input, which is no quality by itself (doing nothing has all of it): read it "
-            "beside realism"
+            "closeness to the input (to input, I-L2, cycle) is no quality by itself, doing nothing has all of it: read "
+            "it beside realism"
         )
     if protocol and protocol.network:
         network = protocol.network
@@ -132,6 +131,67 @@ def _notes(results, protocol):
 
 
 # --------------------------------------------------------------------------------------------------------- pictures
+
+
+def trade_off(results, direction):
+    """A plot of realism against faithfulness, a point for each method; None where one of them was not measured.
+
+    Realism is KID or else Fréchet distance, faithfulness L1 to the truth, or else I-L2 or L1 to the input: for all of
+    them less is better, and none is enough.
+
+    Args:
+        results: as `evaluation.evaluate` returns them.
+        direction: "a2b" or "b2a".
+
+    Returns:
+        uint8 [H, W, 3] or None.
+    """
+    from tfi2i import pictures
+
+    measured = results[direction]
+    values = next(iter(measured.values()))
+    realism = next((m for m in ("kid", "fid") if find(values, m)), None)
+    near = "l1" if "l1" in values else next((m for m in ("il2", "l1") if find(values, m)), None)
+    if not (realism and near):
+        return None
+    points = {}
+    for name, own in measured.items():
+        x, y = find(own, near), find(own, realism)
+        if x and y:
+            factor = _REALISM[realism][2]
+            points[NAMES.get(name, name)] = [(own[x], factor * own[y], factor * (spread_of(own, y) or 0))]
+    where = {"l1": "L1 to the truth (of 255)", "input_l1": "L1 to the input (of 255)"}
+    x_label = where.get(find(values, near), f"{_FAITHFULNESS[near][0]} to the input")
+    title = f"{direction[0].upper()} to {direction[2].upper()}"
+    return pictures.plot(points, x_label, _REALISM[realism][0], title)
+
+
+def over_checkpoints(steps):
+    """Plots of every measured value over the steps of a training, directions in one plot.
+
+    Args:
+        steps: dict of step → results as `evaluation.evaluate` returns them, of the method "model".
+
+    Returns:
+        uint8 [H, W, 3].
+    """
+    from tfi2i import pictures
+
+    plots = []
+    for metric, (head, _, factor) in (_FAITHFULNESS | _REALISM).items():
+        series = {}
+        for step, results in steps.items():
+            for direction, methods in results.items():
+                key = find(methods.get("model", {}), metric)
+                if key and methods["model"][key] is not None:
+                    value, spread = methods["model"][key], spread_of(methods["model"], key)
+                    series.setdefault(direction, []).append((step, factor * value, spread and factor * spread))
+        if series:
+            plots.append(pictures.plot(series, "step", head + _UNITS.get(metric, ""), join=True))
+    across = min(3, len(plots))
+    blank = np.full_like(plots[0], 255)
+    plots += [blank] * (-len(plots) % across)
+    return np.concatenate([np.concatenate(plots[i : i + across], 1) for i in range(0, len(plots), across)])
 
 
 def picture(model, examples, title):
