@@ -15,7 +15,7 @@ from tests.test_translate import command, run_dir  # noqa: F401  (a fixture)
 from tfi2i import config, evaluate, pictures
 from tfi2i.config import UserError
 from tfi2i.data import images, sources
-from tfi2i.metrics import evaluation, realism, report
+from tfi2i.metrics import evaluation, realism, report, study
 from tfi2i.metrics.evaluation import match_names
 
 
@@ -525,9 +525,87 @@ def test_a_comparison_of_folders_alone(folder, tmp_path, with_levels):
             evaluate.compare(values(**given), tmp_path / "new")
 
 
+# ------------------------------------------------------------------------------------------------------------- study
+
+
+@pytest.fixture
+def asked(folder, tmp_path):
+    """A study of the methods "one" and "two", whose pictures are all of level 1 and all of level 2."""
+    for level, name in ((1, "one"), (2, "two")):
+        for i in range(5):
+            images.write_image(tmp_path / name / f"{i}.png", np.full((8, 8, 3), level, np.uint8))
+    named = [f"{n}={tmp_path / n}" for n in ("one", "two")]
+    given = values(
+        folder=named, data=str(folder), direction="a2b", rows=4, study_examples=2, domain_names=["horses", "ze<bras"]
+    )  # fmt: skip
+    evaluate.write_study(given, tmp_path / "study")
+    return tmp_path / "study"
+
+
+def test_a_study_is_blind(asked):
+    page = (asked / "index.html").read_text()
+    key = json.loads(study.key_path(asked).read_text())
+    assert page.count('<section class="question"') == len(key["questions"]) == 4
+    assert "ze&lt;bras" in page and "horses" not in page
+    names = [p.name for p in (asked / "images").iterdir()]
+    assert not any("one" in n or "two" in n for n in names) and not re.search(r"\b(one|two)\b", page)
+    assert all((asked / path).is_file() for path in re.findall(r'src="([^"]+)"', page))
+    assert sum(n.startswith("real_a2b") for n in names) == 2 and not (asked / "key.json").exists()
+    for identity, question in key["questions"].items():
+        assert sorted(question["methods"]) == ["one", "two"]
+        for i, method in enumerate(question["methods"]):
+            level = {"one": 1, "two": 2}[method]
+            assert (images.read_image(asked / "images" / f"{identity}_{i}.png") == level).all()
+    assert len({tuple(q["methods"]) for q in key["questions"].values()}) == 2  # not always the same first
+
+
+def test_answers_are_counted(asked, tmp_path, capsys):
+    key = json.loads(study.key_path(asked).read_text())
+    files = []
+    for person in range(3):
+        # All prefer "two", but the last person once.
+        choices = {i: q["methods"].index("two") for i, q in key["questions"].items()}
+        if person == 2:
+            choices["q001"] = 1 - choices["q001"]
+        files.append(tmp_path / f"answers{person}.json")
+        files[-1].write_text(json.dumps({"study": key["study"], "answers": choices}))
+    counted = study.count(asked, files)["a2b"]
+    assert (counted["two"]["chosen"], counted["one"]["chosen"], counted["two"]["n"]) == (11, 1, 12)
+    assert counted["two"]["share"] == pytest.approx(11 / 12)
+    evaluate.count_study(values(answers=list(map(str, files))), asked)
+    assert "11 of 12" in capsys.readouterr().out
+    files[0].write_text(json.dumps({"study": "other", "answers": {}}))
+    with pytest.raises(UserError, match="belongs to another study"):
+        study.count(asked, files)
+    files[0].write_text(json.dumps({"study": key["study"], "answers": {"q000": 2}}))
+    with pytest.raises(UserError, match="q000 has the answer 2"):
+        study.count(asked, files)
+    files[0].write_text("[]")
+    with pytest.raises(UserError, match="cannot be read as a part of a study"):
+        study.count(asked, files)
+
+
+def test_wilsons_interval():
+    """Newcombe (1998), table 1: 81 of 263 and 0 of 20."""
+    assert study.wilson(81, 263) == pytest.approx((0.2553, 0.3662), abs=1e-4)
+    assert study.wilson(0, 20) == pytest.approx((0, 0.1611), abs=1e-4)
+    assert study.wilson(0, 0) == (0, 1)
+
+
+def test_a_study_needs_two_methods(folder, tmp_path):
+    images.write_image(tmp_path / "one" / "0.png", np.zeros((8, 8, 3), np.uint8))
+    given = {"folder": [f"one={tmp_path}/one"], "data": str(folder), "direction": "a2b", "limit": 1}
+    with pytest.raises(UserError, match="at least two methods"):
+        evaluate.write_study(values(**given), tmp_path / "study")
+    with pytest.raises(UserError, match="expected two names"):
+        evaluate.write_study(values(**given, domain_names=["x"]), tmp_path / "study")
+    assert not (tmp_path / "study").exists() and not study.key_path(tmp_path / "study").exists()
+
+
 @pytest.mark.parametrize(
     "given, message",
     [
+        ({"answers": ["x"]}, "give --study"),
         ({}, "give --run_dir=RUN .*, or --real"), ({"real": "x"}, "go together"),
         ({"real": "x", "fake": "y", "run_dir": ["z"]}, "give --run_dir"),
     ],

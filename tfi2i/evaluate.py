@@ -41,7 +41,11 @@ def define_flags():
         "picture to write (default: RUN/evaluate.png, or evaluate.png); for a comparison a folder (comparison)",
     )  # fmt: skip
     flags.DEFINE_enum("direction", "both", ("both", "a2b", "b2a"), "what to compare")
-    flags.DEFINE_integer("rows", 24, "images that the gallery of a comparison shows", lower_bound=1)
+    flags.DEFINE_integer("rows", 24, "images of each direction in the gallery of a comparison, or study", lower_bound=1)
+    flags.DEFINE_string("study", None, "write a page there that asks people which of several methods they prefer")
+    flags.DEFINE_list("answers", None, "with --study: files that participants have saved, to be counted")
+    flags.DEFINE_list("domain_names", None, "with --study: what A and B are called there, e.g. horses,zebras")
+    flags.DEFINE_integer("study_examples", 0, "with --study: real images of the target domain to show", lower_bound=0)
     flags.DEFINE_integer("limit", None, "evaluate no more pairs or images than this, evenly spread", lower_bound=1)
     flags.DEFINE_integer("batch_size", 8, "images that go through the network at once", lower_bound=1)
     flags.DEFINE_list(
@@ -62,7 +66,7 @@ def define_flags():
         lower_bound=2,
     )  # fmt: skip
     flags.DEFINE_integer("kid_subsets", 100, "subsets of KID", lower_bound=1)
-    flags.DEFINE_integer("seed", 2020, "of the draw of the subsets")
+    flags.DEFINE_integer("seed", 2020, "of the draw of the subsets, and of the orders of a study")
     flags.DEFINE_string("feature_cache", None, "folder that keeps features of real images (default: in ~/.cache)")
     flags.DEFINE_string("real", None, "folder of real images, to compare --fake with instead of a run")
     flags.DEFINE_string("fake", None, "folder of translations, of any origin")
@@ -140,20 +144,23 @@ def evaluate_run(values, output):
             print(f"plot in {output.with_name(f'{output.stem}_{name}.png')}")
 
 
-def compare(values, output):
-    """Measures several runs and folders on the same images; writes a gallery."""
+def open_methods(values):
+    """The runs and folders that are to be compared, on the images of --data or else of the first run.
+
+    Returns:
+        (models, folders, methods, data, sides): name → `Translator`, name → path, name → `evaluation.Method`, and the
+        images as `config.Data` and as `sources.Source` of "a" and "b".
+    """
     from tfi2i.data import sources
-    from tfi2i.metrics import evaluation, gallery, report
+    from tfi2i.metrics import evaluation
     from tfi2i.training import checkpoints
 
-    gallery.check(output)
-    models = {_unused(pathlib.Path(run).resolve().name): run for run in values.run_dir or []}
+    runs = {_unused(pathlib.Path(run).resolve().name): run for run in values.run_dir or []}
     folders = dict(_named(text) for text in values.folder or [])
-    twice = [n for n in models if n in folders]
-    if twice or len(models) < len(values.run_dir or []) or len(folders) < len(values.folder or []):
+    twice = [n for n in runs if n in folders]
+    if twice or len(runs) < len(values.run_dir or []) or len(folders) < len(values.folder or []):
         raise UserError("two of the methods have one name: rename a run directory, or the NAME of a --folder")
-    protocol = protocol_of(values)
-    models = {name: checkpoints.load(run, values.checkpoint) for name, run in models.items()}
+    models = {name: checkpoints.load(run, values.checkpoint) for name, run in runs.items()}
     size = config.size_flag(values.size)
     if values.data:
         shape = {"resize": size, "resize_mode": "exact", "crop": size} if size else {}
@@ -171,12 +178,21 @@ def compare(values, output):
                 f"{data.channels_a} and {data.channels_b}: runs of other channels cannot be compared"
             )
     sides = dict(zip("ab", sources.open_domains(data, values.split)))
-    directions = evaluation.DIRECTIONS if values.direction == "both" else (values.direction,)
     methods = {name: evaluation.of_model(model, values.batch_size) for name, model in models.items()}
-    methods |= {name: evaluation.of_folder(folder, sides, directions) for name, folder in folders.items()}
+    methods |= {name: evaluation.of_folder(folder, sides, _directions(values)) for name, folder in folders.items()}
+    return models, folders, methods, data, sides
+
+
+def compare(values, output):
+    """Measures several runs and folders on the same images; writes a gallery."""
+    from tfi2i.metrics import evaluation, gallery, report
+
+    gallery.check(output)
+    protocol = protocol_of(values)
+    models, folders, methods, data, sides = open_methods(values)
     methods |= evaluation.baselines(data, {"a": data.channels_a, "b": data.channels_b})
     results, examples = evaluation.evaluate(
-        methods, data, protocol, directions, values.batch_size, sides=sides, rows=values.rows
+        methods, data, protocol, _directions(values), values.batch_size, sides=sides, rows=values.rows
     )
     print(report.table(results, protocol))
     title = f"{len(models) + len(folders)} methods on {data.data or data.tfds or data.csv}, {values.split}"
@@ -186,6 +202,51 @@ def compare(values, output):
     written |= {"protocol": protocol.report(), "directions": results}
     gallery.write(output, title, results, examples, protocol, {"metrics.json": written})
     print(f"gallery in {output / 'index.html'}, numbers in {output / 'metrics.json'}")
+
+
+def write_study(values, output):
+    """Writes the page of a blind study of several runs and folders."""
+    from tfi2i.data import pipeline
+    from tfi2i.metrics import evaluation, gallery, study
+
+    gallery.check(output)
+    _, _, methods, data, sides = open_methods(values)
+    names = values.domain_names or ["domain A", "domain B"]
+    if len(names) != 2:
+        raise UserError(f"--domain_names={','.join(names)}: expected two names, of A and of B")
+    # What is measured is of no account here; the L1 to the input or the truth costs nothing.
+    protocol = evaluation.Protocol(("l1",), values.split, values.limit)
+    _, examples = evaluation.evaluate(
+        methods, data, protocol, _directions(values), values.batch_size, sides=sides, rows=values.rows
+    )
+    # Neither the best nor the worst, but for those that the draw has chosen.
+    examples = {d: [e for e in shown if e["shown"]] for d, shown in examples.items()}
+    real = {}
+    for direction in examples:
+        side = sides[direction[2]]
+        count = min(values.study_examples, len(side))
+        chosen = pipeline.eval_images(side, data, range(count))
+        real[direction] = [evaluation.as_8_bits(pixels) for _, pixels in chosen]
+    study.write(output, examples, real, dict(zip("ab", names)), values.seed)
+    print(f"study in {output / 'index.html'}; keep {study.key_path(output)} from the participants")
+    print(f"then: python -m tfi2i.evaluate --study={output} --answers=answers1.json,answers2.json")
+
+
+def count_study(values, output):
+    """Counts the answers of a study."""
+    from tfi2i.metrics import study
+
+    counted = study.count(output, values.answers)
+    print(study.table(counted, len(values.answers)))
+    path = output.with_name(f"{output.name}.results.json")
+    write_json(path, {"answers": values.answers, "directions": counted})
+    print(f"numbers in {path}")
+
+
+def _directions(values):
+    from tfi2i.metrics import evaluation
+
+    return evaluation.DIRECTIONS if values.direction == "both" else (values.direction,)
 
 
 def _named(text):
@@ -230,12 +291,19 @@ def write_json(path, content):
 
 def main(_):
     values = flags.FLAGS
+    if values.answers and not values.study:
+        raise UserError("--answers belong to a study: give --study=FOLDER")
+    if values.answers:
+        return count_study(values, pathlib.Path(values.study))
     if bool(values.real) != bool(values.fake):
         raise UserError("--real and --fake go together: a folder of real images and one of translations")
     if bool(values.real) == bool(values.run_dir or values.folder):
         raise UserError(
             "give --run_dir=RUN (several are compared), --folder=NAME=FOLDER, or --real=FOLDER and --fake=FOLDER"
         )
+    if values.study and not values.real:
+        command.import_tensorflow()
+        return write_study(values, pathlib.Path(values.study))
     if len(values.run_dir or []) > 1 or values.folder:
         command.import_tensorflow()
         return compare(values, pathlib.Path(values.output or "comparison"))
