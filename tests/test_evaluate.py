@@ -546,7 +546,7 @@ def test_a_study_is_blind(asked):
     page = (asked / "index.html").read_text()
     key = json.loads(study.key_path(asked).read_text())
     assert page.count('<section class="question"') == len(key["questions"]) == 4
-    assert "ze&lt;bras" in page and "horses" not in page
+    assert "ze&lt;bras" in page and "ze<bras" not in page and "horses" not in page
     names = [p.name for p in (asked / "images").iterdir()]
     assert not any("one" in n or "two" in n for n in names) and not re.search(r"\b(one|two)\b", page)
     assert all((asked / path).is_file() for path in re.findall(r'src="([^"]+)"', page))
@@ -557,6 +557,12 @@ def test_a_study_is_blind(asked):
             level = {"one": 1, "two": 2}[method]
             assert (images.read_image(asked / "images" / f"{identity}_{i}.png") == level).all()
     assert len({tuple(q["methods"]) for q in key["questions"].values()}) == 2  # not always the same first
+
+
+def test_a_study_asks_what_was_drawn_and_not_the_extremes(asked, folder, tmp_path):
+    named = [f"{n}={tmp_path / n}" for n in ("one", "two")]
+    evaluate.write_study(values(folder=named, data=str(folder), direction="a2b", rows=1), asked)
+    assert (asked / "index.html").read_text().count('<section class="question"') == 1
 
 
 def test_answers_are_counted(asked, tmp_path, capsys):
