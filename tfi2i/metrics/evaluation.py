@@ -274,7 +274,8 @@ def evaluate(methods, data, protocol=Protocol(), directions=DIRECTIONS, batch_si
         (results, examples). `results` maps direction → method → measured values. With a truth, `n` images that have
         one, else all: `l1`, `l2` (length of the difference of an image, levels / 255), `pixel_accuracy`,
         `channel_accuracy`, `ssim`, `lpips_like_NETWORK`, means over images, each with its `…_std` over images; `psnr`
-        in dB from the squared error of all images together (None: no error) with its standard error `psnr_error`.
+        in dB from the squared error of all images together (None: no error) with its standard error `psnr_error`, and
+        `mean_psnr`, the mean of the images' own.
         Without a truth the same names with `input_` before them, compared with the input. `il2_NETWORK` and `cycle`
         (L1 of the way back) with `_std` always are. `fid_NETWORK` with its standard error `…_error`, `kid_NETWORK`
         and `mean_kid_NETWORK` with `…_std` over subsets, `precision_NETWORK` and `recall_NETWORK` with `…_error`,
@@ -293,15 +294,17 @@ def evaluate(methods, data, protocol=Protocol(), directions=DIRECTIONS, batch_si
     return {d: m.results for d, m in measured.items()}, {d: m.examples for d, m in measured.items()}
 
 
-def evaluate_folders(real, fake, source=None, protocol=Protocol(("fid", "kid", "precision_recall")), size=None,
-                     active=True):  # fmt: skip
+def evaluate_folders(
+    real, fake, source=None, protocol=Protocol(("fid", "kid", "precision_recall")), preparation=None, active=True
+):
     """Measures a folder of translations against one of real images; pairs are files of the same name.
 
     Args:
         real, fake: folders.
         source: folder of the images that were translated, or None; files of the same names as in `fake`.
         protocol: a `Protocol`; its split is of no account.
-        size: (height, width) that all images are brought to first; None: as they are.
+        preparation: dict of fields of `config.Data` that say how images are resized and cut, see
+            `pipeline.eval_images`; None: they are taken as they are.
         active: False prints nothing.
 
     Returns:
@@ -310,7 +313,7 @@ def evaluate_folders(real, fake, source=None, protocol=Protocol(("fid", "kid", "
     Raises:
         UserError: folders without images, or a metric that needs the source.
     """
-    data = config.Data(resize=size, resize_mode="exact" if size else None, crop=size)
+    data = config.Data(**preparation or {})
     sides = {"a": sources.open_folder(source or fake), "b": sources.open_folder(real)}
     if source:
         method = of_folder(fake, sides, ("a2b",))
@@ -445,7 +448,7 @@ class _Direction:
         functions = {}
         if "l1" in wanted:
             functions["l1"] = faithfulness.l1
-        if {"psnr", "l2"} & set(wanted):
+        if {"psnr", "mean_psnr", "l2"} & set(wanted):
             functions["squared_error"] = faithfulness.squared_error
         if "pixel_accuracy" in wanted:
             functions["pixel_accuracy"] = faithfulness.pixel_accuracy
@@ -488,8 +491,14 @@ class _Direction:
         summary["n"] = compared[0] if compared else max(map(len, errors.values()), default=0)
         for key, values in errors.items():
             if key.endswith("squared_error"):
+                prefix = key.removesuffix("squared_error")
                 if "psnr" in self.protocol.names:
-                    summary |= _psnr(key.removesuffix("squared_error"), values)
+                    summary |= _psnr(prefix, values)
+                if "mean_psnr" in self.protocol.names:
+                    # Of each image for itself, at most 100 dB, as EGSDE and others have it.
+                    decibels = faithfulness.decibels(values + 1e-10 * 255**2)
+                    summary |= {f"{prefix}mean_psnr": float(decibels.mean())}
+                    summary |= {f"{prefix}mean_psnr_std": float(decibels.std())}
                 continue
             summary |= {key: float(values.mean()), f"{key}_std": float(values.std())}
         if self.of_sets:

@@ -2,7 +2,7 @@
 
 efficientnet_lite0     EfficientNet-Lite0, 1280 features of 224 px; weights: a package that is installed with tfi2i
 inception_2015         Inception V3 of 2015, that of FID and KID, 2048 features of 299 px; weights: a file.
-                       Resizing "original": TensorFlow 1's bilinear
+                       Resizing "original": TensorFlow 1's bilinear; "pytorch_fid": PyTorch's, with its scale
 inception_torchvision  torchvision's Inception V3, that of I-L2; weights: a file.
                        Resizing "original": Pillow's bilinear on 8 bits
 inception_keras        Keras' Inception V3; weights: a file, or downloaded by Keras
@@ -12,6 +12,7 @@ channels, cut to 0 … 255, not rounded.
 """
 
 import concurrent.futures
+import functools
 import hashlib
 import logging
 import os
@@ -24,7 +25,12 @@ from tfi2i.config import UserError
 from tfi2i.data import images
 
 NETWORKS = ("efficientnet_lite0", "inception_2015", "inception_torchvision", "inception_keras")
-RESIZES = ("clean", "original")
+# What resizing of a network's own there is, besides "clean": in words.
+_RESIZES = {
+    ("inception_2015", "original"): "TensorFlow 1's bilinear, not antialiased",
+    ("inception_2015", "pytorch_fid"): "PyTorch's bilinear, not antialiased, pixels as 2 x / 255 - 1: pytorch-fid's",
+    ("inception_torchvision", "original"): "Pillow's bilinear, antialiased, rounded to 8 bits",
+}
 _KERAS_WEIGHTS = (
     "https://storage.googleapis.com/tensorflow/keras-applications/inception_v3/"
     "inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5"
@@ -39,7 +45,7 @@ class FeatureNetwork:
     Args:
         name: one of `NETWORKS`.
         weights: path of a file; None: the package's for efficientnet_lite0, Keras' download for inception_keras.
-        resize: "clean" or "original".
+        resize: "clean", "original" or "pytorch_fid".
 
     Attributes:
         name, resize: as given.
@@ -57,8 +63,8 @@ class FeatureNetwork:
         import tensorflow as tf
 
         self.name, self.resize = name, resize
-        if resize == "original" and name not in ("inception_2015", "inception_torchvision"):
-            raise UserError(f"--feature_resize=original: {name} has no resizing that figures are published with: clean")
+        if resize != "clean" and (name, resize) not in _RESIZES:
+            raise UserError(f"--feature_resize={resize} is not for {name}: give clean, or another --network")
         model, path, known = {
             "efficientnet_lite0": _efficientnet,
             "inception_2015": _inception_2015,
@@ -70,10 +76,7 @@ class FeatureNetwork:
         with open(path, "rb") as file:
             self.sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         self.standard = not known or self.sha256.startswith(known)
-        self.filter = {
-            ("inception_2015", "original"): "TensorFlow 1's bilinear, not antialiased",
-            ("inception_torchvision", "original"): "Pillow's bilinear, antialiased, rounded to 8 bits",
-        }.get((name, resize), "Pillow's bicubic, antialiased, as clean-fid")
+        self.filter = _RESIZES.get((name, resize), "Pillow's bicubic, antialiased, as clean-fid")
         signature = [tf.TensorSpec((None, self.size, self.size, 3), tf.float32)]
         self._features = tf.function(lambda x: model(x, training=False)[0], signature)
         self._maps = tf.function(lambda x: model(x, training=False)[1:], signature)
@@ -96,7 +99,11 @@ class FeatureNetwork:
             return images.resize(pixels, size, "bilinear").astype(np.float32)
         import tensorflow as tf
 
-        return tf.raw_ops.ResizeBilinear(images=pixels[None], size=size, half_pixel_centers=False)[0].numpy()
+        resize = functools.partial(tf.raw_ops.ResizeBilinear, images=pixels[None], size=size)
+        if self.resize == "pytorch_fid":
+            # The network's (x - 128) / 128 makes 2 x / 255 - 1 of it.
+            return resize(half_pixel_centers=True)[0].numpy() * np.float32(256 / 255)
+        return resize(half_pixel_centers=False)[0].numpy()
 
     def features(self, pictures):
         """The pooled features of images.

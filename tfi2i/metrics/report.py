@@ -14,6 +14,7 @@ _FAITHFULNESS = {
     "pixel_accuracy": ("pixels within 16", "{:.1f}", 100),
     "channel_accuracy": ("channels within 16", "{:.1f}", 100),
     "psnr": ("PSNR", "{:.1f}", 1),
+    "mean_psnr": ("mean PSNR", "{:.1f}", 1),
     "ssim": ("SSIM", "{:.3f}", 1),
     "lpips_like": ("LPIPS-like", "{:.3f}", 1),
     "il2": ("I-L2", "{:.2f}", 1),
@@ -26,7 +27,7 @@ _REALISM = {
     "precision": ("precision", "{:.2f}", 1),
     "recall": ("recall", "{:.2f}", 1),
 }
-_UNITS = {"pixel_accuracy": " %", "channel_accuracy": " %", "psnr": " dB"}
+_UNITS = {"pixel_accuracy": " %", "channel_accuracy": " %", "psnr": " dB", "mean_psnr": " dB"}
 
 
 def spread_of(values, key):

@@ -6,7 +6,7 @@ from tfi2i.config import METRICS, UserError
 from tfi2i.data import sources
 from tfi2i.metrics import evaluation, features, report
 
-_HIGHER_IS_BETTER = ("psnr", "ssim", "pixel_accuracy", "precision", "recall")
+_HIGHER_IS_BETTER = ("psnr", "mean_psnr", "ssim", "pixel_accuracy", "precision", "recall")
 
 
 class Judge:

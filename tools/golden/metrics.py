@@ -87,6 +87,12 @@ def record_inception(modules, output):
     with torch.no_grad():
         maps = blocks((channels_first(arrays["exact"]).float() - 128) / 128)
     arrays["pytorch_fid/exact"] = maps[0][:, :, 0, 0].numpy()
+    # The whole of it: PyTorch's resizing, and another scale.
+    blocks = inception.InceptionV3().eval()
+    for name in ("small", "large"):
+        with torch.no_grad():
+            maps = blocks(channels_first(arrays[name]).float() / 255)
+        arrays[f"pytorch_fid/{name}"] = maps[0][:, :, 0, 0].numpy()
     # torchvision's own form.
     net = fill(inception.torchvision.models.inception_v3(weights=None, init_weights=False, aux_logits=False))
     net.transform_input, net.fc = True, torch.nn.Identity()
