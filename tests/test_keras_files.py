@@ -211,19 +211,44 @@ def test_files_of_keras_3(norm, tmp_path):
         np.testing.assert_array_equal(ours, same)
 
 
+class Pair(keras.Model):
+    """Two networks as the example of keras.io holds them."""
+
+    def __init__(self, first, second):
+        super().__init__()
+        self.gen_G, self.gen_F = first, second
+
+
+@pytest.mark.parametrize("kind", ["checkpoint", "weights"])
+def test_several_networks_of_keras_3(kind, tmp_path):
+    keras.utils.set_random_seed(2)
+    pair = Pair(resnet(), resnet())
+    if kind == "checkpoint":
+        optimizer = keras.optimizers.Adam()
+        optimizer.build(pair.trainable_variables)  # whose names for them are the shorter ones
+        tf.train.Checkpoint(model=pair, optimizer=optimizer).save(str(tmp_path / "ckpt"))
+        source = tmp_path / "ckpt-1.index"
+    else:
+        source = tmp_path / "pair.weights.h5"
+        pair.built = True
+        pair.save_weights(source)
+    model = quiet(source, tmp_path / "run")
+    for ours, theirs in ((model.generator_a2b, pair.gen_G), (model.generator_b2a, pair.gen_F)):
+        np.testing.assert_allclose(ours(GOLDEN["input"]), theirs(GOLDEN["input"]), atol=1e-5)
+
+
 # Names and shapes
 
 
 def as_checkpoint(model):
     """Shapes as an object-based checkpoint has them, with an optimizer's."""
     names = {"G_A2B": "gen_G", "G_B2A": "gen_F", "D_A": "disc_X", "D_B": "disc_Y"}
-    value = "/.ATTRIBUTES/VARIABLE_VALUE"
     state = {
-        f"{names[part]}/{key}{value}": place.theirs()
+        f"{names[part]}/{key}": place.theirs()
         for part, places in cyclegan_keras.layout(model).items() for key, place in places.items()
     }  # fmt: skip
-    slots = {f"{k.removesuffix(value)}/.OPTIMIZER_SLOT/opt/m{value}": v for k, v in state.items()}
-    return shapes_alone(state | slots | {f"opt/learning_rate{value}": np.zeros(())})
+    slots = {f"{k}/.OPTIMIZER_SLOT/opt/m": v for k, v in state.items()}
+    return shapes_alone(state | slots | {"opt/learning_rate": np.zeros(())})
 
 
 @pytest.mark.parametrize("options", [

@@ -19,7 +19,10 @@ import zipfile
 from tfi2i.config import UserError
 from tfi2i.conversion import hdf5
 
-_VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
+# What functional models call their layers in checkpoints, those of Keras 2 and 3; a Sequential's are inside of one. On
+# the way there, attributes of models are followed, but not of optimizers.
+_LAYER = r"(?:(?<=/)|^)(?:layer_with_weights-\d+|_operations/\d+)"
+_FOLLOWED = r"layer_with_weights-\d+|_operations|_functional|\d+|(?!.*optimizer)[A-Za-z]\w*"
 # What classes of layers call their arrays, in the order in which an archive numbers them.
 _ARRAYS = {
     "Conv2D": {"kernel": True, "bias": "use_bias"},
@@ -83,21 +86,50 @@ def load(file, name):
         return Saved([layer for n in parts for layer in _classed(weights[f"{n}/layers"], (n,))])
 
 
-def of_checkpoint(arrays):
-    """The layers of an object-based checkpoint of TensorFlow, in their order; those of optimizers are left out.
+def paths_in_checkpoint(graph):
+    """Where the arrays of an object-based checkpoint of TensorFlow are in its functional models.
+
+    A checkpoint names an array after the shortest way to it, which can be an optimizer's.
 
     Args:
-        arrays: dict of the checkpoint's name → `Tensor`.
+        graph: bytes of the checkpoint's `TrackableObjectGraph`.
+
+    Returns:
+        dict of name in the checkpoint → path of the array with "/" between its parts.
+    """
+    from tensorflow.core.protobuf import trackable_object_graph_pb2
+
+    nodes = trackable_object_graph_pb2.TrackableObjectGraph.FromString(graph).nodes
+    found, seen, reached = {}, {0}, [(0, "")]
+    for number, path in reached:
+        for child in nodes[number].children:
+            inside = f"{path}/{child.local_name}".lstrip("/")
+            if re.search(f"{_LAYER}$", path):
+                for attribute in nodes[child.node_id].attributes:
+                    found.setdefault(attribute.checkpoint_key, inside)
+            if child.node_id not in seen and re.fullmatch(_FOLLOWED, child.local_name):
+                seen.add(child.node_id)
+                reached.append((child.node_id, inside))
+    return found
+
+
+def of_checkpoint(arrays):
+    """The layers of a checkpoint, in their order.
+
+    Args:
+        arrays: dict of name, or path where there is one → `Tensor`.
 
     Returns:
         `Saved`, or None when no array is of a layer of a functional model.
     """
     found = {}
     for name, tensor in arrays.items():
-        *path, array = name.removesuffix(_VALUE).split("/")
-        if name.endswith(_VALUE) and path and ".OPTIMIZER_SLOT" not in path and path[-1].startswith("layer_with_"):
-            found.setdefault(tuple(path), {})[array] = tensor
-    order = sorted(found, key=lambda path: [(int(n.group()) if (n := re.search(r"\d+$", p)) else 0, p) for p in path])
+        layer, _, array = name.rpartition("/")
+        first = re.search(_LAYER, layer)
+        if re.search(f"{_LAYER}$", layer):
+            path = (layer[: first.start()].rstrip("/").rpartition("/")[2] or first[0], layer)
+            found.setdefault(path, {})[array.removeprefix("_")] = tensor
+    order = sorted(found, key=lambda path: [int(n) for n in re.findall(r"\d+(?=/|$)", path[1])])
     return Saved([(path, found[path]) for path in order]) if found else None
 
 

@@ -25,6 +25,8 @@ _NAMES = [
     r"((?P<epoch>\d+)_)?net_(gen_ab|gen_ba|avg_gen_ab|avg_gen_ba|disc_a|disc_b|encoder)",
     r"(?i:G_(A2B|B2A|AB|BA)|gen(erator)?_(G|F|A2B|B2A|AB|BA))([-_.](?P<epoch>\d+))?(\.weights)?",
 ]
+# What object-based checkpoints of TensorFlow hold beside arrays, and put behind the names of these.
+_GRAPH, _VALUE = "_CHECKPOINTABLE_OBJECT_GRAPH", "/.ATTRIBUTES/VARIABLE_VALUE"
 # Deflate cannot pack weights like this; nothing larger belongs in an archive of weights.
 _MOST_PACKED, _LARGEST = 200, 16 * 2**30
 
@@ -124,11 +126,14 @@ def _tensorflow(prefix):
 
     reader = reading(tf.train.load_checkpoint, prefix)
     shapes, types = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
-    content = {}
+    paths, content = {}, {}
+    if _GRAPH in shapes:
+        paths = reading(lambda: keras_files.paths_in_checkpoint(reader.get_tensor(_GRAPH)))
     for name, shape in shapes.items():
         if types[name] == tf.float32 and not re.search(r"(/Adam(_\d+)?|^beta\d_power(_\d+)?)$", name):
             read = functools.partial(lambda n: reading(reader.get_tensor, n).tobytes(), name)
             strides = [math.prod(shape[i + 1 :]) for i in range(len(shape))]
+            name = paths.get(name, name.removesuffix(_VALUE))
             content[name] = torch_files.Tensor(tuple(shape), "<f4", read, 0, tuple(strides))
     return content
 
