@@ -39,7 +39,7 @@ def random_numbers(rng, shape, mean=0.0, std=1.0, steps=64):
 
 
 def randomize(layer, rng):
-    """Weights of a scale that every layer notices; variances and vectors of spectral norms are positive."""
+    """Weights of a scale that every layer notices; factors and variances are positive."""
     values = []
     for w in layer.weights:
         name = w.name.split("/")[-1].split(":")[0]
