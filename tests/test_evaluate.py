@@ -330,6 +330,17 @@ def test_two_folders(folder):
     assert same["a2b"]["fake"]["fid_levels"] == pytest.approx(0, abs=1e-9)
 
 
+def test_sets_of_images_may_have_any_sizes(folder):
+    images.write_image(folder / "testB" / "1.png", np.full((9, 30, 3), 50, np.uint8))
+    protocol = evaluation.Protocol(("fid",), network=Levels(), feature_cache="")
+    results, examples = evaluation.evaluate_folders(
+        folder / "testA", folder / "testB", protocol=protocol, active=False
+    )  # fmt: skip
+    assert results["a2b"]["fake"]["n_fake"] == 5
+    assert [e["truth"] is None for e in examples["a2b"] if e["name"] == "1.png"] == [True]
+    assert report.picture(None, examples, "sizes").ndim == 3
+
+
 def test_two_folders_and_what_was_translated(unpaired):
     protocol = evaluation.Protocol(("il2", "l1"), network=Levels(), feature_cache="")
     results, examples = evaluation.evaluate_folders(

@@ -16,7 +16,7 @@ import typing
 import numpy as np
 
 from tfi2i import config
-from tfi2i.config import METRICS, REALISM, TO_INPUT, UserError
+from tfi2i.config import METRICS, PIXELS, REALISM, TO_INPUT, UserError
 from tfi2i.data import images, pipeline, sources
 from tfi2i.metrics import faithfulness, realism
 from tfi2i.metrics.features import FeatureNetwork, cached
@@ -405,7 +405,10 @@ class _Direction:
         if i in self.partner:
             j = self.partner[i]
             truth = _prepared(self.target, j, self.data)
-            if pixels is not None and truth is not None and pixels.shape[:2] != truth.shape[:2]:
+            fits = pixels is None or truth is None or pixels.shape[:2] == truth.shape[:2]
+            if not fits and not set(self.protocol.names) & set(PIXELS):
+                truth = None
+            elif not fits:
                 x, y = self.direction[0].upper(), self.direction[2].upper()
                 raise UserError(
                     f"{self.source.names[i]} is {pixels.shape[:2]} in {x} and {truth.shape[:2]} in {y}: pairs must "

@@ -46,13 +46,15 @@ PRESETS = {
     ),
     "egsde": Preset(
         {
-            "split": "val", "network": "inception_2015", "feature_resize": "pytorch_fid",
+            "split": "val",
+            "network": "inception_2015",
+            "feature_resize": "pytorch_fid",
             "metrics": ["fid", "l2", "mean_psnr", "ssim"],
         },
         _square(256),
         "cat2dog and wild2dog: 500 translations against AFHQ val. Their male2female compares with the train images "
         "and normalises otherwise, which is not here",
-    ),  # fmt: skip
+    ),
     "cyclegan_maps": Preset(
         {"split": "test", "metrics": ["l1", "psnr", "pixel_accuracy"]},
         _square(256),
@@ -71,11 +73,15 @@ PRESETS = {
     ),
     "ugatit": Preset(
         {
-            "split": "test", "metrics": ["kid", "mean_kid"], "network": "inception_2015", "feature_resize": "original",
-            "kid_subset_size": 10, "kid_subsets": 100,
+            "split": "test",
+            "metrics": ["kid", "mean_kid"],
+            "network": "inception_2015",
+            "feature_resize": "original",
+            "kid_subset_size": 10,
+            "kid_subsets": 100,
         },
         _square(256),
         "blocks of 10 images, drawn at random here; the published figures most probably are its code's mean KID, not "
         "KID. Its ± is the standard error over blocks, the one here is their standard deviation",
-    ),  # fmt: skip
+    ),
 }

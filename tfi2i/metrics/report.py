@@ -58,11 +58,11 @@ def table(results, protocol=None):
         if not present:
             continue
         to_input = any((find(v, m) or "").startswith("input_") for v in measured for m in present)
-        network = protocol.network.name if protocol and protocol.network else None
+        network = protocol.network if protocol else None
         heads = []
         for metric in present:
             head = columns[metric][0]
-            if metric == "fid" and network == "inception_2015":
+            if metric == "fid" and network and network.name == "inception_2015" and network.standard:
                 head = "FID"
             heads.append(head + (" to input" if to_input and metric not in ("il2", "cycle") else ""))
         rows = [["", "", "n", *heads]]
