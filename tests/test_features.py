@@ -1,5 +1,6 @@
 """Feature networks: equal to what published code computes with the same weights; resizing; the cache."""
 
+import copy
 import pathlib
 import threading
 import time
@@ -22,18 +23,23 @@ def golden():
         return dict(file)
 
 
-def made_file(folder, network, classes):
-    """A file of weights by formula for an Inception, as torchvision writes one."""
+@pytest.fixture(scope="module")
+def blank():
+    """An Inception of 2015 without weights of a file; building one takes a second."""
+    return inception.Inception()
+
+
+def made_state(network, classes):
+    """Weights by formula for an Inception, of either form, under torchvision's names."""
     shapes = {name: place.shape for name, place in network.places().items()}
-    shapes |= {"fc.weight": (classes, 2048), "fc.bias": (classes,)}
-    path = folder / f"made_{classes}.pth"
-    torch_files.save(path, made_weights.state(shapes))
-    return path
+    return made_weights.state(shapes | {"fc.weight": (classes, 2048), "fc.bias": (classes,)})
 
 
 @pytest.fixture(scope="module")
-def weights_2015(tmp_path_factory):
-    return made_file(tmp_path_factory.mktemp("weights"), inception.Inception(), 1008)
+def weights_2015(blank, tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "made_1008.pth"
+    torch_files.save(path, made_state(blank, 1008))
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -63,20 +69,25 @@ def test_inception_2015_as_torch_fidelity(network_2015, golden, name):
     np.testing.assert_allclose(resized, golden[f"resized/{name}"], atol=1e-3)
 
 
-def test_inception_2015_as_pytorch_fid(network_2015, weights_2015, golden):
+def resizing(network, name):
+    """The same network behind another resizing."""
+    network = copy.copy(network)
+    network.resize = name
+    return network
+
+
+def test_inception_2015_as_pytorch_fid(network_2015, golden):
     close(network_2015.features(golden["exact"]), golden["pytorch_fid/exact"])
-    whole = features.FeatureNetwork("inception_2015", weights_2015, resize="pytorch_fid")
+    whole = resizing(network_2015, "pytorch_fid")
     for name in ("small", "large"):
         close(whole.features(golden[name]), golden[f"pytorch_fid/{name}"])
 
 
-def test_inception_of_the_frozen_graph_is_the_same(network_2015, golden, tmp_path):
+def test_inception_of_the_frozen_graph_is_the_same(blank, tmp_path):
     """A graph with the constants of TensorFlow's file under its names."""
     import tensorflow as tf
 
-    network = inception.Inception()
-    shapes = {name: place.shape for name, place in network.places().items()}
-    state = made_weights.state(shapes | {"fc.weight": (1008, 2048), "fc.bias": (1008,)})
+    network, state = blank, made_state(blank, 1008)
     parts = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
     graph = tf.compat.v1.GraphDef()
 
@@ -106,13 +117,14 @@ def test_inception_of_the_frozen_graph_is_the_same(network_2015, golden, tmp_pat
     assert len(set(names.values())) == len(names) == 94
 
 
-def test_torchvisions_inception(golden, tmp_path):
-    path = made_file(tmp_path, inception.Inception(torchvision=True), 1000)
+def test_torchvisions_inception(blank, golden, tmp_path):
+    path = tmp_path / "made_1000.pth"
+    torch_files.save(path, made_state(blank, 1000))
     network = features.FeatureNetwork("inception_torchvision", path, resize="original")
     close(network.features(golden["exact"]), golden["torchvision/exact"])
     assert not network.standard
     with pytest.raises(UserError, match=r"fc.weight is \(1000, 2048\), expected \(1008, 2048\)"):
-        inception.Inception().load(path)
+        blank.load(path)
 
 
 def test_efficientnet_lite0_as_its_authors_port(lite0):
@@ -137,12 +149,12 @@ def test_keras_inception_from_a_file(tmp_path):
 # -------------------------------------------------------------------------------------------------------- resizing
 
 
-def test_clean_resizing_as_clean_fid(weights_2015, golden):
-    network = features.FeatureNetwork("inception_2015", weights_2015)
+def test_clean_resizing_as_clean_fid(network_2015, golden):
+    network = resizing(network_2015, "clean")
     for name in ("small", "large", "exact"):
         resized = np.stack([network.prepare(x) for x in golden[name]])[:, ::13, ::13]
         np.testing.assert_allclose(resized, golden[f"resized_clean/{name}"], atol=1e-3)
-    assert "made_1008.pth" in network.protocol.values() and not network.standard
+    assert "made_1008.pth" in network_2015.protocol.values() and not network_2015.standard
 
 
 def test_grey_is_three_equal_channels(lite0):
@@ -219,16 +231,17 @@ def test_what_is_missing_is_said(tmp_path, monkeypatch):
         features.FeatureNetwork()
 
 
-def test_other_weights_are_refused(weights_2015, tmp_path):
+def test_other_weights_are_refused(blank, tmp_path):
+    torch_files.save(tmp_path / "other.pth", {"_conv_stem.weight": np.zeros((32, 3, 3, 3), np.float32)})
     with pytest.raises(UserError, match="--network_weights=.*lacks"):
-        features.FeatureNetwork("efficientnet_lite0", weights_2015)
+        features.FeatureNetwork("efficientnet_lite0", tmp_path / "other.pth")
     path = tmp_path / "graph.pb"
     path.write_bytes(b"")
     with pytest.raises(UserError, match="not the graph of 2015-12-05"):
-        features.FeatureNetwork("inception_2015", path)
+        blank.load(path)
     path.write_bytes(b"no graph")
     with pytest.raises(UserError, match="is not a frozen graph"):
-        features.FeatureNetwork("inception_2015", path)
+        blank.load(path)
 
 
 def test_float_resizing_neither_rounds_nor_clips():

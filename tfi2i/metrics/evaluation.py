@@ -337,7 +337,7 @@ class _Direction:
 
     def __init__(self, methods, sides, data, protocol, direction, batch_size, active, rows):
         self.methods = {name: m for name, m in methods.items() if direction in m.directions}
-        self.data, self.protocol, self.direction = data, protocol, direction
+        self.data, self.protocol, self.direction, self._active = data, protocol, direction, active
         self.source, self.target = sides[direction[0]], sides[direction[2]]
         pairs = match_names(self.source.names, self.target.names)
         if not pairs and protocol.metrics is None:
@@ -505,21 +505,21 @@ class _Direction:
                 continue
             summary |= {key: float(values.mean()), f"{key}_std": float(values.std())}
         if self.of_sets:
-            summary |= compare_sets(
-                self.real, np.concatenate(self.features[name]), self.protocol, np.array(list(self._inputs.values()))
-            )
+            fake, source = np.concatenate(self.features[name]), np.array(list(self._inputs.values()))
+            summary |= compare_sets(self.real, fake, self.protocol, source, self._active)
             if not errors:
                 summary["n"] = summary["n_fake"]
         return summary
 
 
-def compare_sets(real, fake, protocol, source=None):
+def compare_sets(real, fake, protocol, source=None, active=False):
     """The metrics of `REALISM` that the protocol asks for.
 
     Args:
         real, fake: features [n, d] and [m, d] of real images and of translations.
         protocol: a `Protocol`.
         source: features of the inputs, for mean_kid.
+        active: False prints nothing.
 
     Returns:
         dict as in `evaluate`.
@@ -528,7 +528,11 @@ def compare_sets(real, fake, protocol, source=None):
     found = {"n_real": len(real), "n_fake": len(fake)}
     if "fid" in wanted:
         found[f"fid_{network}"] = realism.frechet_distance(real, fake)
-        found[f"fid_{network}_error"] = realism.frechet_error(real, fake)
+        # Seconds for each part where images are more than features, else nothing.
+        slow = active and min(len(real), len(fake)) > real.shape[1]
+        progress = Progress(realism.GROUPS, "parts of the Fréchet distance's error", active=slow)
+        found[f"fid_{network}_error"] = realism.frechet_error(real, fake, progress.update)
+        progress.close()
 
     def kid(x, y):
         size = protocol.kid_subset_size or realism.subset_size(len(x), len(y))

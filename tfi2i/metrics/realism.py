@@ -8,7 +8,7 @@ import numpy as np
 
 from tfi2i.config import UserError
 
-_GROUPS = 10  # of the jackknife
+GROUPS = 10  # of the jackknife
 _ROWS = 1024  # of a matrix of distances or kernels at a time
 
 
@@ -66,21 +66,23 @@ def frechet_distance(x, y):
     return max(float(distance), 0.0)
 
 
-def frechet_error(x, y):
+def frechet_error(x, y, on_group=lambda done: None):
     """Standard error of `frechet_distance` by the jackknife: a tenth of either set is left out, ten times.
+
+    Args:
+        x, y: features [n, d] and [m, d].
+        on_group: called with the number of those that are done.
 
     Returns:
         float, or None below 20 rows.
     """
-    if min(len(x), len(y)) < 2 * _GROUPS:
+    if min(len(x), len(y)) < 2 * GROUPS:
         return None
-    kept = [[features[np.arange(len(features)) % _GROUPS != k] for features in (x, y)] for k in range(_GROUPS)]
-    return _jackknife([frechet_distance(*pair) for pair in kept])
-
-
-def _jackknife(found):
-    found = np.array(found)
-    return float(np.sqrt((len(found) - 1) * np.square(found - found.mean()).mean()))
+    found = np.zeros(GROUPS)
+    for k in range(GROUPS):
+        found[k] = frechet_distance(*(features[np.arange(len(features)) % GROUPS != k] for features in (x, y)))
+        on_group(k + 1)
+    return float(np.sqrt((GROUPS - 1) * np.square(found - found.mean()).mean()))
 
 
 def _mean_and_factor(x):
