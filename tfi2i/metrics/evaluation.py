@@ -92,11 +92,13 @@ class Method:
         translate: function of inputs uint8 [N, H, W, C], direction and list of names → uint8 [N, H, W, C'].
         directions: which it knows.
         cycles: whether it can translate its own results back.
+        unchanged: whether its results are its inputs, whose features are kept.
     """
 
     translate: typing.Callable
     directions: tuple = DIRECTIONS
     cycles: bool = False
+    unchanged: bool = False
 
 
 def of_model(model, batch_size=8):
@@ -172,7 +174,10 @@ def baselines(data, channels):
     found = {}
     if moments:
         found["match_moments"] = Method(lambda x, d, _: match_moments(x, moments[d[0]], moments[d[2]]))
-    found["do_nothing"] = Method(lambda x, d, _: np.stack([images.to_channels(p, channels[d[2]]) for p in x]))
+    found["do_nothing"] = Method(
+        lambda x, d, _: np.stack([images.to_channels(p, channels[d[2]]) for p in x]),
+        unchanged=channels["a"] == channels["b"],
+    )
     return found
 
 
@@ -321,7 +326,7 @@ def evaluate_folders(
         lacking = [m for m in (*TO_INPUT, "mean_kid") if m in protocol.names]
         if lacking:
             raise UserError(f"--metrics={lacking[0]} needs the images that were translated: give --source=FOLDER")
-        method = Method(lambda x, direction, names: x, ("a2b",))
+        method = Method(lambda x, direction, names: x, ("a2b",), unchanged=True)
     if "cycle" in protocol.names:
         raise UserError("--metrics=cycle needs a model that translates back: give --run_dir")
     if not set(protocol.names) & {*REALISM, "il2"} and not match_names(sides["a"].names, sides["b"].names):
@@ -375,7 +380,8 @@ class _Direction:
                 wanted = _spread(wanted, self.protocol.limit)
             found, _ = domain_features(self.target, wanted, self.data, self.protocol, active)
             self.real = found
-        if names & {"il2", "mean_kid"}:
+        unchanged = self.of_sets and any(method.unchanged for method in self.methods.values())
+        if names & {"il2", "mean_kid"} or unchanged:
             found, kept = domain_features(self.source, positions, self.data, self.protocol, active)
             self._inputs = dict(zip(kept, found))
 
@@ -469,13 +475,12 @@ class _Direction:
     def _compare_with_inputs(self, name, method, batch, inputs, results):
         wanted, errors, network = self.protocol.names, self.errors[name], self.protocol.network
         if self.of_sets or "il2" in wanted:
-            found = network.features(results)
+            known = self._inputs and np.stack([self._inputs[item["position"]] for item in batch])
+            found = known if method.unchanged else network.features(results)
             if self.of_sets:
                 self.features[name].append(found)
             if "il2" in wanted:
-                known = [(k, self._inputs[i["position"]]) for k, i in enumerate(batch) if i["position"] in self._inputs]
-                distances = [np.linalg.norm(found[k].astype(np.float64) - x) for k, x in known]
-                errors[f"il2_{network.name}"].append(np.array(distances))
+                errors[f"il2_{network.name}"].append(np.linalg.norm(found.astype(np.float64) - known, axis=1))
         if "cycle" in wanted and method.cycles:
             back = method.translate(results, self.direction[::-1], [i["name"] for i in batch])
             errors["cycle"].append(faithfulness.l1(back, inputs))
