@@ -69,7 +69,7 @@ def define_flags():
     )  # fmt: skip
     flags.DEFINE_integer("kid_subsets", 100, "subsets of KID", lower_bound=1)
     flags.DEFINE_integer("seed", 2020, "of the draw of the subsets, and of the orders of a study")
-    flags.DEFINE_string("feature_cache", None, "folder that keeps features of real images (default: in ~/.cache)")
+    flags.DEFINE_string("feature_cache", None, "folder that keeps features; empty: none (default: in ~/.cache)")
     flags.DEFINE_enum(
         "protocol", None, list(PRESETS),
         "split, sizes, network and metrics that a paper's figures were made with; flags given beside it win",
