@@ -8,11 +8,11 @@ import time
 import numpy as np
 import pytest
 
-from tests import made_weights
 from tfi2i.config import UserError
 from tfi2i.conversion import torch_files
 from tfi2i.data import images
 from tfi2i.metrics import efficientnet, features, inception
+from tools.golden import made_weights
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 

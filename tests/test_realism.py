@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import scipy.linalg
 
-from tests.made_weights import hashed
 from tfi2i.config import UserError
 from tfi2i.metrics import realism
+from tools.golden.made_weights import hashed
 
 GOLDEN = pathlib.Path(__file__).parent / "golden" / "metrics_distances.npz"
 

@@ -12,7 +12,9 @@ from unittest import mock
 
 import numpy as np
 import torch
+from golden import made_weights
 from golden.common import import_official, save
+from golden.made_weights import hashed
 
 VERSIONS = "pytorch-fid 0.3.0, torch-fidelity 0.4.0, clean-fid 0.1.35, efficientnet-lite-pytorch 0.1.0"
 OFFICIAL = {
@@ -28,31 +30,10 @@ OFFICIAL = {
 }
 
 
-def hashed(stream, shape):
-    """Numbers from -0.5 to 0.5 that a test can make again: murmur3's last step of `stream` · 0x9E3779B1 + index."""
-    x = np.arange(np.prod(shape), dtype=np.uint32) + np.uint32(stream * 0x9E3779B1 % 2**32)
-    for shift, factor in [(16, 0x85EBCA6B), (13, 0xC2B2AE35)]:
-        x = (x ^ x >> np.uint32(shift)) * np.uint32(factor)
-    return ((x ^ x >> np.uint32(16)) / 2.0**32 - 0.5).reshape(shape)
-
-
-def made_state(shapes):
-    """Weights by formula: `shapes` maps names to shapes; the stream is the position of the name in their order."""
-    state = {}
-    for stream, (name, shape) in enumerate(sorted(shapes.items())):
-        u = hashed(stream, shape)
-        if len(shape) > 1:
-            value = (24 / np.prod(shape[1:])) ** 0.5 * u
-        else:
-            value = {"weight": 1 + 0.5 * u, "running_var": 1 + u}.get(name.rsplit(".", 1)[-1], 0.25 * u)
-        state[name] = value.astype(np.float32)
-    return state
-
-
 def fill(net):
     """Gives a torch network the weights of the formula."""
     shapes = {k: tuple(v.shape) for k, v in net.state_dict().items() if not k.endswith("num_batches_tracked")}
-    state = {k: torch.from_numpy(v) for k, v in made_state(shapes).items()}
+    state = {k: torch.from_numpy(v) for k, v in made_weights.state(shapes).items()}
     net.load_state_dict(state, strict=False)
     return net.eval().requires_grad_(False)
 
@@ -75,7 +56,7 @@ def record_inception(modules, output):
     # torch-fidelity: resizes as TensorFlow 1 did.
     with tempfile.NamedTemporaryFile(suffix=".pth") as file:
         shapes = inception_shapes(inception, 1008)
-        torch.save({k: torch.from_numpy(v) for k, v in made_state(shapes).items()}, file.name)
+        torch.save({k: torch.from_numpy(v) for k, v in made_weights.state(shapes).items()}, file.name)
         net = extractor.FeatureExtractorInceptionV3("inception", ["2048"], feature_extractor_weights_path=file.name)
     for name in ("small", "large", "exact"):
         arrays[f"torch_fidelity/{name}"] = net(channels_first(arrays[name]))[0].numpy()
@@ -158,7 +139,7 @@ def record(checkout, output):
     modules = {module.__name__.rsplit(".", 1)[-1]: module for module in found}
     # pytorch-fid asks for its weights by their address.
     shapes = inception_shapes(modules["inception"], 1008)
-    state = {k: torch.from_numpy(v) for k, v in made_state(shapes).items()}
+    state = {k: torch.from_numpy(v) for k, v in made_weights.state(shapes).items()}
     modules["inception"].load_state_dict_from_url = lambda *args, **kwargs: state
     record_inception(modules, output)
     record_efficientnet(modules, output)

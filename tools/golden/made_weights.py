@@ -1,4 +1,4 @@
-"""Numbers and weights by formula, the same as in the recorder of the golden files, tools/golden/metrics.py."""
+"""Numbers and weights by formula, so that golden files need not hold them; tests make them again."""
 
 import numpy as np
 
