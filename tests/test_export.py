@@ -6,6 +6,7 @@ import json
 import pathlib
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -398,6 +399,24 @@ def test_a_wrong_file_is_found_and_kept_apart(model, tmp_path, monkeypatch):
     report = json.loads((tmp_path / "out.failed" / "report.json").read_text())
     assert report["passed"] is False
     assert (tmp_path / "out.failed" / "report.png").is_file()
+
+
+def test_encoded_images_are_judged_as_closely_as_two_roundings_allow():
+    def faults(change):
+        def files(image_bytes):
+            changed = [change(images.read_image(png).astype(int)) for png in image_bytes.numpy()]
+            return {"image_bytes": tf.constant([encoded(x.astype(np.uint8)) for x in changed])}
+
+        serve = {"serving_default": lambda images: {"images": images}, "image_bytes": files}
+        loaded = types.SimpleNamespace(signatures=serve)
+        return verify.saved_model_faults(loaded, np.float32, picture(64, 48), encoded)
+
+    one_flipped = np.zeros((64, 48, 3), int)
+    one_flipped[0, 0, 0] = 1
+    flip = lambda x: x ^ one_flipped[: x.shape[0], : x.shape[1]]  # noqa: E731
+    assert faults(lambda x: x) == faults(flip) == []
+    differ = [f"image_bytes and serving_default differ on {shape}" for shape in ((64, 48, 3), (61, 47, 3))]
+    assert faults(lambda x: x ^ 1) == faults(lambda x: x[::-1]) == faults(lambda x: x[1:]) == differ
 
 
 def test_only_the_domain_translated_from_is_needed(model, tmp_path):
