@@ -133,6 +133,35 @@ def test_the_official_ugatit(mode, tmp_path):
             np.testing.assert_allclose(judged, golden[f"full/{name}"], atol=1e-4)
 
 
+@pytest.mark.parametrize("kind", ["uvcgan2", "uvcgan"])
+def test_the_official_uvcgan(kind, tmp_path):
+    golden = np.load(CHECKPOINTS / "uvcgan.npz")
+    model = quiet(CHECKPOINTS / f"{kind}.zip", tmp_path / "run", size=(24, 24))
+    c, second = model.run.model, kind == "uvcgan2"
+    assert (model.run.method, c.generator_levels, c.vit_width, c.vit_blocks) == (kind, 2, 12, 1)
+    assert (c.discriminator_layers, c.discriminator_head) == ((2, "bn") if second else (3, "none"))
+    assert checkpoints.origin_of(tmp_path / "run")["missing"] == []
+    for ends in ("ab", "ba"):
+        x, direction = golden[ends[0]], f"{ends[0]}2{ends[1]}"
+        generated = model.networks[f"generator_{direction}"](x)
+        np.testing.assert_allclose(sparse(generated), golden[f"{kind}/gen_{ends}"], atol=1e-4)
+        translated = golden[f"{kind}/avg_gen_{ends}"] if second else sparse(generated)
+        np.testing.assert_allclose(sparse(model.translate(x, direction)), translated, atol=1e-4)
+    for d in "ab":
+        judged, _ = model.networks[f"discriminator_{d}"](golden[d])
+        np.testing.assert_allclose(judged, golden[f"{kind}/disc_{d}"], atol=1e-4)
+    # What is written for the official code has all that its own files have, positions included.
+    files, _, _ = sources.read(CHECKPOINTS / f"{kind}.zip", None)
+    for path in convert.export(tmp_path / "run", tmp_path / "back", log=lambda _: None):
+        written, official = torch_files.load(open(path, "rb"), path.name), files[path.stem]
+        assert {k.replace("model.11", "shrink_conv") for k in written} == {
+            k.replace("model.11", "shrink_conv") for k in official if "num_batches" not in k
+        }
+        for key in written.keys() & official.keys():
+            if "running" not in key:
+                np.testing.assert_array_equal(written[key].numpy(), official[key].numpy(), err_msg=key)
+
+
 # Names and shapes
 
 

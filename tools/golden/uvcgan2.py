@@ -49,6 +49,13 @@ STEP_GENERATOR = VIT | dict(
     modnet_features_list=[2, 4], modnet_activ="leakyrelu",
 )  # fmt: skip
 
+# Six heads: what the converter has to assume.
+CHECKPOINT_VIT = dict(features=12, n_heads=6, n_blocks=1, ffn_features=8, embed_features=12, activ="gelu", norm="layer")
+CHECKPOINT_GENERATORS = {
+    "vit-modnet": dict(modnet_features_list=[2, 4], modnet_activ="leakyrelu"),
+    "vit-unet": dict(unet_features_list=[2, 4], unet_activ="leakyrelu", unet_norm="instance"),
+}
+
 
 class Resize(torch.nn.Module):
     """torchvision 0.13's on tensors: bilinear without antialiasing."""
@@ -170,7 +177,7 @@ def record_discriminators(output, discriminator, batch_head, spectr_norm, gradie
     common.save(output, "uvcgan2_discriminator", arrays)
 
 
-def build(uvcgan2, kind):
+def build(uvcgan2, kind, generator, side=32):
     """The model of the training scripts, small."""
 
     def part(model, model_args, **more):
@@ -179,10 +186,10 @@ def build(uvcgan2, kind):
             model=model, model_args=model_args, weight_init=None, optimizer=optimizer, **{"spectr_norm": None} | more
         )
 
-    dataset = types.SimpleNamespace(shape=(3, 32, 32))
+    dataset = types.SimpleNamespace(shape=(3, side, side))
     config = types.SimpleNamespace(
         data=types.SimpleNamespace(datasets=[dataset, dataset]),
-        generator=part("vit-modnet", STEP_GENERATOR),
+        generator=part("vit-modnet", generator),
         discriminator=part("n_layers", {"ndf": 2, "n_layers": 2, "shrink_output": False}, spectr_norm=True),
         loss="lsgan",
         gradient_penalty={"center": 0, "lambda_gp": 1.0, "mix_type": "real-fake", "reduction": "mean"},
@@ -208,7 +215,7 @@ def record_steps(output, uvcgan2):
     arrays = {"config": np.array(json.dumps(STEP_GENERATOR)), **real}
     nets = ("gen_ab", "gen_ba", "disc_a", "disc_b")
     for kind in HEADS:
-        model = build(uvcgan2, kind)
+        model = build(uvcgan2, kind, STEP_GENERATOR)
         for i, name in enumerate(nets):
             weights = state(randomize(model.models[name], np.random.default_rng(10 + i)), f"weights/{name}")
             if kind == "bsd":
@@ -236,8 +243,44 @@ def record_steps(output, uvcgan2):
     common.save(output, "uvcgan2_steps", arrays)
 
 
+def record_checkpoints(output, uvcgan2, generator, discriminator):
+    """Checkpoints as the official codes write them, translations both ways, and judgements.
+
+    Forms differ within each. Discriminators are in training mode, as always: spectral norm iterates, and the
+    statistics of batch norm are not read. One discriminator of v1 has the names of v1's own code.
+    """
+    rng, shape = np.random.default_rng(7), (3, 24, 24)
+    arrays = {d: random_images(rng, (1, 24, 24, 3)) for d in "ab"}
+    folder = common.new_checkpoints(output, "uvcgan*.zip")
+    config = {name: CHECKPOINT_VIT | own | {"activ_output": "sigmoid"} for name, own in CHECKPOINT_GENERATORS.items()}
+    models = {"uvcgan2": dict(build(uvcgan2, "bn", config["vit-modnet"], 24).models.items()), "uvcgan": {}}
+    for part in ("gen_ab", "gen_ba", "disc_a", "disc_b"):
+        net = (
+            generator.select_generator("vit-unet", input_shape=shape, output_shape=shape, **config["vit-unet"])
+            if part.startswith("gen")
+            else discriminator.select_discriminator("basic", image_shape=shape, ndf=2)
+        )
+        models["uvcgan"][part] = net
+    for version, nets in models.items():
+        for i, (part, net) in enumerate(sorted(nets.items())):
+            randomize(net, np.random.default_rng(20 + i)).train(part.startswith("disc"))
+            for module in net.modules():
+                if isinstance(module, torch.nn.BatchNorm2d):
+                    module.running_mean.data = random_weights(rng, module.num_features, 3.0, 1.0)
+            content = net.state_dict()
+            if (version, part) == ("uvcgan", "disc_b"):
+                content = {key.replace("shrink_conv", "model.11"): value for key, value in content.items()}
+            form = "stream" if i % 2 else "zip"
+            common.save_checkpoint(folder / f"{version}.zip", f"net_{part}.pth", content, form)
+            with torch.no_grad():
+                answer = net(to_torch(arrays[part[-2] if "gen" in part else part[-1]]))
+            arrays[f"{version}/{part}"] = sparse(to_numpy(answer)) if "gen" in part else to_numpy(answer)
+    common.save(folder, "uvcgan", arrays)
+
+
 def record(checkout, output):
     uvcgan2, generator, discriminator, batch_head, gradient_penalty, losses, spectr_norm = import_official(checkout)
     record_generators(output, generator)
     record_discriminators(output, discriminator, batch_head, spectr_norm, gradient_penalty, losses)
     record_steps(output, uvcgan2)
+    record_checkpoints(output, uvcgan2, generator, discriminator)
