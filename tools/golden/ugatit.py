@@ -51,7 +51,10 @@ def randomize(net, rng):
             drawn = rng.normal(1, 0.2, value.shape)
         else:
             drawn = rng.normal(0, np.prod(value.shape[1:]) ** -0.5, value.shape)
-        value.data = torch.from_numpy((np.round(drawn * 64) / 64).astype(np.float32))
+        drawn *= 64  # in place: the full generator's are 2 GiB
+        np.round(drawn, out=drawn)
+        drawn /= 64
+        value.data = torch.from_numpy(drawn.astype(np.float32))
     for name, value in net.named_buffers():  # u and v of spectral norms
         drawn = rng.normal(size=value.shape)
         value.copy_(torch.from_numpy((drawn / np.linalg.norm(drawn)).astype(np.float32)))
