@@ -454,12 +454,12 @@ def test_protocols_can_be_measured(name):
 
 
 def test_a_protocol_brings_images_to_its_size(run_dir, tmp_path, with_levels):  # noqa: F811
-    given = values(run_dir=[str(run_dir)], protocol="cyclegan_cityscapes", limit=2)
+    given = values(run_dir=[str(run_dir)], protocol="cyclegan_cityscapes", metrics=["l1"], limit=2)
     evaluate.apply_preset(given)
     evaluate.evaluate_run(given, tmp_path / "page.png")
     written = json.loads((run_dir / "metrics.json").read_text())
     assert written["size"] == [128, 128] and written["protocol"]["preset"] == "cyclegan_cityscapes"
-    assert "NOT measured" in written["protocol"]["note"]
+    assert "nearest one" in written["protocol"]["note"]
 
 
 def test_every_checkpoint(run_dir, tmp_path, with_levels):  # noqa: F811

@@ -3,7 +3,6 @@
 import copy
 import pathlib
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -167,11 +166,14 @@ def test_grey_is_three_equal_channels(lite0):
 
 def test_extraction_is_in_order_and_leaves_out_what_cannot_be_read(lite0):
     x = np.random.default_rng(0).integers(0, 256, (7, 8, 8, 3), np.uint8)
-    done, threads = [], set()
+    done, threads, second_is_read = [], set(), threading.Event()
 
     def read(i):
         threads.add(threading.current_thread())
-        time.sleep(0.01 * (7 - i) / 7)  # later ones are ready first
+        if i == 0:
+            assert second_is_read.wait(60)  # a later one is ready first
+        elif i == 1:
+            second_is_read.set()
         return None if i == 3 else x[i]
 
     found, kept = lite0.extract(read, 7, batch_size=2, on_batch=done.append)

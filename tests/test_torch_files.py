@@ -10,6 +10,7 @@ import zipfile
 import numpy as np
 import pytest
 
+from tests.damage import damaged
 from tfi2i.config import UserError
 from tfi2i.conversion import torch_files
 
@@ -140,20 +141,10 @@ def test_damaged_files_load_or_are_refused(kind):
     """Any truncation and any flipped bits: never another error than `UserError`."""
     whole = SMALL_FILES[kind]()
     arrays(load(whole))
-    draw, refused = np.random.default_rng(0), 0
-    for i in range(400):
-        damaged = bytearray(whole)
-        if i % 4 == 0:
-            del damaged[draw.integers(len(damaged)) :]
-        else:
-            # Half of the flips in the first and last kilobyte, where the structure is.
-            where = draw.integers(len(damaged), size=draw.integers(1, 4))
-            if i % 2:
-                where = where % min(1000, len(damaged)) - draw.integers(2) * min(1000, len(damaged))
-            for position in where:
-                damaged[position] ^= 1 << int(draw.integers(8))
+    refused = 0
+    for file in damaged(whole, 400):
         try:
-            arrays(load(bytes(damaged)))
+            arrays(load(file))
         except UserError:
             refused += 1
     assert refused > 100

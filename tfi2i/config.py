@@ -27,11 +27,13 @@ def option(default, help, choices=None):
 
 
 Size = tuple[int, int]
-# What `tfi2i.metrics.evaluation` can measure: sets of images by their features; image by image; against the inputs.
+# What `tfi2i.metrics.evaluation` can measure: sets of images by their features; image by image; against the inputs;
+# and, only after training, against label maps.
 REALISM = ("fid", "kid", "mean_kid", "precision_recall")
 PIXELS = ("l1", "l2", "psnr", "mean_psnr", "ssim", "pixel_accuracy", "lpips_like")
 TO_INPUT = ("il2", "cycle")
 METRICS = REALISM + PIXELS + TO_INPUT
+ON_LABELS = ("fcn_score",)
 
 
 def parse_size(text):

@@ -50,8 +50,9 @@ def define_flags():
     flags.DEFINE_integer("limit", None, "evaluate no more pairs or images than this, evenly spread", lower_bound=1)
     flags.DEFINE_integer("batch_size", 8, "images that go through the network at once", lower_bound=1)
     flags.DEFINE_list(
-        "metrics", None, f"what to measure: {', '.join(config.METRICS)} (default: l1,pixel_accuracy,psnr of pairs)"
-    )
+        "metrics", None,
+        f"what to measure: {', '.join(config.METRICS + config.ON_LABELS)} (default: l1,pixel_accuracy,psnr of pairs)",
+    )  # fmt: skip
     flags.DEFINE_enum(
         "network", "efficientnet_lite0",
         ("efficientnet_lite0", "inception_2015", "inception_torchvision", "inception_keras"),
@@ -70,6 +71,9 @@ def define_flags():
     flags.DEFINE_integer("kid_subsets", 100, "subsets of KID", lower_bound=1)
     flags.DEFINE_integer("seed", 2020, "of the draw of the subsets, and of the orders of a study")
     flags.DEFINE_string("feature_cache", None, "folder that keeps features; empty: none (default: in ~/.cache)")
+    flags.DEFINE_string("labels", None, "with fcn_score: folder of label maps, Cityscapes' gtFine/val or train ids")
+    flags.DEFINE_string("segmentation_weights", None, "with fcn_score: fcn-8s-cityscapes.caffemodel of pix2pix")
+    flags.DEFINE_enum("label_domain", "b", ("a", "b"), "with fcn_score: whose images are pictures of labels")
     flags.DEFINE_enum(
         "protocol", None, list(PRESETS),
         "split, sizes, network and metrics that a paper's figures were made with; flags given beside it win",
@@ -82,12 +86,19 @@ def define_flags():
 
 def protocol_of(values):
     """The `evaluation.Protocol` that the flags ask for, with its network loaded."""
-    from tfi2i.metrics import evaluation, features
+    from tfi2i.metrics import evaluation, features, segmentation
 
     metrics = tuple(values.metrics) if values.metrics else ("fid", "kid", "precision_recall") if values.real else None
+    labelled = None
+    if "fcn_score" in (metrics or ()):
+        if not values.labels:
+            raise UserError(
+                "--metrics=fcn_score compares with label maps: give --labels=FOLDER, Cityscapes' gtFine/val"
+            )
+        labelled = segmentation.Segmentation(values.segmentation_weights, values.labels, values.label_domain)
     protocol = evaluation.Protocol(
         metrics, values.split, values.limit, None, values.kid_subset_size, values.kid_subsets, values.seed,
-        values.feature_cache,
+        values.feature_cache, labelled,
     )  # fmt: skip
     if not evaluation.needs_network(metrics):
         return protocol

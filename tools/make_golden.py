@@ -20,7 +20,7 @@ from absl import app, flags
 
 FLAGS = flags.FLAGS
 flags.DEFINE_enum(
-    "method", None, ["cyclegan", "unit", "unit_2018", "ugatit", "uvcgan2", "metrics"], "whose answers to record",
+    "method", None, ["cyclegan", "unit", "unit_2018", "ugatit", "uvcgan2", "metrics", "fcn"], "whose answers to record",
     required=True,
 )  # fmt: skip
 flags.DEFINE_string("checkout", None, "folder of the official PyTorch code, or of packages", required=True)

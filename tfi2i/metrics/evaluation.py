@@ -16,10 +16,11 @@ import typing
 import numpy as np
 
 from tfi2i import config
-from tfi2i.config import METRICS, PIXELS, REALISM, TO_INPUT, UserError
+from tfi2i.config import METRICS, ON_LABELS, PIXELS, REALISM, TO_INPUT, UserError
 from tfi2i.data import images, pipeline, sources
 from tfi2i.metrics import faithfulness, realism
 from tfi2i.metrics.features import FeatureNetwork, cached
+from tfi2i.metrics.segmentation import Segmentation, with_errors
 from tfi2i.progress import Progress
 
 DIRECTIONS = ("a2b", "b2a")
@@ -34,7 +35,7 @@ class Protocol:
     """What is measured and how: numbers of different protocols cannot be compared.
 
     Args:
-        metrics: some of `config.METRICS`; None: those of `ON_PAIRS`, and no pairs are an error.
+        metrics: some of `config.METRICS` and `config.ON_LABELS`; None: those of `ON_PAIRS`, and no pairs are an error.
         split: "test" or "val".
         limit: no more images than this, evenly spread; None: all.
         network: a `FeatureNetwork`, where a metric needs one.
@@ -42,6 +43,7 @@ class Protocol:
         kid_subsets: how many subsets.
         seed: of the subsets.
         feature_cache: folder of the features of real images, see `features.cached`.
+        segmentation: a `Segmentation`, for fcn_score.
     """
 
     metrics: tuple | None = None
@@ -52,16 +54,18 @@ class Protocol:
     kid_subsets: int = 100
     seed: int = 2020
     feature_cache: str | None = None
+    segmentation: Segmentation | None = None
 
     def __post_init__(self):
-        unknown = [m for m in self.metrics or () if m not in METRICS]
+        known = METRICS + ON_LABELS
+        unknown = [m for m in self.metrics or () if m not in known]
         if unknown:
-            raise UserError(f"--metrics={','.join(self.metrics)}: {unknown[0]} is none of {', '.join(METRICS)}")
+            raise UserError(f"--metrics={','.join(self.metrics)}: {unknown[0]} is none of {', '.join(known)}")
 
     @property
     def names(self):
-        """The metrics, in the order of `config.METRICS`."""
-        return tuple(m for m in METRICS if m in (self.metrics or ON_PAIRS))
+        """The metrics, in the order of `config.METRICS` and `config.ON_LABELS`."""
+        return tuple(m for m in METRICS + ON_LABELS if m in (self.metrics or ON_PAIRS))
 
     def report(self):
         """A dict for metrics.json."""
@@ -73,6 +77,8 @@ class Protocol:
                 "kid": "unbiased, kernel (x.y/d + 1)^3", "kid_subset_size": self.kid_subset_size or "automatic",
                 "kid_subsets": self.kid_subsets, "seed": self.seed,
             }  # fmt: skip
+        if self.segmentation:
+            report |= self.segmentation.protocol
         return report
 
 
@@ -284,7 +290,8 @@ def evaluate(methods, data, protocol=Protocol(), directions=DIRECTIONS, batch_si
         Without a truth the same names with `input_` before them, compared with the input. `il2_NETWORK` and `cycle`
         (L1 of the way back) with `_std` always are. `fid_NETWORK` with its standard error `…_error`, `kid_NETWORK`
         and `mean_kid_NETWORK` with `…_std` over subsets, `precision_NETWORK` and `recall_NETWORK` with `…_error`,
-        of `n_real` and `n_fake` images.
+        of `n_real` and `n_fake` images. With fcn_score `segmentation.SCORES`, each with its standard error `…_error`;
+        the pairs' truths are then a method too, "truth", that has only these.
 
         `examples` maps direction → list of a fixed random choice and the best and the worst by L1 to the truth or
         else the input: dicts of `name`, `rank` ("", "best" or "worst"), `input`, `truth` (or None), uint8 [H, W, C],
@@ -323,7 +330,7 @@ def evaluate_folders(
     if source:
         method = of_folder(fake, sides, ("a2b",))
     else:
-        lacking = [m for m in (*TO_INPUT, "mean_kid") if m in protocol.names]
+        lacking = [m for m in (*TO_INPUT, "mean_kid", "fcn_score") if m in protocol.names]
         if lacking:
             raise UserError(f"--metrics={lacking[0]} needs the images that were translated: give --source=FOLDER")
         method = Method(lambda x, direction, names: x, ("a2b",), unchanged=True)
@@ -364,12 +371,19 @@ class _Direction:
             )
         self.errors = {name: collections.defaultdict(list) for name in self.methods}
         self.features = {name: [] for name in self.methods}
+        self.confusions = collections.defaultdict(list)
+        self._segmentation = protocol.segmentation if "fcn_score" in protocol.names else None
+        if self._segmentation:
+            self._segmentation.open(direction, self.source.names)
         self.shown = set(np.random.default_rng(0).permutation(len(positions))[:rows].tolist())
         self._kept, self._inputs, self._count = [], {}, 0
         self._measure_real(positions, active)
         self._run(positions, batch_size, active)
         self.examples = self._ranked()
         self.results = {name: self._summary(name) for name in self.methods}
+        if "truth" in self.confusions:
+            counts = self.confusions["truth"]
+            self.results["truth"] = {"n": len(counts)} | with_errors(counts)
 
     def _measure_real(self, positions, active):
         """Features of the real images: of the target for realism, of the inputs where they are compared with."""
@@ -430,6 +444,9 @@ class _Direction:
     def _measure(self, batch):
         inputs, names = np.stack([item["input"] for item in batch]), [item["name"] for item in batch]
         has_truth = batch[0]["truth"] is not None
+        if self._segmentation:
+            for item in batch:
+                self._segmentation.check(self.direction, item["name"], item["input"], item["truth"])
         channels = self.target.channels
         plain = np.stack([images.to_channels(x, channels) for x in inputs])
         reference = np.stack([item["truth"] for item in batch]) if has_truth else plain
@@ -440,10 +457,13 @@ class _Direction:
             if compare:
                 self._compare(self.errors[name], results, reference, "" if has_truth else "input_")
             self._compare_with_inputs(name, method, batch, inputs, results)
+            self._compare_with_labels(name, names, results)
             for item, result, reached in zip(batch, results, faithfulness.l1(results, reference)):
                 item["results"][name] = result
                 if number == 0 and compare:
                     item["l1"] = float(reached)
+        if has_truth:
+            self._compare_with_labels("truth", names, reference)
         self._count += len(batch)
         # Of all items so far only those that may be shown are kept.
         self._kept += [item for item in batch if item["l1"] is not None or item["shown"]]
@@ -485,6 +505,11 @@ class _Direction:
             back = method.translate(results, self.direction[::-1], [i["name"] for i in batch])
             errors["cycle"].append(faithfulness.l1(back, inputs))
 
+    def _compare_with_labels(self, method, names, results):
+        if self._segmentation:
+            found = [self._segmentation.confusion(self.direction, n, r) for n, r in zip(names, results)]
+            self.confusions[method] += found
+
     def _ranked(self):
         ranked = [item for item in self._kept if item["l1"] is not None]
         best, worst = ranked[0] if ranked else None, ranked[-1] if ranked else None
@@ -496,7 +521,7 @@ class _Direction:
         summary = {}
         errors = {key: np.concatenate(values) for key, values in self.errors[name].items() if values}
         compared = [len(v) for k, v in errors.items() if k not in ("cycle",) and not k.startswith("il2")]
-        summary["n"] = compared[0] if compared else max(map(len, errors.values()), default=0)
+        summary["n"] = compared[0] if compared else max(map(len, (*errors.values(), self.confusions[name])), default=0)
         for key, values in errors.items():
             if key.endswith("squared_error"):
                 prefix = key.removesuffix("squared_error")
@@ -514,6 +539,8 @@ class _Direction:
             summary |= compare_sets(self.real, fake, self.protocol, source, self._active)
             if not errors:
                 summary["n"] = summary["n_fake"]
+        if self._segmentation:
+            summary |= with_errors(self.confusions[name])
         return summary
 
 

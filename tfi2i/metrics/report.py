@@ -4,9 +4,10 @@ import pathlib
 
 import numpy as np
 
+from tfi2i.config import PIXELS
 from tfi2i.data import images
 
-NAMES = {"model": "this model", "match_moments": "match colours", "do_nothing": "do nothing"}
+NAMES = {"model": "this model", "match_moments": "match colours", "do_nothing": "do nothing", "truth": "the truth"}
 # Metric → heading, and how a value with its spread is written.
 _FAITHFULNESS = {
     "l1": ("L1 (of 255)", "{:.2f}", 1),
@@ -19,6 +20,9 @@ _FAITHFULNESS = {
     "lpips_like": ("LPIPS-like", "{:.3f}", 1),
     "il2": ("I-L2", "{:.2f}", 1),
     "cycle": ("cycle L1", "{:.2f}", 1),
+    "per_pixel_accuracy": ("per-pixel acc.", "{:.3f}", 1),
+    "per_class_accuracy": ("per-class acc.", "{:.3f}", 1),
+    "class_iou": ("class IoU", "{:.3f}", 1),
 }
 _REALISM = {
     "fid": ("Fréchet", "{:.2f}", 1),
@@ -64,7 +68,7 @@ def table(results, protocol=None):
             head = columns[metric][0]
             if metric == "fid" and network and network.name == "inception_2015" and network.standard:
                 head = "FID"
-            heads.append(head + (" to input" if to_input and metric not in ("il2", "cycle") else ""))
+            heads.append(head + (" to input" if to_input and metric in PIXELS + ("channel_accuracy",) else ""))
         rows = [["", "", "n", *heads]]
         for direction, methods in results.items():
             for method, values in methods.items():
@@ -113,6 +117,11 @@ def _notes(results, protocol):
         lines.append(
             "closeness to the input (to input, I-L2, cycle) is no quality by itself, doing nothing has all of it: read "
             "it beside realism"
+        )
+    if any(find(v, "class_iou") for v in measured):
+        lines.append(
+            "accuracies and IoU of classes: of all pixels together ± standard error (images drawn anew); classes that "
+            "no label map shows count as 0"
         )
     if protocol and protocol.network:
         network = protocol.network
