@@ -113,8 +113,10 @@ def resize(pixels, size, filter="bicubic"):
 def resize_float(pixels, size, filter="bicubic"):
     """Resizes [H, W, C] in float32, channel by channel, with Pillow's antialiased filters; not rounded, not clipped."""
     height, width = size
-    planes = [Image.fromarray(plane.astype(np.float32)) for plane in np.moveaxis(pixels, -1, 0)]
-    return np.stack([np.asarray(plane.resize((width, height), FILTERS[filter])) for plane in planes], axis=-1)
+    resized = np.empty((height, width, pixels.shape[-1]), np.float32)
+    for channel, plane in enumerate(np.moveaxis(pixels, -1, 0)):
+        resized[..., channel] = Image.fromarray(plane.astype(np.float32)).resize((width, height), FILTERS[filter])
+    return resized
 
 
 def write_image(path, pixels, alpha=None):

@@ -466,8 +466,12 @@ class Translator(keras.Model):
         result = np.concatenate(results) if results else np.zeros(shape, kind)
         return result[0] if images.ndim == 3 else result
 
-    @tf.function(reduce_retracing=True)
     def _translate_float(self, x, direction):
+        # Called directly, the first calls of several models would look like retracing of one, and TensorFlow warns.
+        return self._generate_traced.get_concrete_function(x, direction)(x)
+
+    @tf.function(reduce_retracing=True)
+    def _generate_traced(self, x, direction):
         return self.generate(x, direction)
 
 

@@ -94,7 +94,8 @@ class FeatureNetwork:
         pixels = images.to_channels(pixels, 3)
         size = (self.size, self.size)
         if self.resize == "clean":
-            return images.resize_float(pixels, size, "bicubic").clip(0, 255)
+            resized = images.resize_float(pixels, size, "bicubic")
+            return np.clip(resized, 0, 255, out=resized)
         if self.name == "inception_torchvision":
             return images.resize(pixels, size, "bilinear").astype(np.float32)
         import tensorflow as tf
