@@ -173,19 +173,32 @@ def test_ugatit_data_sets_have_the_papers_settings(name, resolve):
         assert not other.data.tfds and other.data.data == f"datasets/{run.data.tfds.split('/')[1]}"
 
 
-UVCGAN = ("selfie2anime", "celeba_gender", "celeba_eyeglasses", "celeba_hq_gender", "afhq_cat2dog", "afhq_wild2dog",
-          "afhq_wild2cat", "emoji")  # fmt: skip
+UVCGAN2 = ("selfie2anime", "celeba_gender", "celeba_eyeglasses", "celeba_hq_gender", "afhq_cat2dog", "afhq_wild2dog",
+           "afhq_wild2cat", "emoji")  # fmt: skip
+UVCGAN = ("selfie2anime", "celeba_gender", "celeba_eyeglasses")
 
 
-@pytest.mark.parametrize("name", UVCGAN)
+@pytest.mark.parametrize("name", [*(f"uvcgan2/{n}" for n in UVCGAN2), *(f"uvcgan/{n}" for n in UVCGAN)])
 def test_pretraining_and_translation_of_uvcgan_belong_together(name, resolve):
     """Same data and generator in both stages; else the one cannot start from the other."""
-    run, before = (resolve(f"--flagfile=configs/uvcgan2/{name}{stage}.flags") for stage in ("", "_pretrain"))
+    run, before = (resolve(f"--flagfile=configs/{name}{stage}.flags") for stage in ("", "_pretrain"))
     assert (run.training.task, before.training.task) == ("translate", "pretrain")
     kept = {"rotate": before.data.rotate, "jitter": before.data.jitter}
     assert dataclasses.replace(run.data, **kept) == before.data
     for field in ("generator_width", "generator_levels", "vit_width", "vit_heads", "vit_blocks", "vit_ffn_width"):
         assert getattr(run.model, field) == getattr(before.model, field)
+
+
+def test_uvcgan_of_2022_as_its_scripts_have_it(resolve):
+    """Images, cycles and rates of LS4GAN/uvcgan's scripts, whose epochs have 512 (pre-training) or 2,000 steps."""
+    run = resolve("--flagfile=configs/uvcgan/celeba_gender.flags")
+    assert (run.training.total_steps(1, 1)[0], run.model.pool_size, run.model.lambda_a) == (500 * 2000, 50, 5)
+    assert (run.model.gp_form, run.model.gp_center, run.model.lambda_gp) == ("uvcgan", 100, 0.1)
+    for name, batch, epochs, cycle in (("celeba_gender", 32, 499, 100), ("selfie2anime", 64, 2499, 500)):
+        before = resolve(f"--flagfile=configs/uvcgan/{name}_pretrain.flags")
+        steps = before.training.total_steps(1, 1)[0], before.training.lr_restart_steps
+        assert (before.training.batch_size, *steps) == (batch, 512 * epochs, 512 * cycle)
+        assert before.model.learning_rate == pytest.approx(64 * 5e-3 / 512)
 
 
 def test_rungs_of_uvcgan_lead_from_v1_to_v2(resolve):
