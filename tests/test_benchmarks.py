@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 from absl import flags
 
-from benchmarks import common
+from benchmarks import common, methods
 from tfi2i import config
 from tfi2i.training import checkpoints
 
@@ -150,3 +150,18 @@ def test_inference(run):
     assert [line.split("  ")[0] for line in lines[2:]] == names
     with pytest.raises(config.UserError, match="--formats=onnx"):
         run("inference", *TINY, "--size=16", "--formats=onnx")
+
+
+def test_the_table_of_methods_has_means_and_extremes():
+    def values(kid, l1):
+        return {"kid_net": kid, "kid_net_std": 0.1, "l1": l1, "l1_std": 5.0, "pixel_accuracy": 0.5}
+
+    runs = [
+        {d: {"model": values(0.01 * k, 3.0), "match_moments": values(0.1, 8.0), "do_nothing": values(0.1, 9.0)}
+         for d in methods.DIRECTIONS}
+        for k in (1, 4)
+    ]  # fmt: skip
+    head, _, row, *baselines = methods.table({"CycleGAN": runs}).splitlines()
+    assert head.count("|") == row.count("|") == 9
+    assert row.startswith("| CycleGAN | 2 | 2.50 (1.00 to 4.00) | 3.0 | 50.0 | 2.50")
+    assert [b.split(" | ")[3] for b in baselines] == ["8.0", "9.0"]

@@ -155,6 +155,36 @@ def test_names_that_could_be_either_of_two_are_refused(names_a, names_b):
     assert match_names([*names_a, "z.png"], ["z.png"]) == [(len(names_a), 0)]
 
 
+def test_names_of_tfds_are_no_pairs():
+    """Ids of examples hold the split and the shard, and count: alike for all of a split, or in both domains."""
+    ids = [f"celeb_a-test.tfrecord-00000-of-00016__{i}" for i in range(4)]
+    assert match_names(ids[:2], ids[2:]) == []
+    assert match_names(ids, [f"fakes/{ids[2]}.png"]) == [(2, 0)]
+    a, b = (sources.Source([f"{split}/0"], [None], [1], "", named=False) for split in ("testA", "testB"))
+    assert evaluation.find_pairs(a, b, evaluation.Protocol()) == []
+
+
+def test_images_of_one_name_need_not_be_pairs(folder):
+    found = run(folder, metrics=("l1",), pairs=False)[0]["a2b"]["model"]
+    assert (found["n"], found["input_l1"]) == (5, 10) and "l1" not in found
+    with pytest.raises(UserError, match="are no pairs"):
+        run(folder, pairs=False)
+
+
+@pytest.mark.parametrize(
+    "metrics, options, message",
+    [
+        (("kid",), {"limit": 1}, "--metrics=kid needs at least 2 images on either side, here are 1 real ones and 1"),
+        (("precision_recall",), {"limit": 3}, "--metrics=precision_recall needs at least 4 images"),
+        (("kid",), {"kid_subset_size": 6}, "--kid_subset_size=6: expected at most 5"),
+        (("ssim",), {}, r"--metrics=ssim needs 11 pixels a side, images are \(8, 8\): give --size=N"),
+    ],
+)
+def test_what_cannot_be_measured_is_said_before_it_is_tried(folder, metrics, options, message):
+    with pytest.raises(UserError, match=message):
+        run(folder, metrics=metrics, **{"network": Levels(), "feature_cache": "", **options})
+
+
 def test_no_pairs_are_an_error(folder):
     for path in (folder / "testB").iterdir():
         path.rename(path.with_name(f"other{path.name}"))
@@ -166,8 +196,11 @@ def test_no_pairs_are_an_error(folder):
 
 def test_pairs_must_have_one_size(folder):
     images.write_image(folder / "testB" / "1.png", np.zeros((8, 9, 3), np.uint8))
-    with pytest.raises(UserError, match="pairs must match"):
+    with pytest.raises(UserError, match="pairs must match pixel by pixel. Give --size=N .* or --nopairs"):
         run(folder)
+    # What needs no truth takes all of them.
+    found = run(folder, metrics=("cycle",))[0]["a2b"]["model"]
+    assert (found["n"], found["cycle"]) == (5, 0)
 
 
 def test_a_broken_file_leaves_its_pair_out(folder):
@@ -391,7 +424,7 @@ def test_command_on_the_bundled_sample(run_dir, tmp_path):  # noqa: F811
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     report = json.loads((run_dir / "evaluate.json").read_text())
-    assert report["pairs"] == 3 and report["checkpoint_step"] == 7 and report["size"] == [64, 64]
+    assert report["pairs"] == {"a2b": 3, "b2a": 3} and report["checkpoint_step"] == 7 and report["size"] == [64, 64]
     for direction in ("a2b", "b2a"):
         assert f"\n{direction}  this model         3" in done.stdout
         assert report["directions"][direction]["do_nothing"]["l1"] > 0
@@ -429,17 +462,25 @@ def test_metrics_of_a_run(run_dir, tmp_path, with_levels, capsys):  # noqa: F811
     assert {"kid_levels", "ssim", "il2_levels", "cycle", "n_real"} <= found.keys() and "l1" not in found
     assert written["protocol"]["network"] == "levels" and written["protocol"]["seed"] == 2020
     assert written["protocol"]["metrics"] == ["kid", "ssim", "il2", "cycle"]
-    assert (written["pairs"], found["kid_subset_size"], found["n_fake"]) == (4, 2, 4)
+    assert (written["pairs"]["a2b"], found["kid_subset_size"], found["n_fake"]) == (4, 2, 4)
     assert "KID: 100 subsets of 2, seed 2020" in capsys.readouterr().out
     assert images.read_image(tmp_path / "page.png").shape[1] > 8 * 96
 
 
+def test_one_direction_of_a_run(run_dir, tmp_path):  # noqa: F811
+    given = values(run_dir=[str(run_dir)], split="val", limit=2, direction="b2a")
+    evaluate.evaluate_run(given, tmp_path / "page.png")
+    written = json.loads((run_dir / "evaluate.json").read_text())
+    assert list(written["directions"]) == ["b2a"] and written["pairs"] == {"b2a": 2}
+
+
 def test_a_protocol_sets_what_was_not_given(capsys):
-    given = values(protocol="egsde", metrics=["fid"])
+    given = values(protocol="egsde_fid", metrics=["fid"])
     evaluate.apply_preset(given)
     assert (given.split, given.network, given.feature_resize) == ("val", "inception_2015", "pytorch_fid")
     assert given.metrics == ["fid"] and "AFHQ val" in capsys.readouterr().out
-    assert evaluate.preparation(given)["crop"] == (256, 256)
+    assert evaluate.preparation(given) == {}  # images as they are
+    assert evaluate.preparation(values(protocol="egsde"))["crop"] == (256, 256)
     assert evaluate.preparation(values(protocol="egsde", size="64"))["crop"] == (64, 64)
     assert evaluate.preparation(values()) == {}
 
@@ -662,6 +703,8 @@ def test_a_study_needs_two_methods(folder, tmp_path):
         ({"answers": ["x"]}, "give --study"),
         ({}, "give --run_dir=RUN .*, or --real"), ({"real": "x"}, "go together"),
         ({"real": "x", "fake": "y", "run_dir": ["z"]}, "give --run_dir"),
+        ({"source": "x", "run_dir": ["z"]}, "go together"),
+        ({"real": "x", "fake": "y", "split": "val"}, "--split is of no account"),
     ],
 )  # fmt: skip
 def test_what_is_measured_must_be_said_once(monkeypatch, given, message):

@@ -156,11 +156,11 @@ class Painter:
         return segmentation.nearest_class(pixels)
 
 
-def measured(streets, methods, network=Painter(), **options):
+def measured(streets, methods, network=Painter(), directions=("a2b", "b2a"), **options):
     labelled = segmentation.Segmentation(None, streets / "gtFine", **options)
     labelled.network = network
     protocol = evaluation.Protocol(("fcn_score",), segmentation=labelled)
-    return evaluation.evaluate(methods, config.Data(data=str(streets)), protocol, active=False)[0]
+    return evaluation.evaluate(methods, config.Data(data=str(streets)), protocol, directions, active=False)[0]
 
 
 def test_true_labels_reach_one(streets):
@@ -171,11 +171,13 @@ def test_true_labels_reach_one(streets):
         return np.stack(found) if direction == "a2b" else inputs
 
     methods = {"model": evaluation.Method(translate), "black": evaluation.Method(lambda x, d, n: np.zeros_like(x))}
+    methods["do_nothing"] = evaluation.Method(lambda x, d, n: x, baseline=True)
     results = measured(streets, methods)
     for direction in ("a2b", "b2a"):
         assert results[direction]["model"]["n"] == 3
         # Black is nearest to the blue of trucks.
         assert results[direction]["black"]["per_pixel_accuracy"] < 0.2
+        assert results[direction]["do_nothing"] == {"n": 3}  # segmentation is expensive
     assert [results["a2b"]["model"][s] for s in segmentation.SCORES] == [1, 1, 1]
     assert results["a2b"]["truth"] == results["a2b"]["model"]
     # What is to be segmented is enlarged bilinearly, so a painter of labels loses the edges.
@@ -188,8 +190,9 @@ def test_true_labels_reach_one(streets):
 
 def test_what_fcn_score_needs_is_said(streets):
     unchanged = {"model": evaluation.Method(lambda x, d, n: x)}
-    with pytest.raises(UserError, match="of b2a segments photographs: give --segmentation_weights=FILE"):
+    with pytest.raises(UserError, match="of b2a segments photographs: give --segmentation_weights=FILE.*direction=a2b"):
         measured(streets, unchanged, network=None)
+    assert measured(streets, unchanged, network=None, directions=("a2b",))["a2b"]["model"]["n"] == 3
     with pytest.raises(UserError, match="is not the label map of .*Expected Cityscapes' colours in domain"):
         measured(streets, unchanged, label_domain="a")
     with pytest.raises(UserError, match="give --labels=FOLDER"):

@@ -328,6 +328,14 @@ def test_evaluation_takes_the_test_images_where_there_are_no_others(tmp_path):
             images.write_image(tmp_path / name / f"{i}.png", np.full((18, 18, 3), 40 * i, np.uint8))
     given = {"data": str(tmp_path), "steps": 1, "eval_every": 1, "eval_metrics": "l1"}
     assert Judge(settings(**given)).split == "test"
+    with pytest.raises(UserError, match="--metrics=precision_recall needs at least 4 images"):
+        Judge(settings(**given | {"eval_metrics": "precision_recall"}))
+    for i in range(2):
+        (tmp_path / "testB" / f"{i}.png").rename(tmp_path / "testB" / f"b{i}.png")
+    with pytest.raises(UserError, match="--best_metric=l1 needs pairs, .* changes nothing is best: choose kid"):
+        Judge(settings(**given))
+    with pytest.raises(UserError, match="--eval_metrics=il2,cycle has nothing that can decide on best/"):
+        settings(**given | {"eval_metrics": "il2,cycle"})
     shutil.rmtree(tmp_path / "testA"), shutil.rmtree(tmp_path / "testB")
     with pytest.raises(UserError, match="--eval_every needs held-out images"):
         Judge(settings(**given))

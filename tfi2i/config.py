@@ -194,6 +194,11 @@ class Training:
         unknown = [m for m in self.eval_metrics.split(",") if m not in METRICS]
         if unknown:
             raise UserError(f"--eval_metrics={self.eval_metrics}: '{unknown[0]}' is none of {', '.join(METRICS)}")
+        if self.eval_every and not self.best_metrics:
+            raise UserError(
+                f"--eval_metrics={self.eval_metrics} has nothing that can decide on best/: who changes nothing is "
+                "closest to the input. Add kid"
+            )
         if self.best_metric and self.best_metric not in self.best_metrics:
             raise UserError(f"--best_metric={self.best_metric}: expected one of {', '.join(self.best_metrics)}")
         if self.eval_every and self.task == "pretrain":
@@ -224,9 +229,12 @@ class Training:
 
     @property
     def best_metrics(self):
-        """What may decide on best/: the measured metrics, precision and recall each for itself."""
-        found = self.eval_metrics.replace("precision_recall", "precision,recall")
-        return tuple(found.split(","))
+        """What may decide on best/: the measured metrics, precision and recall each for itself.
+
+        Closeness to the input may not: who changes nothing is the best at it.
+        """
+        found = self.eval_metrics.replace("precision_recall", "precision,recall").split(",")
+        return tuple(m for m in found if m not in TO_INPUT)
 
     def total_steps(self, size_a, size_b):
         """The duration in steps for domains of `size_a` and `size_b` images, and the steps of one epoch."""

@@ -71,6 +71,7 @@ def define_flags():
     flags.DEFINE_integer("kid_subsets", 100, "subsets of KID", lower_bound=1)
     flags.DEFINE_integer("seed", 2020, "of the draw of the subsets, and of the orders of a study")
     flags.DEFINE_string("feature_cache", None, "folder that keeps features; empty: none (default: in ~/.cache)")
+    flags.DEFINE_bool("pairs", True, "images of one name in both domains are pairs; --nopairs: they are not")
     flags.DEFINE_string("labels", None, "with fcn_score: folder of label maps, Cityscapes' gtFine/val or train ids")
     flags.DEFINE_string("segmentation_weights", None, "with fcn_score: fcn-8s-cityscapes.caffemodel of pix2pix")
     flags.DEFINE_enum("label_domain", "b", ("a", "b"), "with fcn_score: whose images are pictures of labels")
@@ -97,13 +98,13 @@ def protocol_of(values):
             )
         labelled = segmentation.Segmentation(values.segmentation_weights, values.labels, values.label_domain)
     protocol = evaluation.Protocol(
-        metrics, values.split, values.limit, None, values.kid_subset_size, values.kid_subsets, values.seed,
-        values.feature_cache, labelled,
+        metrics, None if values.real else values.split, values.limit, None, values.kid_subset_size, values.kid_subsets,
+        values.seed, values.feature_cache, labelled, values.pairs,
     )  # fmt: skip
     if not evaluation.needs_network(metrics):
         return protocol
     network = features.FeatureNetwork(values.network, values.network_weights, values.feature_resize)
-    if not network.standard:
+    if network.standard is False:
         print(f"note: {network.weights} is not the published file of {network.name}: SHA-256 {network.sha256}")
     return dataclasses.replace(protocol, network=network)
 
@@ -154,17 +155,20 @@ def evaluate_run(values, output):
         methods = {"model": evaluation.of_model(model, values.batch_size)}
         if checkpoint == asked[-1]:
             methods |= evaluation.baselines(data, {"a": model.channels_a, "b": model.channels_b})
-        results, examples = evaluation.evaluate(
-            methods, data, protocol, methods["model"].directions, values.batch_size
-        )  # fmt: skip
+        directions = [d for d in _directions(values) if d in methods["model"].directions]
+        if not directions:
+            known = methods["model"].directions[0]
+            raise UserError(f"--direction={values.direction}: {run_dir} translates {known} only")
+        results, examples = evaluation.evaluate(methods, data, protocol, directions, values.batch_size)
         step, first = model.checkpoint_step, next(iter(examples.values()))[0]
-        n = next(iter(results.values()))["model"]["n"]
+        counts = {d: r["model"]["n"] for d, r in results.items()}
+        n = " and ".join(map(str, dict.fromkeys(counts.values())))
         h, w = first["input"].shape[:2]
         kind = "images" if first["truth"] is None else "pairs"
         print(f"{run_dir}, step {step}: {n} {values.split} {kind} of {h}x{w} pixels")
         print(report.table(results, protocol))
         measured[step] = results
-    written = {"split": values.split, "data": values.data or data.data or data.tfds or data.csv, kind: n}
+    written = {"split": values.split, "data": values.data or data.data or data.tfds or data.csv, kind: counts}
     written |= {"size": [h, w], "checkpoint_step": step}
     if protocol.metrics:
         written["protocol"] = described(protocol, values)
@@ -312,7 +316,7 @@ def evaluate_folders(values, output):
 
     protocol = protocol_of(values)
     results, examples = evaluation.evaluate_folders(
-        values.real, values.fake, values.source, protocol, preparation(values)
+        values.real, values.fake, values.source, protocol, preparation(values), values.batch_size
     )
     print(f"{values.fake} against {values.real}")
     print(report.table(results, protocol))
@@ -338,8 +342,15 @@ def main(_):
     apply_preset(values)
     if values.answers:
         return count_study(values, pathlib.Path(values.study))
-    if bool(values.real) != bool(values.fake):
-        raise UserError("--real and --fake go together: a folder of real images and one of translations")
+    if bool(values.real) != bool(values.fake) or values.source and not values.real:
+        raise UserError(
+            "--real and --fake go together: a folder of real images and one of translations; --source with them"
+        )
+    if values.real:
+        given = [n for n in ("data", "split", "checkpoint", "direction", "study") if not values[n].using_default_value]
+        given = [n for n in given if n not in (PRESETS[values.protocol].flags if values.protocol else ())]
+        if given:
+            raise UserError(f"--{given[0]} is of no account with --real and --fake: leave it out")
     if bool(values.real) == bool(values.run_dir or values.folder):
         raise UserError(
             "give --run_dir=RUN (several are compared), --folder=NAME=FOLDER, or --real=FOLDER and --fake=FOLDER"

@@ -35,6 +35,7 @@ class Source:
         channels: 1 or 3, what `read` returns.
         background: R, G, B (0-255) behind transparent pixels.
         store: the encoded images, where they are not files.
+        named: whether images of one name in two domains belong together; names of TFDS are numbers.
     """
 
     names: list
@@ -44,6 +45,7 @@ class Source:
     channels: int = 3
     background: tuple = (255, 255, 255)
     store: mmap.mmap | None = None
+    named: bool = True
 
     def __len__(self):
         return len(self.names)
@@ -315,6 +317,7 @@ def _open_tfds(data, split, letters):
             sizes=[spans[i][1] - spans[i][0] for i in positions],
             description=f"{len(positions)} images in {where}, split {name}",
             store=store,
+            named=False,
         )
         for (ids, spans, store, _), positions, name in zip(spools, chosen, names.values())
     ]

@@ -36,7 +36,7 @@ class Protocol:
 
     Args:
         metrics: some of `config.METRICS` and `config.ON_LABELS`; None: those of `ON_PAIRS`, and no pairs are an error.
-        split: "test" or "val".
+        split: "test" or "val"; None for folders.
         limit: no more images than this, evenly spread; None: all.
         network: a `FeatureNetwork`, where a metric needs one.
         kid_subset_size: images in each subset of KID; None: see `realism.subset_size`.
@@ -44,10 +44,11 @@ class Protocol:
         seed: of the subsets.
         feature_cache: folder of the features of real images, see `features.cached`.
         segmentation: a `Segmentation`, for fcn_score.
+        pairs: whether images of one name in both domains are pairs.
     """
 
     metrics: tuple | None = None
-    split: str = "test"
+    split: str | None = "test"
     limit: int | None = None
     network: FeatureNetwork | None = None
     kid_subset_size: int | None = None
@@ -55,6 +56,7 @@ class Protocol:
     seed: int = 2020
     feature_cache: str | None = None
     segmentation: Segmentation | None = None
+    pairs: bool = True
 
     def __post_init__(self):
         known = METRICS + ON_LABELS
@@ -69,7 +71,7 @@ class Protocol:
 
     def report(self):
         """A dict for metrics.json."""
-        report = {"metrics": list(self.names), "split": self.split, "limit": self.limit}
+        report = {"metrics": list(self.names), "split": self.split, "pairs": self.pairs, "limit": self.limit}
         if self.network:
             report |= self.network.protocol
         if {"kid", "mean_kid"} & set(self.names):
@@ -87,6 +89,29 @@ def needs_network(metrics):
     return bool(set(metrics or ()) & set(_WITH_NETWORK))
 
 
+def find_pairs(source, target, protocol):
+    """Positions (i, j) of images of two `sources.Source` that belong together, see `match_names`."""
+    if not (protocol.pairs and source.named and target.named):
+        return []
+    return match_names(source.names, target.names)
+
+
+def check_counts(protocol, n_real, n_fake):
+    """Raises `UserError`: fewer images than a metric needs."""
+    least = {"fid": 2, "kid": 2, "mean_kid": 2, "precision_recall": realism.NEIGHBOURS + 1}
+    for metric in protocol.names:
+        if min(n_real, n_fake) < least.get(metric, 1):
+            raise UserError(
+                f"--metrics={metric} needs at least {least[metric]} images on either side, here are {n_real} real ones "
+                f"and {n_fake} translations"
+            )
+    size = protocol.kid_subset_size
+    if size and {"kid", "mean_kid"} & set(protocol.names) and size > min(n_real, n_fake):
+        raise UserError(
+            f"--kid_subset_size={size}: expected at most {min(n_real, n_fake)}, the images of the smaller set"
+        )
+
+
 # ------------------------------------------------------------------------------------------------------------ methods
 
 
@@ -99,12 +124,14 @@ class Method:
         directions: which it knows.
         cycles: whether it can translate its own results back.
         unchanged: whether its results are its inputs, whose features are kept.
+        baseline: whether it is there for comparison only; what is expensive is not measured of it.
     """
 
     translate: typing.Callable
     directions: tuple = DIRECTIONS
     cycles: bool = False
     unchanged: bool = False
+    baseline: bool = False
 
 
 def of_model(model, batch_size=8):
@@ -179,10 +206,13 @@ def baselines(data, channels):
     moments = training_moments(data)
     found = {}
     if moments:
-        found["match_moments"] = Method(lambda x, d, _: match_moments(x, moments[d[0]], moments[d[2]]))
+        found["match_moments"] = Method(
+            lambda x, d, _: match_moments(x, moments[d[0]], moments[d[2]]), baseline=True
+        )
     found["do_nothing"] = Method(
         lambda x, d, _: np.stack([images.to_channels(p, channels[d[2]]) for p in x]),
         unchanged=channels["a"] == channels["b"],
+        baseline=True,
     )
     return found
 
@@ -226,8 +256,8 @@ def match_moments(x, source, target):
 def match_names(names_a, names_b):
     """Positions (i, j) of images of the same name, in the order of `names_a`.
 
-    Not compared: the folder that holds all of a domain, the extension, and, for images without a partner of exactly
-    their name, a final _A or _B.
+    Not compared: the folder that holds all of a domain, an image's extension, and, for images without a partner of
+    exactly their name, a final _A or _B.
 
     Raises:
         UserError: two images of a domain have the name of one of the other.
@@ -236,7 +266,9 @@ def match_names(names_a, names_b):
     def stems(names):
         paths = [pathlib.PurePosixPath(n) for n in names]
         root = os.path.commonpath([p.parent for p in paths])
-        return {i: str(p.relative_to(root).with_suffix("")) for i, p in enumerate(paths)}
+        paths = [p.relative_to(root) for p in paths]
+        known = images.EXTENSIONS
+        return {i: str(p.with_suffix("") if p.suffix.lower() in known else p) for i, p in enumerate(paths)}
 
     def join(keys_a, keys_b):
         where = [{}, {}]
@@ -248,7 +280,10 @@ def match_names(names_a, names_b):
             for side, names in zip(where, (names_a, names_b)):
                 if len(side[key]) > 1:
                     first, second = (names[i] for i in side[key][:2])
-                    raise UserError(f"{first} and {second} are both called '{key}' where pairs are sought: rename one")
+                    raise UserError(
+                        f"{first} and {second} are both called '{key}' where pairs are sought: rename one, or give "
+                        "--nopairs"
+                    )
         return [(where[0][key][0], where[1][key][0]) for key in common]
 
     a, b = stems(names_a), stems(names_b)
@@ -290,8 +325,8 @@ def evaluate(methods, data, protocol=Protocol(), directions=DIRECTIONS, batch_si
         Without a truth the same names with `input_` before them, compared with the input. `il2_NETWORK` and `cycle`
         (L1 of the way back) with `_std` always are. `fid_NETWORK` with its standard error `…_error`, `kid_NETWORK`
         and `mean_kid_NETWORK` with `…_std` over subsets, `precision_NETWORK` and `recall_NETWORK` with `…_error`,
-        of `n_real` and `n_fake` images. With fcn_score `segmentation.SCORES`, each with its standard error `…_error`;
-        the pairs' truths are then a method too, "truth", that has only these.
+        of `n_real` and `n_fake` images. With fcn_score `segmentation.SCORES`, each with its standard error `…_error`,
+        of all but the baselines; the pairs' truths are then a method too, "truth", that has only these.
 
         `examples` maps direction → list of a fixed random choice and the best and the worst by L1 to the truth or
         else the input: dicts of `name`, `rank` ("", "best" or "worst"), `input`, `truth` (or None), uint8 [H, W, C],
@@ -302,21 +337,31 @@ def evaluate(methods, data, protocol=Protocol(), directions=DIRECTIONS, batch_si
     """
     sides = sides or dict(zip("ab", sources.open_domains(data, protocol.split)))
     known = [d for d in directions if any(d in method.directions for method in methods.values())]
-    measured = {d: _Direction(methods, sides, data, protocol, d, batch_size, active, rows) for d in known}
-    return {d: m.results for d, m in measured.items()}, {d: m.examples for d, m in measured.items()}
+    results, examples = {}, {}
+    for direction in known:
+        measured = _Direction(methods, sides, data, protocol, direction, batch_size, active, rows)
+        results[direction], examples[direction] = measured.results, measured.examples
+    return results, examples
 
 
 def evaluate_folders(
-    real, fake, source=None, protocol=Protocol(("fid", "kid", "precision_recall")), preparation=None, active=True
+    real,
+    fake,
+    source=None,
+    protocol=Protocol(("fid", "kid", "precision_recall"), split=None),
+    preparation=None,
+    batch_size=8,
+    active=True,
 ):
     """Measures a folder of translations against one of real images; pairs are files of the same name.
 
     Args:
         real, fake: folders.
         source: folder of the images that were translated, or None; files of the same names as in `fake`.
-        protocol: a `Protocol`; its split is of no account.
+        protocol: a `Protocol`, whose split is None.
         preparation: dict of fields of `config.Data` that say how images are resized and cut, see
             `pipeline.eval_images`; None: they are taken as they are.
+        batch_size: images that are measured at once.
         active: False prints nothing.
 
     Returns:
@@ -336,9 +381,12 @@ def evaluate_folders(
         method = Method(lambda x, direction, names: x, ("a2b",), unchanged=True)
     if "cycle" in protocol.names:
         raise UserError("--metrics=cycle needs a model that translates back: give --run_dir")
-    if not set(protocol.names) & {*REALISM, "il2"} and not match_names(sides["a"].names, sides["b"].names):
-        raise UserError(f"no two images of {fake} and {real} have the same name, so there are no pairs to compare")
-    results, examples = evaluate({"fake": method}, data, protocol, ("a2b",), active=active, sides=sides)
+    if set(protocol.names) & set(PIXELS) and not source and not find_pairs(sides["a"], sides["b"], protocol):
+        raise UserError(
+            f"no two images of {fake} and {real} have the same name, so there are no pairs to compare: give "
+            "--source=FOLDER to compare with what was translated"
+        )
+    results, examples = evaluate({"fake": method}, data, protocol, ("a2b",), batch_size, active, sides)
     if not source:
         examples = {d: [e | {"input": None} for e in shown] for d, shown in examples.items()}
     return results, examples
@@ -351,7 +399,7 @@ class _Direction:
         self.methods = {name: m for name, m in methods.items() if direction in m.directions}
         self.data, self.protocol, self.direction, self._active = data, protocol, direction, active
         self.source, self.target = sides[direction[0]], sides[direction[2]]
-        pairs = match_names(self.source.names, self.target.names)
+        pairs = find_pairs(self.source, self.target, protocol)
         if not pairs and protocol.metrics is None:
             a, b = sides["a"], sides["b"]
             raise UserError(
@@ -361,14 +409,17 @@ class _Direction:
             )
         self.partner = dict(pairs)
         self.of_sets = bool(set(protocol.names) & set(REALISM))
-        positions = list(self.partner) if pairs and not self.of_sets else list(range(len(self.source)))
+        # Otherwise pairs are for people to look at.
+        self._needs_truth = bool(pairs and set(protocol.names) & set(PIXELS))
+        positions = list(self.partner) if self._needs_truth and not self.of_sets else list(range(len(self.source)))
         if protocol.limit and protocol.limit < len(positions):
             positions = _spread(positions, protocol.limit)
-        elif active and direction == "a2b" and 0 < len(pairs) < max(len(self.source), len(self.target)):
+        elif active and direction == "a2b" and self._needs_truth and len(pairs) < max(map(len, sides.values())):
             print(
                 f"{len(pairs)} pairs among {len(self.source)} and {len(self.target)} {protocol.split} images, the rest "
                 "has no partner"
             )
+        check_counts(protocol, min(len(self.target), protocol.limit or len(self.target)), len(positions))
         self.errors = {name: collections.defaultdict(list) for name in self.methods}
         self.features = {name: [] for name in self.methods}
         self.confusions = collections.defaultdict(list)
@@ -400,9 +451,12 @@ class _Direction:
             self._inputs = dict(zip(kept, found))
 
     def _run(self, positions, batch_size, active):
-        progress = Progress(len(positions), f"images {self.direction}", active=active)
+        numbered = list(enumerate(positions))
+        if set(self.protocol.names) <= set(REALISM) and all(m.unchanged for m in self.methods.values()):
+            numbered = [(k, i) for k, i in numbered if k in self.shown]  # all features are there
+        progress = Progress(len(numbered), f"images {self.direction}", active=active)
         batch = []
-        for k, item in enumerate(_ahead(self._item, enumerate(positions), 4 * batch_size)):
+        for k, item in enumerate(_ahead(self._item, numbered, 4 * batch_size)):
             if item is None:
                 continue
             if batch and (len(batch) == batch_size or not _alike(batch[0], item)):
@@ -412,7 +466,7 @@ class _Direction:
             batch.append(item)
         if batch:
             self._measure(batch)
-            progress.update(len(positions))
+            progress.update(len(numbered))
         progress.close()
         if not self._count:
             kind = "pairs" if self.partner else "images"
@@ -426,15 +480,15 @@ class _Direction:
             j = self.partner[i]
             truth = _prepared(self.target, j, self.data)
             fits = pixels is None or truth is None or pixels.shape[:2] == truth.shape[:2]
-            if not fits and not set(self.protocol.names) & set(PIXELS):
+            if not fits and not self._needs_truth:
                 truth = None
             elif not fits:
                 x, y = self.direction[0].upper(), self.direction[2].upper()
                 raise UserError(
                     f"{self.source.names[i]} is {pixels.shape[:2]} in {x} and {truth.shape[:2]} in {y}: pairs must "
-                    "match pixel by pixel"
+                    "match pixel by pixel. Give --size=N to bring all to one size, or --nopairs if they are none"
                 )
-        if pixels is None or (truth is None and self.partner and not self.of_sets):
+        if pixels is None or (truth is None and self._needs_truth and not self.of_sets):
             return None
         return {
             "name": self.source.names[i], "position": i, "shown": k in self.shown, "input": pixels, "truth": truth,
@@ -482,7 +536,12 @@ class _Direction:
         if "pixel_accuracy" in wanted:
             functions["pixel_accuracy"] = faithfulness.pixel_accuracy
             functions["channel_accuracy"] = faithfulness.channel_accuracy
-        if "ssim" in wanted and min(results.shape[1:3]) >= faithfulness.SSIM_WINDOW:
+        if "ssim" in wanted:
+            if min(results.shape[1:3]) < faithfulness.SSIM_WINDOW:
+                raise UserError(
+                    f"--metrics=ssim needs {faithfulness.SSIM_WINDOW} pixels a side, images are {results.shape[1:3]}: "
+                    "give --size=N, or leave ssim out"
+                )
             functions["ssim"] = faithfulness.ssim
         if "lpips_like" in wanted:
             functions[f"lpips_like_{self.protocol.network.name}"] = self.protocol.network.perceptual_distance
@@ -497,7 +556,7 @@ class _Direction:
         if self.of_sets or "il2" in wanted:
             known = self._inputs and np.stack([self._inputs[item["position"]] for item in batch])
             found = known if method.unchanged else network.features(results)
-            if self.of_sets:
+            if self.of_sets and not method.unchanged:
                 self.features[name].append(found)
             if "il2" in wanted:
                 errors[f"il2_{network.name}"].append(np.linalg.norm(found.astype(np.float64) - known, axis=1))
@@ -506,7 +565,7 @@ class _Direction:
             errors["cycle"].append(faithfulness.l1(back, inputs))
 
     def _compare_with_labels(self, method, names, results):
-        if self._segmentation:
+        if self._segmentation and not (method in self.methods and self.methods[method].baseline):
             found = [self._segmentation.confusion(self.direction, n, r) for n, r in zip(names, results)]
             self.confusions[method] += found
 
@@ -521,7 +580,7 @@ class _Direction:
         summary = {}
         errors = {key: np.concatenate(values) for key, values in self.errors[name].items() if values}
         compared = [len(v) for k, v in errors.items() if k not in ("cycle",) and not k.startswith("il2")]
-        summary["n"] = compared[0] if compared else max(map(len, (*errors.values(), self.confusions[name])), default=0)
+        summary["n"] = compared[0] if compared else max(map(len, errors.values()), default=self._count)
         for key, values in errors.items():
             if key.endswith("squared_error"):
                 prefix = key.removesuffix("squared_error")
@@ -535,11 +594,12 @@ class _Direction:
                 continue
             summary |= {key: float(values.mean()), f"{key}_std": float(values.std())}
         if self.of_sets:
-            fake, source = np.concatenate(self.features[name]), np.array(list(self._inputs.values()))
+            source = np.array(list(self._inputs.values()))
+            fake = source if self.methods[name].unchanged else np.concatenate(self.features[name])
             summary |= compare_sets(self.real, fake, self.protocol, source, self._active)
             if not errors:
                 summary["n"] = summary["n_fake"]
-        if self._segmentation:
+        if name in self.confusions:
             summary |= with_errors(self.confusions[name])
         return summary
 

@@ -71,10 +71,9 @@ def _windows(x):
     """Weighted means over all windows: [..., H, W, C] → [..., H - 10, W - 10, C]."""
     weights = np.exp(-np.square(np.arange(SSIM_WINDOW) - SSIM_WINDOW // 2) / (2 * 1.5**2))
     weights /= weights.sum()
-    for axis in (-3, -2):
-        length = x.shape[axis] - SSIM_WINDOW + 1
-        x = sum(w * np.take(x, range(i, i + length), axis) for i, w in enumerate(weights))
-    return x
+    height, width = (side - SSIM_WINDOW + 1 for side in x.shape[-3:-1])
+    x = sum(w * x[..., i : i + height, :, :] for i, w in enumerate(weights))
+    return sum(w * x[..., i : i + width, :] for i, w in enumerate(weights))
 
 
 def _difference(x, y):

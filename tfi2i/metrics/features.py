@@ -35,6 +35,7 @@ _KERAS_WEIGHTS = (
     "https://storage.googleapis.com/tensorflow/keras-applications/inception_v3/"
     "inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5"
 )
+_KERAS_MD5 = "bcbd6486424b2319ff4ef7d526e38f63"
 # Layers of Keras' Inception V3 that have the last map of each size.
 _KERAS_MAPS = ("mixed2", "mixed7", "mixed10")
 
@@ -51,7 +52,7 @@ class FeatureNetwork:
         name, resize: as given.
         sha256: of the file of weights, hexadecimal.
         weights: that file's name.
-        standard: False where the file's hash is known and this is another file.
+        standard: whether the file is the published one; None where that one's hash is not known.
         size: side of the square that the network sees.
         filter: the resizing in words.
 
@@ -75,7 +76,9 @@ class FeatureNetwork:
         self.weights = pathlib.Path(path).name
         with open(path, "rb") as file:
             self.sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        self.standard = not known or self.sha256.startswith(known)
+            file.seek(0)
+            algorithm, digits = known or ("sha256", "")
+            self.standard = hashlib.file_digest(file, algorithm).hexdigest().startswith(digits) if known else None
         self.filter = _RESIZES.get((name, resize), "Pillow's bicubic, antialiased, as clean-fid")
         signature = [tf.TensorSpec((None, self.size, self.size, 3), tf.float32)]
         self._features = tf.function(lambda x: model(x, training=False)[0], signature)
@@ -225,7 +228,7 @@ def _efficientnet(path):
     path = path or efficientnet.weights_path()
     network = efficientnet.EfficientNetLite0()
     network.load(path)
-    return network.model, path, efficientnet.SHA256
+    return network.model, path, ("sha256", efficientnet.SHA256)
 
 
 def _inception_2015(path):
@@ -240,7 +243,7 @@ def _inception_2015(path):
     network = inception.Inception()
     network.load(path)
     # No hash of the frozen graph could be looked at where this was written.
-    return network.model, path, None if str(path).endswith(".pb") else inception.SHA256_2015
+    return network.model, path, None if str(path).endswith(".pb") else ("sha256", inception.SHA256_2015)
 
 
 def _inception_torchvision(path):
@@ -253,7 +256,7 @@ def _inception_torchvision(path):
         )
     network = inception.Inception(torchvision=True)
     network.load(path)
-    return network.model, path, inception.SHA256_TORCHVISION
+    return network.model, path, ("sha256", inception.SHA256_TORCHVISION)
 
 
 def _inception_keras(path):
@@ -265,7 +268,7 @@ def _inception_keras(path):
             _KERAS_WEIGHTS.rpartition("/")[2],
             _KERAS_WEIGHTS,
             cache_subdir="models",
-            file_hash="bcbd6486424b2319ff4ef7d526e38f63",
+            file_hash=_KERAS_MD5,
         )
         model = keras.applications.InceptionV3(include_top=False, weights=str(path), input_shape=(299, 299, 3))
     except Exception as error:
@@ -279,4 +282,4 @@ def _inception_keras(path):
     maps = keras.Model(model.input, [model.get_layer(name).output for name in _KERAS_MAPS])
     found = maps(keras.layers.Rescaling(1 / 127.5, -1.0)(pixels))
     whole = keras.Model(pixels, [keras.layers.GlobalAveragePooling2D()(found[-1]), *found])
-    return whole, path, None
+    return whole, path, ("md5", _KERAS_MD5)

@@ -45,15 +45,16 @@ PRESETS = {
         "torch-fidelity on all val images, 500 a domain, at 256; the paper's subset size of KID is not in its code",
     ),
     "egsde": Preset(
-        {
-            "split": "val",
-            "network": "inception_2015",
-            "feature_resize": "pytorch_fid",
-            "metrics": ["fid", "l2", "mean_psnr", "ssim"],
-        },
+        {"split": "val", "metrics": ["l2", "mean_psnr", "ssim"]},
         _square(256),
-        "cat2dog and wild2dog: 500 translations against AFHQ val. Their male2female compares with the train images "
-        "and normalises otherwise, which is not here",
+        "cat2dog and wild2dog: 500 translations of AFHQ val, compared with their inputs at 256. FID: egsde_fid",
+    ),
+    "egsde_fid": Preset(
+        {"split": "val", "metrics": ["fid"], "network": "inception_2015", "feature_resize": "pytorch_fid"},
+        {},
+        "cat2dog and wild2dog: 500 translations against AFHQ val, both as they are: give --real=FOLDER and "
+        "--fake=FOLDER, with --run_dir the real images are at the run's size. Their male2female compares with the "
+        "train images and normalises otherwise, which is not here",
     ),
     "cyclegan_maps": Preset(
         {"split": "test", "metrics": ["l1", "psnr", "pixel_accuracy"]},

@@ -145,7 +145,11 @@ def _kernel(x, y):
     return (x @ y.T / x.shape[1] + 1) ** 3
 
 
-def precision_recall(real, fake, neighbours=3):
+# Of Kynkäänniemi et al.'s precision and recall.
+NEIGHBOURS = 3
+
+
+def precision_recall(real, fake, neighbours=NEIGHBOURS):
     """Improved precision and recall: Kynkäänniemi et al., arXiv 1904.06991.
 
     Precision is the share of fake images within the distance of a real image to its k-th nearest real neighbour, any

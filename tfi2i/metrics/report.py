@@ -31,6 +31,11 @@ _REALISM = {
     "precision": ("precision", "{:.2f}", 1),
     "recall": ("recall", "{:.2f}", 1),
 }
+_STANDARD = {
+    True: "",
+    False: " (NOT the published file of this network)",
+    None: " (the published file's is not known, so it could not be compared)",
+}
 _UNITS = {"pixel_accuracy": " %", "channel_accuracy": " %", "psnr": " dB", "mean_psnr": " dB"}
 
 
@@ -127,7 +132,7 @@ def _notes(results, protocol):
         network = protocol.network
         lines.append(
             f"features of {network.name}, {network.size} px, {network.filter}; weights {network.weights}, SHA-256 "
-            f"{network.sha256}" + ("" if network.standard else " (NOT the published file of this network)")
+            f"{network.sha256}" + _STANDARD[network.standard]
         )
     if any(find(v, m) for v in measured for m in _REALISM):
         lines.append(

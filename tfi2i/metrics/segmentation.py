@@ -250,7 +250,8 @@ class Segmentation:
             raise UserError(
                 f"--metrics=fcn_score of {direction} segments photographs: give --segmentation_weights=FILE, pix2pix' "
                 "fcn-8s-cityscapes.caffemodel (people.eecs.berkeley.edu/~tinghuiz/projects/pix2pix/fcn-8s-cityscapes), "
-                "or --label_domain where the other domain has the labels"
+                f"leave that direction out with --direction={direction[::-1]}, or give --label_domain where the other "
+                "domain has the labels"
             )
         self._maps[direction] = LabelMaps(self._folder, names)
 
@@ -299,7 +300,8 @@ def scores(counts):
     """The three scores of a sum of `confusion`, as published.
 
     A class that no label map has counts as 0 in the two means, so images that do not show all 19 cannot reach 1. What
-    the network calls void is wrong; the published code's bins make it a pixel of the next class, taken for road.
+    the network calls void is wrong; the published code's bins make it a pixel of the next class, taken for road, and
+    leave an image with such a pixel of a bicycle out altogether.
 
     Returns:
         dict of `SCORES`, 0 to 1: share of pixels that are right; mean over classes of the share of the class' pixels

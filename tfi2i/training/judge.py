@@ -2,7 +2,7 @@
 
 import math
 
-from tfi2i.config import METRICS, UserError
+from tfi2i.config import METRICS, PIXELS, UserError
 from tfi2i.data import sources
 from tfi2i.metrics import evaluation, features, report
 
@@ -21,7 +21,7 @@ class Judge:
         metric: what decides which step is the best.
 
     Raises:
-        UserError: no held-out images, or no pairs for a metric that needs them.
+        UserError: no or too few held-out images, or no pairs for a metric that needs them to decide.
     """
 
     def __init__(self, settings, best=None):
@@ -38,7 +38,14 @@ class Judge:
                 raise UserError(f"--eval_every needs held-out images, in val or test: {error}") from error
         metrics = tuple(m for m in METRICS if m in training.eval_metrics.split(","))
         network = features.FeatureNetwork() if evaluation.needs_network(metrics) else None
-        self._protocol = evaluation.Protocol(metrics, self.split, training.eval_images, network)
+        self._protocol = evaluation.Protocol(metrics, self.split, limit=training.eval_images, network=network)
+        if self.metric in PIXELS and not evaluation.find_pairs(*self._sides, self._protocol):
+            raise UserError(
+                f"--best_metric={self.metric} needs pairs, and no two {self.split} images of A and B have one name; "
+                "compared with its input, who changes nothing is best: choose kid"
+            )
+        counts = [min(len(side), training.eval_images or len(side)) for side in self._sides]
+        evaluation.check_counts(self._protocol, *counts)
         self._best = best["value"] if best and best["metric"] == self.metric else None
 
     def measure(self, model):
