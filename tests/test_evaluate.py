@@ -15,7 +15,7 @@ from tests.test_translate import command, run_dir  # noqa: F401  (a fixture)
 from tfi2i import config, evaluate, pictures
 from tfi2i.config import UserError
 from tfi2i.data import images, sources
-from tfi2i.metrics import evaluation, realism, report, study
+from tfi2i.metrics import evaluation, gallery, realism, report, study
 from tfi2i.metrics.evaluation import match_names
 from tfi2i.metrics.protocols import PRESETS
 
@@ -588,9 +588,9 @@ def test_a_comparison(run_dir, tmp_path, with_levels, monkeypatch, capsys):  # n
     evaluate.main([])
     assert len(list((output / "images" / "a2b").iterdir())) < len({path for path in shown if "/a2b/" in path})
     given.output = str(tmp_path / "others")
-    with pytest.raises(UserError, match="is no page of this command"):
+    with pytest.raises(UserError, match="--output=.*others exists and is no page of this command"):
         evaluate.main([])
-    assert not (tmp_path / "others.tmp").exists()
+    assert not list(tmp_path.glob(".tfi2i*"))
 
 
 def test_a_comparison_of_folders_alone(folder, tmp_path, with_levels):
@@ -614,19 +614,69 @@ def test_a_comparison_of_folders_alone(folder, tmp_path, with_levels):
             evaluate.compare(values(**given), tmp_path / "new")
 
 
+# -------------------------------------------------------------------------------------------- folders that are replaced
+
+
+def test_a_page_replaces_only_a_page(tmp_path):
+    folder = tmp_path / "page"
+
+    def write():
+        with gallery.replaced(folder, "--study") as partial:
+            assert partial.parent.parent == tmp_path and partial.parent.name.startswith(".tfi2i-page-")
+            (partial / "index.html").write_text(gallery.page("title", "body"))
+
+    (tmp_path / "page.tmp").mkdir()
+    (tmp_path / "page.tmp" / "mine.txt").touch()  # a name that anybody may have chosen
+    folder.mkdir()
+    write()
+    write()
+    for name in ("metrics.json", "a2b.png", "b2a_plot.png", "images/q000_1.png", "images/a2b/000_0.png"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    entries = sorted(folder.rglob("*"))
+    for name in ("thesis.txt", "images/answers.json"):
+        (folder / name).touch()
+        with pytest.raises(UserError, match=f"--study={folder} is replaced as a whole, and {name} in it"):
+            write()
+        (folder / name).unlink()
+    with pytest.raises(ZeroDivisionError), gallery.replaced(folder, "--study") as partial:
+        (partial / "metrics.json").write_text(str(1 / 0))
+    assert sorted(folder.rglob("*")) == entries and not list(tmp_path.glob(".tfi2i*"))
+    write()
+    assert [p.name for p in folder.iterdir()] == ["index.html"]
+    (folder / "index.html").write_text("<!doctype html><title>mine</title>")
+    for given in (folder, folder / "index.html"):
+        with pytest.raises(UserError, match=f"--output={given} exists and is no page"):
+            gallery.check(given, "--output")
+    assert (tmp_path / "page.tmp" / "mine.txt").is_file() and not list(tmp_path.glob(".tfi2i*"))
+
+
+def test_a_page_can_be_read_by_others_and_be_behind_a_link(tmp_path):
+    (tmp_path / "plain").mkdir()
+    (tmp_path / "target").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+    with gallery.replaced(tmp_path / "link", "--output") as partial:
+        (partial / "index.html").touch()
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "target" / "index.html").is_file()
+    assert (tmp_path / "target").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
 # ------------------------------------------------------------------------------------------------------------- study
 
 
 @pytest.fixture
-def asked(folder, tmp_path):
-    """A study of the methods "one" and "two", whose pictures are all of level 1 and all of level 2."""
+def two_methods(folder, tmp_path):
+    """Flags for the methods "one" and "two", whose pictures are all of level 1 and all of level 2."""
     for level, name in ((1, "one"), (2, "two")):
         for i in range(5):
             images.write_image(tmp_path / name / f"{i}.png", np.full((8, 8, 3), level, np.uint8))
-    named = [f"{n}={tmp_path / n}" for n in ("one", "two")]
-    given = values(
-        folder=named, data=str(folder), direction="a2b", rows=4, study_examples=2, domain_names=["horses", "ze<bras"]
-    )  # fmt: skip
+    return {"folder": [f"{n}={tmp_path / n}" for n in ("one", "two")], "data": str(folder), "direction": "a2b"}
+
+
+@pytest.fixture
+def asked(two_methods, tmp_path):
+    """A study of `two_methods`."""
+    given = values(**two_methods, rows=4, study_examples=2, domain_names=["horses", "ze<bras"])
     evaluate.write_study(given, tmp_path / "study")
     return tmp_path / "study"
 
@@ -648,10 +698,72 @@ def test_a_study_is_blind(asked):
     assert len({tuple(q["methods"]) for q in key["questions"].values()}) == 2  # not always the same first
 
 
-def test_a_study_asks_what_was_drawn_and_not_the_extremes(asked, folder, tmp_path):
-    named = [f"{n}={tmp_path / n}" for n in ("one", "two")]
-    evaluate.write_study(values(folder=named, data=str(folder), direction="a2b", rows=1), asked)
-    assert (asked / "index.html").read_text().count('<section class="question"') == 1
+@pytest.mark.parametrize("rows, limit, n", [(1, None, 1), (3, 4, 3), (4, 2, 2), (9, 9, 5)])
+def test_a_study_translates_what_it_shows(two_methods, tmp_path, monkeypatch, rows, limit, n):
+    translated = []
+
+    def of_folder(*given, original=evaluation.of_folder):
+        method = original(*given)
+
+        def translate(inputs, direction, names):
+            translated.extend(names)
+            return method.translate(inputs, direction, names)
+
+        return evaluation.Method(translate, method.directions)
+
+    monkeypatch.setattr(evaluation, "of_folder", of_folder)
+    evaluate.write_study(values(**two_methods, rows=rows, limit=limit), tmp_path / "study")
+    questions = json.loads(study.key_path(tmp_path / "study").read_text())["questions"].values()
+    assert sorted(translated) == sorted(2 * [q["name"] for q in questions]) and len(translated) == 2 * n
+
+
+def test_a_study_needs_neither_pairs_nor_pictures_of_one_size(two_methods, folder, tmp_path):
+    """Of B one picture has a partner, of another size; of A one is larger than the others and one is broken."""
+    for i in (0, 1, 2, 4):
+        (folder / "testB" / f"{i}.png").rename(folder / "testB" / f"b{i}.png")
+    images.write_image(folder / "testB" / "3.png", np.zeros((9, 5, 3), np.uint8))
+    images.write_image(folder / "testA" / "1.png", np.zeros((12, 8, 3), np.uint8))
+    (folder / "testA" / "2.png").write_bytes(b"")
+    evaluate.write_study(values(**two_methods), tmp_path / "study")
+    key = json.loads(study.key_path(tmp_path / "study").read_text())
+    assert sorted(q["name"][-5:] for q in key["questions"].values()) == ["0.png", "1.png", "3.png", "4.png"]
+
+
+def test_a_study_of_something_else_is_another_study(two_methods, folder, tmp_path):
+    def identity(**given):
+        evaluate.write_study(values(**two_methods | given), tmp_path / "study")
+        return json.loads(study.key_path(tmp_path / "study").read_text())["study"]
+
+    first = identity()
+    assert re.fullmatch("[0-9a-f]{16}", first) and identity() == first
+    assert f'data-study="{first}"' in (tmp_path / "study" / "index.html").read_text()
+    other_name = [two_methods["folder"][0], two_methods["folder"][1].replace("two=", "three=")]
+    found = [first, identity(folder=other_name), identity(seed=1), identity(study_examples=1), identity(rows=4)]
+    for path in (tmp_path / "two" / "4.png", folder / "testA" / "0.png"):
+        images.write_image(path, np.full((8, 8, 3), 77, np.uint8))
+        found.append(identity())
+    assert len(set(found)) == 7
+
+
+def test_a_study_leaves_the_folders_of_others_alone(asked, two_methods):
+    earlier = study.key_path(asked).read_text()
+    (asked / "answers.json").touch()
+    with pytest.raises(UserError, match="--study=.*study is replaced as a whole, and answers.json in it"):
+        evaluate.write_study(values(**two_methods, rows=1), asked)
+    assert (asked / "answers.json").is_file() and study.key_path(asked).read_text() == earlier
+    (asked / "answers.json").unlink()
+    evaluate.write_study(values(**two_methods, rows=1), asked)
+    assert study.key_path(asked).read_text() != earlier
+    assert {p.name for p in asked.iterdir()} == {"index.html", "images"}
+    assert not [p for p in asked.parent.iterdir() if "tmp" in p.name or p.name.startswith(".")]
+
+
+def test_real_examples_of_a_study_are_written_once(two_methods, tmp_path, monkeypatch):
+    written, write_image = [], images.write_image
+    monkeypatch.setattr(images, "write_image", lambda path, *given: written.append(path) or write_image(path, *given))
+    evaluate.write_study(values(**two_methods, study_examples=2), tmp_path / "study")
+    # Five questions of an input and two translations, and what all of them show.
+    assert len(written) == len(set(written)) == 5 * 3 + 2
 
 
 def test_answers_are_counted(asked, tmp_path, capsys):
@@ -688,13 +800,23 @@ def test_wilsons_interval():
 
 
 def test_a_study_needs_two_methods(folder, tmp_path):
-    images.write_image(tmp_path / "one" / "0.png", np.zeros((8, 8, 3), np.uint8))
-    given = {"folder": [f"one={tmp_path}/one"], "data": str(folder), "direction": "a2b", "limit": 1}
+    images.write_image(tmp_path / "one" / "0.png", np.zeros((8, 8, 3), np.uint8))  # of five: none is translated before
+    given = {"folder": [f"one={tmp_path}/one"], "data": str(folder), "direction": "a2b"}
     with pytest.raises(UserError, match="at least two methods"):
         evaluate.write_study(values(**given), tmp_path / "study")
     with pytest.raises(UserError, match="expected two names"):
         evaluate.write_study(values(**given, domain_names=["x"]), tmp_path / "study")
     assert not (tmp_path / "study").exists() and not study.key_path(tmp_path / "study").exists()
+
+
+def test_directions_that_a_study_can_ask_about():
+    both, one = evaluation.Method(None), evaluation.Method(None, ("a2b",))
+    assert study.directions({"x": both, "y": both}, ("a2b", "b2a")) == ["a2b", "b2a"]
+    assert study.directions({"x": one, "y": one}, ("a2b", "b2a")) == ["a2b"]
+    with pytest.raises(UserError, match="at least two methods, fewer translate b2a: give"):
+        study.directions({"x": one, "y": both}, ("a2b", "b2a"))
+    with pytest.raises(UserError, match="fewer translate b2a"):
+        study.directions({"x": one, "y": one}, ("b2a",))
 
 
 @pytest.mark.parametrize(

@@ -232,7 +232,7 @@ def compare(values, output):
     """Measures several runs and folders on the same images; writes a gallery."""
     from tfi2i.metrics import evaluation, gallery, report
 
-    gallery.check(output)
+    gallery.check(output, "--output")
     protocol = protocol_of(values)
     models, folders, methods, data, sides = open_methods(values)
     methods |= evaluation.baselines(data, {"a": data.channels_a, "b": data.channels_b})
@@ -254,20 +254,15 @@ def write_study(values, output):
     from tfi2i.data import pipeline
     from tfi2i.metrics import evaluation, gallery, study
 
-    gallery.check(output)
+    gallery.check(output, "--study")
     _, _, methods, data, sides = open_methods(values)
     names = values.domain_names or ["domain A", "domain B"]
     if len(names) != 2:
         raise UserError(f"--domain_names={','.join(names)}: expected two names, of A and of B")
-    # What is measured is of no account here; the L1 to the input or the truth costs nothing.
-    protocol = evaluation.Protocol(("l1",), values.split, values.limit)
-    _, examples = evaluation.evaluate(
-        methods, data, protocol, _directions(values), values.batch_size, sides=sides, rows=values.rows
-    )
-    # Neither the best nor the worst, but for those that the draw has chosen.
-    examples = {d: [e for e in shown if e["shown"]] for d, shown in examples.items()}
-    real = {}
-    for direction in examples:
+    rows = min(values.limit or values.rows, values.rows)
+    examples, real = {}, {}
+    for direction in study.directions(methods, _directions(values)):
+        examples[direction] = study.translations(methods, sides[direction[0]], data, direction, rows)
         side = sides[direction[2]]
         count = min(values.study_examples, len(side))
         chosen = pipeline.eval_images(side, data, range(count))

@@ -1,9 +1,11 @@
 """Methods side by side: a static page with a row for each input and a column for each method, and the table."""
 
+import contextlib
 import html
 import json
 import pathlib
-import shutil
+import re
+import tempfile
 
 import numpy as np
 
@@ -12,6 +14,10 @@ from tfi2i.config import UserError
 from tfi2i.data import images
 from tfi2i.metrics import report
 
+# In the head of every page: says that the folder is this command's to replace.
+GENERATOR = '<meta name="generator" content="tfi2i">'
+# All that galleries and studies consist of.
+_OWN = re.compile(r"index\.html|metrics\.json|(a2b|b2a)(_plot)?\.png|images(/(a2b|b2a))?|images/((a2b|b2a)/)?\w+\.png")
 _STYLE = """
 body { font: 14px/1.4 system-ui, sans-serif; margin: 2em; color: #222; }
 pre { background: #f6f6f6; padding: 1em; overflow-x: auto; }
@@ -44,9 +50,15 @@ def write(folder, title, results, examples, protocol, reports):
     Raises:
         UserError: the folder is there and holds something else.
     """
-    folder = pathlib.Path(folder)
-    partial = begin(folder)
-    parts = [f"<pre>{html.escape(report.table(results, protocol))}</pre>"]
+    with replaced(folder, "--output") as partial:
+        parts = [f"<pre>{html.escape(report.table(results, protocol))}</pre>"]
+        _write_directions(partial, parts, results, examples)
+        for name, content in reports.items():
+            (partial / name).write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
+        (partial / "index.html").write_text(page(title, "\n".join(parts)), encoding="utf-8")
+
+
+def _write_directions(partial, parts, results, examples):
     for direction, shown in examples.items():
         if not shown:
             continue
@@ -65,9 +77,6 @@ def write(folder, title, results, examples, protocol, reports):
         if plot is not None:
             images.write_image(partial / f"{direction}_plot.png", plot)
             parts.append(f'<p><img src="{direction}_plot.png" alt="realism against faithfulness"></p>')
-    for name, content in reports.items():
-        (partial / name).write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
-    finish(partial, folder, page(title, "\n".join(parts)))
 
 
 def sheet(examples):
@@ -83,32 +92,47 @@ def sheet(examples):
 def page(title, body):
     """An HTML page that needs nothing from elsewhere."""
     return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>\n'
-        f"<style>{_STYLE}</style></head>\n<body><h1>{html.escape(title)}</h1>\n{body}\n</body></html>\n"
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">{GENERATOR}\n'
+        f"<title>{html.escape(title)}</title>\n<style>{_STYLE}</style></head>\n"
+        f"<body><h1>{html.escape(title)}</h1>\n{body}\n</body></html>\n"
     )
 
 
-def check(folder):
-    """Raises `UserError`: `folder` is there and holds something else than a page of this command."""
-    if folder.exists() and not (folder / "index.html").is_file() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"--output={folder} exists and is no page of this command: give another folder")
+def check(folder, flag):
+    """Raises `UserError`: `folder`, given by `flag`, is there and holds anything else than a page of this command."""
+    folder = pathlib.Path(folder)
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    index = folder / "index.html"
+    if not (index.is_file() and GENERATOR.encode() in index.read_bytes()):
+        raise UserError(f"{flag}={folder} exists and is no page of this command: give another folder")
+    entries = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*"))
+    foreign = [e for e in entries if not _OWN.fullmatch(e)]
+    if foreign:
+        raise UserError(
+            f"{flag}={folder} is replaced as a whole, and {foreign[0]} in it is not of this command: move it away, or "
+            "give another folder"
+        )
 
 
-def begin(folder):
-    """A new empty folder beside `folder`, to write into, after `check`."""
-    check(folder)
-    partial = folder.with_name(f"{folder.name}.tmp")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    return partial
+@contextlib.contextmanager
+def replaced(folder, flag):
+    """A new empty folder to write into, which takes the place of `folder` at the end, or goes where writing fails.
 
-
-def finish(partial, folder, text):
-    """Writes the page itself and puts `partial` where `folder` is to be."""
-    (partial / "index.html").write_text(text)
-    if folder.is_dir():
-        shutil.rmtree(folder)
-    partial.rename(folder)
+    Raises:
+        UserError: see `check`.
+    """
+    check(folder, flag)
+    folder = pathlib.Path(folder).resolve()  # a link stays, and "." has a name and a parent
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".tfi2i-{folder.name}-", dir=folder.parent) as beside:
+        # Not the temporary folder itself, which only its owner may read.
+        partial = pathlib.Path(beside, "new")
+        partial.mkdir()
+        yield partial
+        if folder.exists():
+            folder.rename(partial.with_name("old"))
+        partial.rename(folder)
 
 
 def _cell(folder, direction, row, column, image):

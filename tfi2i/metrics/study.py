@@ -4,6 +4,7 @@ OUT/index.html asks, one picture at a time, in random order, with the translatio
 files' names say nothing. Answers are saved as a file. OUT.key.json, which participants do not get, says what was whose.
 """
 
+import hashlib
 import html
 import json
 import pathlib
@@ -13,6 +14,7 @@ import numpy as np
 from tfi2i.config import UserError
 from tfi2i.data import images
 from tfi2i.metrics import gallery
+from tfi2i.progress import Progress
 
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 70em; color: #222; }
@@ -46,24 +48,97 @@ show();
 """
 
 
+def directions(methods, asked):
+    """Those directions of `asked` that are known to any of `methods`, name → `evaluation.Method`.
+
+    Raises:
+        UserError: in one of them there are fewer than two methods, or none of them is known.
+    """
+    known = {d: sum(d in method.directions for method in methods.values()) for d in asked}
+    few = [d for d, count in known.items() if count == 1 or not any(known.values())]
+    if few:
+        raise UserError(
+            f"--study compares at least two methods, fewer translate {' and '.join(few)}: give more --run_dir or "
+            "--folder, or the --direction that has two"
+        )
+    return [d for d in asked if known[d]]
+
+
+def translations(methods, source, data, direction, rows, active=True):
+    """Images to ask about, evenly spread over the split, in the translations of all methods.
+
+    They go through the networks one at a time: nothing is measured, so neither pairs nor equal sizes matter.
+
+    Args:
+        methods: dict of name → `evaluation.Method`; left out where the direction is not known.
+        source: `sources.Source` of the images to translate.
+        data: `config.Data`, how they are prepared, see `pipeline.eval_images`.
+        direction: "a2b" or "b2a".
+        rows: how many, at most.
+        active: False prints nothing.
+
+    Returns:
+        list of dicts of `name`, `input` and `results`, method → uint8 [H, W, C].
+
+    Raises:
+        UserError: none of the images can be read.
+    """
+    from tfi2i.data import pipeline
+    from tfi2i.metrics import evaluation
+
+    methods = {name: method for name, method in methods.items() if direction in method.directions}
+    positions = np.linspace(0, len(source) - 1, min(rows, len(source))).astype(int)
+    progress, found = Progress(len(positions), f"images {direction}", active=active), []
+    for name, pixels in pipeline.eval_images(source, data, positions):
+        pixels = evaluation.as_8_bits(pixels)
+        results = {key: method.translate(pixels[None], direction, [name])[0] for key, method in methods.items()}
+        found.append({"name": name, "input": pixels, "results": results})
+        progress.update(len(found))
+    progress.close()
+    if not found:
+        raise UserError(f"none of the {len(positions)} images {direction} can be read")
+    return found
+
+
 def write(folder, examples, real, names, seed=0):
     """Writes the page and its key.
 
     Args:
         folder: path of the page's folder; an earlier study there is replaced.
-        examples: direction → list of dicts of `name`, `input` and `results`, method → uint8 [H, W, C].
+        examples: direction → what `translations` returns.
         real: direction → list of real images of the domain that is translated to, shown above; may be empty.
         names: {"a": …, "b": …}, what the domains are called.
         seed: of both orders.
 
     Raises:
-        UserError: fewer than two methods, or the folder holds something else.
+        UserError: the folder holds something else.
     """
-    folder = pathlib.Path(folder)
-    few = [d for d, shown in examples.items() if min((len(e["results"]) for e in shown), default=0) < 2]
-    if few or not examples:
-        raise UserError(f"--study compares at least two methods, {' and '.join(few)} has fewer: give more --run_dir")
-    partial = gallery.begin(folder)
+    with gallery.replaced(folder, "--study") as partial:
+        key, sections = _write_questions(partial, examples, real, names, seed)
+        # Answers count for what was seen: any other picture or method makes another study.
+        digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode())
+        for path in sorted((partial / "images").iterdir()):
+            digest.update(path.read_bytes())
+        identity = digest.hexdigest()[:16]
+        title = "Which translation do you prefer?"
+        text = (
+            f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">{gallery.GENERATOR}\n'
+            + f'<title>{title}</title>\n<style>{_STYLE}</style></head>\n<body data-study="{identity}">'
+            + f'<h1>{title}</h1>\n<p id="count"></p>\n' + "\n".join(sections)
+            + '\n<section id="end"><p>Thank you. Save your answers and send the file back.</p>'
+            + '<button id="save">Save</button></section>\n<p><button id="back">Back</button></p>\n'
+            + f"<script>{_SCRIPT}</script></body></html>\n"
+        )  # fmt: skip
+        (partial / "index.html").write_text(text, encoding="utf-8")
+        beside = partial.with_name("key.json")
+        beside.write_text(json.dumps({"study": identity, "questions": key}, indent=1) + "\n")
+        beside.replace(key_path(folder))
+
+
+def _write_questions(folder, examples, real, names, seed):
+    for direction, shown in real.items():
+        for i, image in enumerate(shown):
+            images.write_image(folder / "images" / _real_name(direction, i), image)
     draw = np.random.default_rng(seed)
     questions = [(d, e) for d, shown in examples.items() for e in shown]
     key, sections = {}, []
@@ -73,27 +148,22 @@ def write(folder, examples, real, names, seed=0):
         order = [methods[i] for i in draw.permutation(len(methods))]
         identity = f"q{number:03d}"
         key[identity] = {"direction": direction, "name": example["name"], "methods": order}
-        sections.append(_question(partial, identity, example, order, real[direction], names[direction[2]], direction))
-    title = "Which translation do you prefer?"
-    study = f"{draw.integers(2**63):016x}"
-    text = (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>\n<style>{_STYLE}</style>'
-        f'</head>\n<body data-study="{study}"><h1>{title}</h1>\n<p id="count"></p>\n' + "\n".join(sections)
-        + '\n<section id="end"><p>Thank you. Save your answers and send the file back.</p>'
-        + '<button id="save">Save</button></section>\n<p><button id="back">Back</button></p>\n'
-        + f"<script>{_SCRIPT}</script></body></html>\n"
-    )  # fmt: skip
-    gallery.finish(partial, folder, text)
-    key_path(folder).write_text(json.dumps({"study": study, "questions": key}, indent=1) + "\n")
+        shown = [_real_name(direction, i) for i in range(len(real[direction]))]
+        sections.append(_question(folder, identity, example, order, shown, names[direction[2]]))
+    return key, sections
 
 
-def _question(folder, identity, example, order, real, target, direction):
-    def figure(image, name, caption):
-        images.write_image(folder / "images" / name, image)
+def _real_name(direction, i):
+    return f"real_{direction}_{i}.png"
+
+
+def _question(folder, identity, example, order, real, target):
+    def figure(name, caption):
         return f'<figure><img src="images/{name}" alt=""><figcaption>{caption}</figcaption></figure>'
 
-    shown = "".join(figure(image, f"real_{direction}_{i}.png", "") for i, image in enumerate(real))
+    shown = "".join(figure(name, "") for name in real)
     shown = f"<p>Real examples of <b>{html.escape(target)}</b>:</p>{shown}" if shown else ""
+    images.write_image(folder / "images" / f"{identity}_input.png", example["input"])
     choices = []
     for i, method in enumerate(order):
         name = f"{identity}_{i}.png"
@@ -102,13 +172,13 @@ def _question(folder, identity, example, order, real, target, direction):
     asked = f"Which is the best translation of this picture to <b>{html.escape(target)}</b>?"
     return (
         f'<section class="question" id="{identity}">{shown}<p>{asked}</p>'
-        f"{figure(example['input'], f'{identity}_input.png', 'to translate')}<div>{''.join(choices)}</div></section>"
+        f"{figure(f'{identity}_input.png', 'to translate')}<div>{''.join(choices)}</div></section>"
     )
 
 
 def key_path(folder):
     """Where the key of a study lies: beside its folder."""
-    folder = pathlib.Path(folder)
+    folder = pathlib.Path(folder).resolve()  # a link has it where its target is
     return folder.with_name(f"{folder.name}.key.json")
 
 
