@@ -152,6 +152,15 @@ def test_inference(run):
         run("inference", *TINY, "--size=16", "--formats=onnx")
 
 
+def test_features(run):
+    lines = run("features", "--size=16", "--images=3", "--batch=2", "--repeats=1")
+    assert lines[1].startswith("efficientnet_lite0, 3 JPEG files, 16 px")
+    names = ["network alone", "with resizing, of arrays", "with reading and decoding too"]
+    assert [line.split("  ")[0] for line in lines[2:]] == names
+    with pytest.raises(config.UserError, match="--network=vgg: expected one of efficientnet_lite0"):
+        run("features", "--network=vgg")
+
+
 def test_the_table_of_methods_has_means_and_extremes():
     def values(kid, l1):
         return {"kid_net": kid, "kid_net_std": 0.1, "l1": l1, "l1_std": 5.0, "pixel_accuracy": 0.5}

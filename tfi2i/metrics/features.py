@@ -120,7 +120,11 @@ class FeatureNetwork:
         """
         with concurrent.futures.ThreadPoolExecutor(4) as pool:
             prepared = list(pool.map(self.prepare, pictures))
-        return self._features(np.stack(prepared)).numpy()
+        return self.of_prepared(np.stack(prepared))
+
+    def of_prepared(self, batch):
+        """float32 [n, size, size, 3], as `prepare` makes them → the pooled features, float32 [n, d]."""
+        return self._features(batch).numpy()
 
     def extract(self, read, n, batch_size=32, on_batch=lambda done: None):
         """The pooled features of many images; the next ones are read while the network works.
@@ -154,7 +158,7 @@ class FeatureNetwork:
                 loaded = [(i, x) for i, x in loaded if x is not None]
                 if loaded:
                     kept += [i for i, _ in loaded]
-                    found.append(self._features(np.stack([x for _, x in loaded])).numpy())
+                    found.append(self.of_prepared(np.stack([x for _, x in loaded])))
                 on_batch(min(start + batch_size, n))
         return (np.concatenate(found) if found else np.zeros((0, 0), np.float32)), kept
 
