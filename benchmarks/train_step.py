@@ -79,7 +79,8 @@ def measure(settings, repeats=10, warmup=2, peak_size=2048):
     )
 
     def step():
-        return {k: float(v) for k, v in train_step(batch)[0].items()}  # reading waits for the device
+        losses, _ = train_step(batch)
+        return losses()  # waits for the device
 
     compute = tf.as_dtype(model.dtype_policy.compute_dtype)
     h, w = data.crop
@@ -97,7 +98,8 @@ def measure(settings, repeats=10, warmup=2, peak_size=2048):
         step()
     median, fastest = common.milliseconds(step, repeats)
     memory = machine.peak_memory()
-    flops = common.count_flops(train_step.get_concrete_function(batch))
+    # The loop over parts hides how often it runs.
+    flops = common.count_flops(train_step.get_concrete_function(batch)) if t.accumulate == 1 else float("nan")
     speed = flops / (median * 1e6)
     peak, convolution = map(max, zip(before, peaks()))
     return [

@@ -105,7 +105,7 @@ def learn(method, data, strategy=None, model=None, apart=False, **compiled):
             return tf.constant(a[i : i + size]), tf.constant(b[i : i + size])
 
         losses, _ = step(strategy.experimental_distribute_values_from_function(part))
-        history.append({k: float(v) for k, v in losses.items()})
+        history.append(losses())
         if len(history) == 1:
             model.first_gradients = {n: v / 0.5 for n, v in state(model).items() if n.endswith("_momentum")}
     return model, history
@@ -217,8 +217,10 @@ def test_two_replicas_equal_one(method):
     for variable in everything:
         copies = [v.numpy() for v in variable.value.values]
         np.testing.assert_array_equal(copies[0], copies[1], err_msg=variable.path)
-    for variable in model.non_trainable_variables:
-        assert variable.aggregation != "none", f"{variable.path}: copies may drift apart"
+    # Without a broadcast at each step, copies stay equal only where every replica computes the same from all samples.
+    alone = [v for v in model.non_trainable_variables if v.aggregation == "none"]
+    allowed = ("pool_a/images", "pool_b/images", "/features", "average_")
+    assert all(any(part in v.path for part in allowed) for v in alone), [v.path for v in alone]
 
 
 @pytest.mark.parametrize("method, replicas", [*((m, 2) for m in METHODS if m != "uvcgan"), *((m, 1) for m in APART)])

@@ -286,6 +286,9 @@ def test_a_resumed_run_remembers_its_best(judged, tmp_path):
     shutil.rmtree(run / "checkpoints" / "00000003")
     loop.train(settings(steps=3, keep=9, **more), run)
     assert checkpoints.best(run)["step"] == 77  # nothing was better
+    # As a kill between two renames leaves it.
+    (run / "best").rename(run / "best.old")
+    assert checkpoints.best(run)["step"] == 77 and not (run / "best.old").exists()
     assert evaluated(run) == evaluated(folder)
     with open(next((run / "best").glob("state.data*")), "ab") as file:
         file.write(b"x")
@@ -346,6 +349,17 @@ def test_a_checkpoint_that_is_not_there(finished):
         with pytest.raises(UserError, match=f"--checkpoint={asked}: .* has 2, 3"):
             checkpoints.load(finished, asked)
     assert checkpoints.load(finished, "2").checkpoint_step == checkpoints.load(finished, 2).checkpoint_step == 2
+
+
+def test_a_refused_run_leaves_nothing_behind(tmp_path):
+    given = {"data": str(tmp_path / "data"), "steps": 1, "eval_every": 1}
+    for name in ("trainA", "trainB"):
+        for i in range(2):
+            images.write_image(tmp_path / "data" / name / f"{i}.png", np.full((18, 18, 3), 40 * i, np.uint8))
+    for _ in range(2):  # the second time it is not in use by the first
+        with pytest.raises(UserError, match="--eval_every needs held-out images"):
+            loop.train(settings(**given), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_two_processes_cannot_share_a_run(run):

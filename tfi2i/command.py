@@ -46,7 +46,8 @@ def fail(message):
 def import_tensorflow():
     """Imports TensorFlow without the dozen lines that it writes to stderr past every logger.
 
-    They are shown when the import fails. Warnings of later operations are left as they are.
+    They are shown when the import fails. Warnings of later operations are left as they are. On GPUs float32 is float32:
+    TensorFlow's default, TF32, has the mantissa of 10 bits, too few to prove a file equal; bfloat16 is there for speed.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     sys.stderr.flush()
@@ -57,6 +58,7 @@ def import_tensorflow():
             import tensorflow as tf
 
             tf.config.list_physical_devices()
+            tf.config.experimental.enable_tensor_float_32_execution(False)
         except BaseException:
             kept.seek(0)
             os.write(stderr, kept.read())

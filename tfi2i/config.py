@@ -134,7 +134,10 @@ class Training:
         ("translate", "pretrain"),
     )
     batch_size: int | None = option(None, "images per domain in one step, over all replicas and hosts (global)")
-    accumulate: int = option(1, "compute the step in this many parts and add up the gradients, to save memory")
+    accumulate: int = option(
+        1, "compute the step in this many parts and add up the gradients, to save memory; what takes statistics over "
+        "samples (--norm=batch, heads bsd and bn) takes them over a part"
+    )  # fmt: skip
     steps: int | None = option(None, "duration in steps; give one of --steps, --epochs, --images")
     epochs: float | None = option(None, "duration in epochs of max(|A|, |B|) / batch_size steps")
     images: int | None = option(None, "duration in images per domain")

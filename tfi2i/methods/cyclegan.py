@@ -15,7 +15,8 @@ compares A with its way there and back, `identity_b` compares B with generator_a
   through instead of rectifying it once more.
 
 Departures: convolutions before an instance norm keep their biases, as in the code, although these cannot change the
-output; the gradient penalty of wgan-gp is applied, beside the halved critic loss (the code has it and never calls it).
+output; the gradient penalty of wgan-gp is applied, beside the halved critic loss (the code has it and never calls it);
+an epoch's images of B are a permutation, as those of A (the code draws them with replacement).
 """
 
 import keras

@@ -144,7 +144,8 @@ class Translator(keras.Model):
             generator_optimizer: a Keras optimizer; None: as published, at a constant rate.
             discriminator_optimizer: the same for the discriminators.
             xla: compile the pure part of each phase with XLA.
-            accumulate: compute each phase in this many parts of the batch and add up the gradients.
+            accumulate: compute each phase in this many parts of the batch, one after the other, and add up the
+                gradients. Batch norm and the heads "bsd" and "bn" take their statistics over a part.
             **kwargs: for `keras.Model.compile`, e.g. `run_eagerly`.
         """
         for name in ("optimizer", "loss", "jit_compile"):
@@ -306,22 +307,20 @@ class Translator(keras.Model):
             gradients = tape.gradient(total, watched, unconnected_gradients=tf.UnconnectedGradients.ZERO)
             return losses, gradients, [scope.get_current_value(v) for v in state], outputs
 
-        if self.xla:
-            pure = tf.function(pure, jit_compile=True)
-        split = {name: tf.split(x, self.accumulate) for name, x in inputs.items()}
-        results = []
-        for i in range(self.accumulate):
-            part = {name: pieces[i] for name, pieces in split.items()} | (whole or {})
-            results.append(pure(values, scale, part))
-        losses = {k: tf.add_n([r[0][k] for r in results]) / self.accumulate for k in results[0][0]}
-        outputs = {k: tf.concat([r[3][k] for r in results], axis=0) for k in results[0][3]}
+        if self.xla or self.accumulate > 1:  # for several parts it is traced once
+            pure = tf.function(pure, jit_compile=self.xla or None)
+        if self.accumulate > 1:
+            losses, gradients, news, outputs = _in_parts(
+                lambda part: pure(values, scale, part | (whole or {})), inputs, self.accumulate
+            )
+        else:
+            losses, gradients, news, outputs = pure(values, scale, inputs | (whole or {}))
         # Optimizers add up the gradients of all replicas; each holds the mean over its own part of the batch.
-        share = 1.0 / (self.accumulate * tf.distribute.get_replica_context().num_replicas_in_sync)
-        gradients = [tf.add_n(list(g)) * share for g in zip(*[r[1] for r in results])]
-        optimizer.apply(gradients, learned)
+        replicas = tf.distribute.get_replica_context().num_replicas_in_sync
+        optimizer.apply([g / replicas for g in gradients] if replicas > 1 else gradients, learned)
         # Every part starts from the same state: power iterations, which do not see the images, count once.
-        for variable, *news in zip(state, *[r[2] for r in results]):
-            variable.assign(tf.add_n(news) / self.accumulate if self.accumulate > 1 else news[0])
+        for variable, value in zip(state, news):
+            variable.assign(value)
         return losses, outputs
 
     # === Pixels ===
@@ -475,6 +474,36 @@ class Translator(keras.Model):
         return self.generate(x, direction)
 
 
+def _in_parts(compute, inputs, count):
+    """Runs `compute` on `count` parts of the batch one after the other, in the memory of one, and keeps sums.
+
+    Args:
+        compute: function of a part, a dict as `inputs` → (losses, gradients, state, outputs), nests of tensors; outputs
+            have the batch on axis 0.
+        inputs: dict of tensors with the batch on axis 0.
+        count: how many parts.
+
+    Returns:
+        What `compute` gives: means over the parts, and the outputs of the whole batch.
+    """
+    split = {name: tf.stack(tf.split(x, count)) for name, x in inputs.items()}
+
+    def part(i):
+        *summed, outputs = compute({name: x[i] for name, x in split.items()})
+        return tf.nest.flatten(summed), outputs, summed
+
+    def add(i, sums, stored):
+        found, outputs, _ = part(i)
+        return i + 1, [x + y for x, y in zip(sums, found)], {k: a.write(i, outputs[k]) for k, a in stored.items()}
+
+    sums, outputs, nest = part(0)
+    stored = {k: tf.TensorArray(x.dtype, count, element_shape=x.shape).write(0, x) for k, x in outputs.items()}
+    _, sums, stored = tf.while_loop(lambda i, *_: i < count, add, (1, sums, stored), parallel_iterations=1)
+    losses, gradients, state = tf.nest.pack_sequence_as(nest, [x / count for x in sums])
+    shapes = {k: (count * x.shape[0], *x.shape[1:]) for k, x in outputs.items()}
+    return losses, gradients, state, {k: tf.reshape(a.stack(), shapes[k]) for k, a in stored.items()}
+
+
 def _reflected(length, multiple, minimum):
     """Padding before, and the index of the source row for every row of the padded map; mirrored without the edge.
 
@@ -546,10 +575,15 @@ class ImagePool(keras.layers.Layer):
         self.seed = seed
 
     def build(self, input_shape):
-        shared = {"trainable": False, "initializer": "zeros", "aggregation": "only_first_replica", "autocast": False}
+        shared = {"trainable": False, "initializer": "zeros", "autocast": False}
         if self.size:
-            self.images = self.add_weight(shape=(self.size, *input_shape[1:]), dtype="float32", name="images", **shared)
-            self.count = self.add_weight(shape=(), dtype="int64", name="count", **shared)
+            # Equal on all replicas without a broadcast of all the images at each step.
+            self.images = self.add_weight(
+                shape=(self.size, *input_shape[1:]), dtype="float32", name="images", aggregation="none", **shared
+            )
+            self.count = self.add_weight(
+                shape=(), dtype="int64", name="count", aggregation="only_first_replica", **shared
+            )
         self.built = True
 
     def query(self, x, step, indices):

@@ -46,7 +46,10 @@ class UNetBlock(layers.Network):
 
 
 class Style(layers.Network):
-    """Scales around 1: [N, S] → 1 + α (W S + b), [N, units]; α is learned and starts at 0."""
+    """Scales around 1: [N, S] → 1 + α (W S + b), float32 [N, units]; α is learned and starts at 0.
+
+    The sum is float32: in bfloat16 the scale would be exactly 1 until its small part has grown to 0.4 %.
+    """
 
     def __init__(self, units, **kwargs):
         super().__init__(**kwargs)
@@ -54,11 +57,11 @@ class Style(layers.Network):
 
     def build(self, input_shape):
         self.affine.build(input_shape)
-        self.alpha = self.add_weight(shape=(), initializer="zeros", name="re_alpha")
+        self.alpha = self.add_weight(shape=(), initializer="zeros", name="re_alpha", autocast=False)
         self.built = True
 
     def call(self, style):
-        return 1 + ops.convert_to_tensor(self.alpha) * self.affine(style)
+        return 1 + ops.convert_to_tensor(self.alpha) * ops.cast(self.affine(style), "float32")
 
 
 class ModulatedBlock(layers.Network):
@@ -329,9 +332,12 @@ class FeatureCache(keras.layers.Layer):
         self.size = size
 
     def build(self, input_shape):
-        shared = {"trainable": False, "initializer": "zeros", "aggregation": "only_first_replica", "autocast": False}
-        self.features = self.add_weight(shape=(self.size, *input_shape[1:]), dtype="float32", name="features", **shared)
-        self.count = self.add_weight(shape=(), dtype="int64", name="count", **shared)
+        shared = {"trainable": False, "initializer": "zeros", "autocast": False}
+        # Equal on all replicas without a broadcast of all the features at each step.
+        self.features = self.add_weight(
+            shape=(self.size, *input_shape[1:]), dtype="float32", name="features", aggregation="none", **shared
+        )
+        self.count = self.add_weight(shape=(), dtype="int64", name="count", aggregation="only_first_replica", **shared)
         self.built = True
 
     def read(self):

@@ -26,10 +26,12 @@ class Average(keras.layers.Layer):
         network = self._of()
         if not network.built:
             network.build(input_shape)
+        # Every replica averages equal weights to equal averages: to broadcast them would cost as much as to share the
+        # gradients.
         self.averages = [
             self.add_weight(
                 shape=v.shape, dtype="float32", initializer=_equal_to(v), trainable=False, autocast=False,
-                name=v.path.split("/", 1)[-1].replace("/", "_"), aggregation="only_first_replica",
+                name=v.path.split("/", 1)[-1].replace("/", "_"), aggregation="none",
             )
             for v in network.variables
         ]  # fmt: skip

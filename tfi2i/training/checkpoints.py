@@ -59,12 +59,20 @@ def save_best(run_dir, model, step, metric, value):
 
 def best(run_dir):
     """What the manifest of RUN/best/ says: dict of `step`, `metric`, `value`, `sha256`; None without a whole one."""
-    folder = pathlib.Path(run_dir) / "best"
+    folder = _settled(pathlib.Path(run_dir) / "best")
     return None if not folder.is_dir() or fault(folder) else _manifest(folder)
 
 
+def _settled(folder):
+    """`folder`, given back the content that a kill between the two renames of `_write` left under another name."""
+    old = folder.with_suffix(".old")
+    if old.is_dir() and not folder.exists():
+        old.rename(folder)
+    return folder
+
+
 def _write(folder, groups, manifest, run_dir):
-    partial = folder.with_suffix(".tmp")
+    partial, old = folder.with_suffix(".tmp"), _settled(folder).with_suffix(".old")
     try:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
@@ -74,9 +82,12 @@ def _write(folder, groups, manifest, run_dir):
             json.dump(manifest | {"sha256": hashes}, file, indent=2)
         for path in [*partial.iterdir(), partial]:
             _flush(path)
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+        if folder.exists():
+            folder.rename(old)
         partial.rename(folder)
         _flush(folder.parent)
+        shutil.rmtree(old, ignore_errors=True)
     except (OSError, tf.errors.OpError) as error:
         shutil.rmtree(partial, ignore_errors=True)
         left = steps(run_dir)
@@ -218,6 +229,7 @@ def find(run_dir, checkpoint=None):
         return folder
     kept = pathlib.Path(run_dir)
     folder = kept / "best" if checkpoint == "best" else kept / "checkpoints" / str(checkpoint).zfill(8)
+    _settled(folder)
     if not folder.is_dir() or not (checkpoint == "best" or str(checkpoint).isdigit()):
         have = [*map(str, steps(run_dir)), *(["best"] if (kept / "best").is_dir() else [])]
         raise UserError(f"--checkpoint={checkpoint}: {run_dir} has {', '.join(have) or 'none'}")

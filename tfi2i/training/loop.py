@@ -88,6 +88,7 @@ def train(settings, run_dir):
         raise UserError(
             f"--batch_size={batch_size} is global and cannot be shared by {replicas} replicas in "
             f"{accumulate} parts each: use a multiple of {replicas * accumulate}"
+            + (", or --strategy=one_device" if replicas > 1 else "")
         )
 
     # -------------------------------------------------------------------------------------------------------- Data
@@ -144,6 +145,9 @@ def train(settings, run_dir):
         elif t.pretrained:
             model.start_from(checkpoints.load(t.pretrained))
     step = int(model.step.numpy())
+    # What may still be refused comes before the lock.
+    fixed = _fixed_inputs(settings, model_class.value_range) if chief and step < total else None
+    judge = Judge(settings, checkpoints.best(folder)) if chief and t.eval_every and step < total else None
     if chief:
         lock = _open_run(folder, settings, fingerprints, stored)
     summaries = Summaries(folder, step, chief)
@@ -170,8 +174,6 @@ def train(settings, run_dir):
         if chief:
             os.close(lock)
         return model
-    fixed = _fixed_inputs(settings, model_class.value_range) if chief else None
-    judge = Judge(settings, checkpoints.best(folder)) if chief and t.eval_every else None
     if judge and judge.split == "test":
         _say("note: there are no val images, best/ is chosen on the test images: report figures on others", chief)
 
@@ -181,12 +183,12 @@ def train(settings, run_dir):
     progress = Progress(total, "steps", start=step, active=chief)
     several = strategies.workers(strategy) > 1
     signals, received, stop = _Signals(), None, None
-    window, window_start, pending = [], time.monotonic(), None
+    window, window_start, pending = [], time.monotonic(), []
     saved = step if found else None
 
     def check(losses, at):
-        """Reads a step's losses; one step late, so that the device is never waited for."""
-        values = {k: float(v) for k, v in losses.items()}
+        """Reads a step's losses. That waits for the device, so it is done where something is to be shown or kept."""
+        values = losses()
         if not all(math.isfinite(v) for v in values.values()):
             names_a, names_b = stream.names(at - 1)
             good = checkpoints.steps(folder)
@@ -220,16 +222,15 @@ def train(settings, run_dir):
                 stream.raise_error()
                 raise
             step += 1
-            if pending:
-                check(*pending)
-            pending = losses, step
+            pending.append((losses, step))
             on_log = step % t.log_every == 0 or step == total
             on_sample = step % t.sample_every == 0 or step == total or step == 1
             on_save = step % t.save_every == 0 or step == total
             on_eval = t.eval_every and (step % t.eval_every == 0 or step == total)
             if on_log or on_sample or on_save or on_eval:
-                check(*pending)
-                pending = None
+                for earlier in pending:
+                    check(*earlier)
+                pending = []
             if on_log:
                 means = {k: float(np.mean([w[k] for w in window])) for k in window[0]}
                 rate = len(window) * batch_size / (time.monotonic() - window_start)
@@ -251,8 +252,8 @@ def train(settings, run_dir):
                 judged(step)
             # Every worker looks at what all had received one step before, so all stop after the same one.
             stop = _Signals.agreed(heard) if several else signals.number
-        if pending:
-            check(*pending)
+        for earlier in pending:
+            check(*earlier)
         if stop and chief and saved != step:
             save()
     except FloatingPointError as error:

@@ -69,20 +69,33 @@ def distributed_step(strategy, model):
         model: a compiled `Translator`, built for training.
 
     Returns:
-        `tf.function` (batch, signals=None) → (losses, signals): of a distributed batch (A, B) a dict of loss name →
-        float32 scalar, the mean over replicas; of a float32 tensor, one on each worker, the sum over replicas. None
-        costs nothing.
+        function (batch, signals=None) → (losses, signals): of a distributed batch (A, B) a function that waits for
+        them and returns a dict of loss name → float, the mean over replicas; of a float32 tensor, one on each worker,
+        the sum over replicas. None costs nothing. It has a `tf.function`'s `get_concrete_function`.
     """
+
+    names = []
+
+    def on_replica(batch, signals):
+        losses = model.train_step(batch)
+        names[:] = losses
+        # One tensor: one collective and one copy to the host, not one for each loss.
+        return tf.stack(list(losses.values())), signals
 
     @tf.function(autograph=False)
     def step(batch, signals=None):
-        losses, signals = strategy.run(lambda batch, signals: (model.train_step(batch), signals), args=(batch, signals))
-        losses = {k: strategy.reduce(tf.distribute.ReduceOp.MEAN, v, axis=None) for k, v in losses.items()}
+        losses, signals = strategy.run(on_replica, args=(batch, signals))
+        losses = strategy.reduce(tf.distribute.ReduceOp.MEAN, losses, axis=None)
         if signals is not None:
             signals = strategy.reduce(tf.distribute.ReduceOp.SUM, signals, axis=None)
         return losses, signals
 
-    return step
+    def run(batch, signals=None):
+        losses, signals = step(batch, signals)
+        return lambda: dict(zip(names, losses.numpy().tolist())), signals
+
+    run.get_concrete_function = step.get_concrete_function
+    return run
 
 
 def workers(strategy):
