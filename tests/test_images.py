@@ -229,6 +229,17 @@ def test_find_images(tmp_path):
     assert images.find_images(tmp_path / "notes.txt") == [tmp_path / "notes.txt"]
 
 
+def test_links_in_circles_are_followed_once(tmp_path):
+    (tmp_path / "in" / "sub").mkdir(parents=True)
+    (tmp_path / "in" / "sub" / "a.png").touch()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "b.png").touch()
+    for link, to in (("self", "."), ("again", "."), ("sub/up", ".."), ("other", "../elsewhere")):
+        (tmp_path / "in" / link).symlink_to(to)
+    found = [p.relative_to(tmp_path / "in").as_posix() for p in images.find_images(tmp_path / "in")]
+    assert found == ["other/b.png", "sub/a.png"]
+
+
 def test_find_images_explains_what_is_wrong(tmp_path, monkeypatch):
     (tmp_path / "notes.txt").touch()
     with pytest.raises(UserError, match=r"has no images \(1 other files\)"):

@@ -181,8 +181,8 @@ def find_images(path):
     """The image files that `path` names, sorted.
 
     Args:
-        path: a file (taken whatever its extension), a folder (searched with its sub-folders, hidden files left out) or
-            a glob pattern such as 'photos/**/*.jpg'.
+        path: a file (taken whatever its extension), a folder (searched with its sub-folders, hidden files left out;
+            what links reach twice is searched once) or a glob pattern such as 'photos/**/*.jpg'.
 
     Raises:
         UserError: nothing there, not readable, or no images in it.
@@ -191,9 +191,14 @@ def find_images(path):
     if os.path.isfile(path):
         return [pathlib.Path(path)]
     if os.path.isdir(path):
-        found = []
+        found, visited = [], set()
         for folder, subfolders, files in os.walk(path, onerror=_refuse, followlinks=True):
-            subfolders[:] = [s for s in subfolders if not s.startswith(".")]
+            real = os.path.realpath(folder)
+            if real in visited:  # links may lead round in circles
+                subfolders.clear()
+                continue
+            visited.add(real)
+            subfolders[:] = sorted(s for s in subfolders if not s.startswith("."))
             found += [os.path.join(folder, f) for f in files]
         where = f"folder {path}"
     elif glob.has_magic(path):
