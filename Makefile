@@ -24,9 +24,9 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 quickstart: install
 	$(BIN)/python -m tfi2i.train --flagfile=configs/quickstart.flags --run_dir=$(RUN)
 	$(BIN)/python -m tfi2i.translate --run_dir=$(RUN) --direction=a2b --batch_size=8 \
-	  --input=tfi2i/data/emoji/testA --output=$(RUN)/translated/a2b
+	  --input=tfi2i/data/emoji/testA --output=$(RUN)/translated/a2b --overwrite
 	$(BIN)/python -m tfi2i.translate --run_dir=$(RUN) --direction=b2a --batch_size=8 \
-	  --input=tfi2i/data/emoji/testB --output=$(RUN)/translated/b2a
+	  --input=tfi2i/data/emoji/testB --output=$(RUN)/translated/b2a --overwrite
 	$(BIN)/python -m tfi2i.evaluate --run_dir=$(RUN) --split=test
 	$(BIN)/python -m tfi2i.export --run_dir=$(RUN) --direction=a2b --output=$(RUN)/export --overwrite \
 	  --formats=saved_model,float32,dynamic,int8

@@ -1,6 +1,7 @@
 """Translating files: what comes out has the name, size, depth and transparency of what went in."""
 
 import os
+import pathlib
 import subprocess
 import sys
 import types
@@ -141,9 +142,42 @@ def test_inputs_are_never_overwritten(tmp_path):
 
 def test_results_inside_the_input_folder_are_no_inputs_of_the_next_call(tmp_path):
     save(tmp_path / "a.png", noise(4, 4))
-    for _ in range(2):
-        written, _ = run(tmp_path, tmp_path / "out")
+    for overwrite in (False, True):
+        written, _ = run(tmp_path, tmp_path / "out", overwrite=overwrite)
         assert written == [tmp_path / "out" / "a.png"]
+
+
+def test_an_output_around_the_input_leaves_no_input_out(tmp_path, monkeypatch):
+    save(tmp_path / "photos" / "raw" / "a.png", noise(4, 4))
+    monkeypatch.chdir(tmp_path)
+    assert run("photos/raw", "photos")[0] == [pathlib.Path("photos/a.png")]
+    written, failed = run("photos", ".")
+    assert not failed and sorted(map(str, written)) == ["a.png", "raw/a.png"]
+
+
+def test_files_that_are_there_are_replaced_only_when_asked(tmp_path):
+    """Domain B's own pictures have the names that translations of domain A's would get."""
+    own = {}
+    for name in ("1.png", "2.jpg", "3.png"):
+        save(tmp_path / "testA" / name, noise(4, 4))
+        save(tmp_path / "testB" / name, noise(4, 4, seed=1))
+        own[name] = (tmp_path / "testB" / name).read_bytes()
+    (tmp_path / "testB" / "3.png").unlink()
+    model = Negative()
+    with pytest.raises(UserError, match="results of 2 of 3 images are there already, .*1.png for one: add --overwrite"):
+        run(tmp_path / "testA", tmp_path / "testB", model)
+    with pytest.raises(UserError, match="add --overwrite"):
+        run(tmp_path / "testA" / "1.png", tmp_path / "testB" / "1.png", model)
+    assert not model.shapes and not (tmp_path / "testB" / "3.png").exists()
+    assert all((tmp_path / "testB" / name).read_bytes() == own[name] for name in ("1.png", "2.jpg"))
+    written, _ = run(tmp_path / "testA", tmp_path / "testB", overwrite=True)
+    assert len(written) == 3 and (tmp_path / "testB" / "1.png").read_bytes() != own["1.png"]
+    # A picture that its format cannot hold becomes a .png, which may be there too.
+    save(tmp_path / "in" / "1.gif", noise(4, 4))
+    with pytest.raises(UserError, match="testB/1.png for one"):
+        run(tmp_path / "in", tmp_path / "testB")
+    # What is named is written under that name alone.
+    assert run(tmp_path / "testA" / "1.png", tmp_path / "testA" / "1.bmp")[0] == [tmp_path / "testA" / "1.bmp"]
 
 
 def test_impossible_outputs_and_inputs_are_refused(tmp_path):
@@ -178,11 +212,11 @@ def test_resize_gives_the_network_the_size_or_the_crop_of_the_training(tmp_path)
         save(tmp_path / "in" / f"{size[0]}.png", noise(*size))
     for size, seen in ((None, (16, 12)), ((8, 20), (8, 20))):
         model = Negative()
-        written, _ = run(tmp_path / "in", tmp_path / "out", model, fit="resize", size=size)
+        written, _ = run(tmp_path / "in", tmp_path / "out", model, fit="resize", size=size, overwrite=True)
         assert [s[1:3] for s in model.shapes] == [seen] * 3
         assert [images.read_image(p).shape[:2] for p in written] == [(1, 1), (16, 12), (9, 10)]
     expected = 255 - images.read_image(tmp_path / "in" / "16.png")
-    run(tmp_path / "in", tmp_path / "out", fit="resize")
+    run(tmp_path / "in", tmp_path / "out", fit="resize", overwrite=True)
     np.testing.assert_array_equal(images.read_image(tmp_path / "out" / "16.png"), expected)
     message = "--size=9,2, but the networks take multiples of 4, at least 4: give --size=8,4 or --fit=pad"
     with pytest.raises(UserError, match=message):
@@ -201,7 +235,7 @@ def test_networks_of_one_size_get_every_image_at_that_size(tmp_path):
     written, failed = run(tmp_path / "in", tmp_path / "out", model)
     assert not failed and model.shapes == [(1, 8, 8, 3)] * 3
     assert [images.read_image(p).shape[:2] for p in written] == [(1, 1), (30, 20), (8, 8)]
-    run(tmp_path / "in" / "30.png", tmp_path / "out", model, fit="tile", tile=8, overlap=4)
+    run(tmp_path / "in" / "30.png", tmp_path / "tiled", model, fit="tile", tile=8, overlap=4)
     assert set(model.shapes) == {(1, 8, 8, 3), (8, 8, 3)}
     for options, message in (
         ({"fit": "pad"}, "--fit=pad: the networks take 8,8 only: use --fit=resize"),
@@ -216,7 +250,7 @@ def test_size_is_what_the_network_sees_and_keep_size_what_is_written(tmp_path):
     pixels = save(tmp_path / "x.png", noise(30, 20))
     for keep_size, expected in ((True, (30, 20)), (False, (12, 8))):
         model = Negative()
-        run(tmp_path / "x.png", tmp_path / "out", model, size=(12, 8), keep_size=keep_size)
+        run(tmp_path / "x.png", tmp_path / "out", model, size=(12, 8), keep_size=keep_size, overwrite=True)
         assert model.shapes == [(1, 12, 8, 3)]
         assert images.read_image(tmp_path / "out" / "x.png").shape == (*expected, 3)
     np.testing.assert_array_equal(images.read_image(tmp_path / "out" / "x.png"), 255 - images.resize(pixels, (12, 8)))
@@ -323,6 +357,75 @@ def test_a_result_that_cannot_be_written_is_reported(tmp_path):
     assert [p.name for p in written] == ["b.png"] and [p.name for p, _ in failed] == ["a.png"]
 
 
+# --------------------------------------------------------------------------------------------------- heatmaps
+
+
+class Attentive(Negative):
+    """Stands in for U-GAT-IT: it looks at everything."""
+
+    config = types.SimpleNamespace(cam_generator=True, cam_discriminator=True)
+
+    def heatmaps(self, pixels, direction="a2b", discriminators=False):
+        names = ("generator", "global", "local") if discriminators else ("generator",)
+        return {name: np.ones((*pixels.shape[:2], 1), np.float32) for name in names}
+
+
+def test_heatmaps_are_files_of_their_own(tmp_path):
+    for i, name in enumerate(("x.jpg", "x.png", "y.png", "y_attention.png", "z.png", "z_attention.gif")):
+        save(tmp_path / "in" / name, noise(4, 4, seed=i))
+    written, failed = run(tmp_path / "in", tmp_path / "out", Attentive(), heatmaps=True)
+    assert not failed and len(set(written)) == 6
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
+        "x.jpg", "x.png", "x.png_attention.png", "x_attention.png", "y.png", "y.png_attention.png", "y_attention.png",
+        "y_attention_attention.png", "z.png", "z_attention.gif.png", "z_attention.png", "z_attention_attention.png",
+    ]  # fmt: skip
+    expected = 255 - images.read_image(tmp_path / "in" / "y_attention.png")
+    np.testing.assert_array_equal(images.read_image(tmp_path / "out" / "y_attention.png"), expected)
+    save(tmp_path / "in" / "y.png_attention.png", noise(4, 4))
+    with pytest.raises(UserError, match="the heatmap of .*in/y.png would be .*, which another picture's is"):
+        run(tmp_path / "in", tmp_path / "other", Attentive(), heatmaps=True)
+
+
+@pytest.mark.parametrize("name", ["x_attention.png", "x_attention_local.png"])
+def test_heatmaps_replace_nothing_unasked(tmp_path, name):
+    save(tmp_path / "in" / "x.png", noise(4, 4))
+    save(tmp_path / "out" / name, noise(4, 4))
+    with pytest.raises(UserError, match=f"{name} for one: add --overwrite"):
+        run(tmp_path / "in", tmp_path / "out", Attentive(), discriminator_heatmaps=True)
+    written, _ = run(tmp_path / "in", tmp_path / "out", Attentive(), discriminator_heatmaps=True, overwrite=True)
+    assert written and len(list((tmp_path / "out").iterdir())) == 4
+    save(tmp_path / "a" / "a" / "x.png", noise(4, 4))
+    save(tmp_path / "a" / name, noise(4, 4))
+    with pytest.raises(UserError, match=f"x.png would overwrite .*{name}"):
+        run(tmp_path / "a", tmp_path, Attentive(), discriminator_heatmaps=True, overwrite=True)
+
+
+def test_a_heatmap_that_fails_is_reported_and_the_rest_done(tmp_path, monkeypatch):
+    for name in "ab":
+        save(tmp_path / "in" / f"{name}.png", noise(4, 4))
+    write = images.write_image
+
+    def full(path, *args):
+        if path.name == "a_attention.png":
+            raise OSError(28, "No space left on device")
+        write(path, *args)
+
+    monkeypatch.setattr(images, "write_image", full)
+    written, failed = run(tmp_path / "in", tmp_path / "out", Attentive(), heatmaps=True)
+    assert [p.name for p in written] == ["b.png"]
+    assert [(p.name, "No space left" in reason) for p, reason in failed] == [("a.png", True)]
+
+
+def test_networks_without_attention_are_refused_before_anything_is_written(tmp_path):
+    class Blind(Attentive):
+        config = types.SimpleNamespace(cam_generator=True, cam_discriminator=False)
+
+    save(tmp_path / "x.png", noise(4, 4))
+    with pytest.raises(UserError, match="trained with --nocam_discriminator"):
+        run(tmp_path / "x.png", tmp_path / "out", Blind(), discriminator_heatmaps=True)
+    assert run(tmp_path / "x.png", tmp_path / "out", Blind(), heatmaps=True)[0]
+
+
 # ----------------------------------------------------------------------------------------------------- command
 
 
@@ -338,6 +441,17 @@ def test_help_is_instant_and_loads_no_tensorflow():
     shown = command("--help").stdout
     for flag in ("--input", "--output", "--direction", "--fit", "--[no]side_by_side", "--checkpoint"):
         assert flag in shown, flag
+
+
+def test_a_mistyped_path_does_not_wait_for_tensorflow(tmp_path):
+    code = (
+        f"import sys; sys.argv = ['translate', '--run_dir=x', '--input={tmp_path}/none', '--output={tmp_path}/out']\n"
+        "import tfi2i.translate as t\n"
+        "try: t.run()\n"
+        "finally: print('TENSORFLOW' if 'tensorflow' in sys.modules else 'LIGHT')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "LIGHT\n" and "none does not exist" in done.stderr
 
 
 def test_command_translates_with_a_trained_model(tmp_path, run_dir):

@@ -6,7 +6,8 @@
 
 Names and sub-folders are kept, and so are 16 bits and transparency. The extension is kept where its format can hold
 the picture, otherwise the result is a .png (GIF always: it has 256 colours). Results have the size of their inputs
-unless --nokeep_size is given. A file that fails is reported, the rest is done, and the exit status is 1.
+unless --nokeep_size is given. A file that fails is reported, the rest is done, and the exit status is 1. Files that are
+there already are replaced with --overwrite only, inputs never.
 """
 
 import glob
@@ -23,8 +24,9 @@ from tfi2i.config import UserError
 
 # Megapixels; more than this at once takes a network many gigabytes.
 _LARGE = 4
-# Extensions of files that can hold transparency.
-_TRANSPARENT = (".png", ".tif", ".tiff", ".webp")
+# Extensions of files that can hold any picture, and of those that can hold transparency.
+_ANY = (".png", ".tif", ".tiff")
+_TRANSPARENT = (*_ANY, ".webp")
 
 
 def define_flags():
@@ -33,6 +35,7 @@ def define_flags():
     flags.DEFINE_string("checkpoint", None, "step of a kept checkpoint, or best (default: the newest)")
     flags.DEFINE_string("input", None, "an image, a folder with its sub-folders, or a pattern in quotes", required=True)
     flags.DEFINE_string("output", None, "a folder; or an image file, when --input is one file", required=True)
+    flags.DEFINE_bool("overwrite", False, "replace files that are there already, such as those of an earlier call")
     flags.DEFINE_enum("direction", "a2b", ("a2b", "b2a"), "from which domain to which")
     flags.DEFINE_string(
         "size", None,
@@ -59,7 +62,7 @@ def define_flags():
 
 def translate_files(
     model, input, output, direction="a2b", size=None, fit=None, tile=512, overlap=64, keep_size=True,
-    side_by_side=False, batch_size=1, heatmaps=False, discriminator_heatmaps=False, active=True,
+    side_by_side=False, batch_size=1, heatmaps=False, discriminator_heatmaps=False, overwrite=False, active=True,
 ):  # fmt: skip
     """Translates image files to image files.
 
@@ -73,14 +76,15 @@ def translate_files(
         batch_size: consecutive images of equal size that go through the network at once.
         heatmaps: also write where the generator looks, over the input.
         discriminator_heatmaps: also write where the discriminators look, over the result.
+        overwrite: replace files that are there already.
         active: False prints nothing.
 
     Returns:
         (list of paths written, list of (input path, reason) that failed).
 
     Raises:
-        UserError: no input, an output that would overwrite it, tiles that the network cannot take, or heatmaps of a
-            method without attention.
+        UserError: no input, an output that would overwrite it, files that are there already, tiles that the network
+            cannot take, or heatmaps of networks without attention.
     """
     import tensorflow as tf
 
@@ -99,38 +103,39 @@ def translate_files(
             raise UserError(f"--heatmaps: {model.name} has no attention to show; ugatit has")
         if fit == "tile":
             raise UserError("--heatmaps show the attention within a whole picture: use --fit=pad or --fit=resize")
-    targets = plan(input, output)
-    # An output file that was named is written under that name or not at all.
-    named = os.path.isfile(input) and list(targets.values()) == [pathlib.Path(output)]
+        for name in ("cam_generator", *["cam_discriminator"] * discriminator_heatmaps):
+            if not getattr(model.config, name):
+                raise UserError(f"--heatmaps: trained with --no{name}: these networks have no attention to show")
+    targets, pages = plan(input, output, heatmaps, discriminator_heatmaps, overwrite)
+    named = _is_named(input, output)
     data = model.run.data
     filter = data.resize_filter or "bicubic"
     channels = {"a2b": model.channels_a, "b2a": model.channels_b}[direction]
     progress = Progress(len(targets), "images", active=active)
     written, failed, batch, renamed, warned = [], [], [], {}, False
+    taken = {*targets.values(), *itertools.chain(*(paths.values() for paths in pages.values()))}
+    memory = (MemoryError, tf.errors.ResourceExhaustedError)
 
     def done(text):
         progress.update(len(written) + len(failed), text)
 
     def fail(path, error):
         reason = error.reason if isinstance(error, images.BadImage) else str(error)
-        if isinstance(error, (MemoryError, tf.errors.ResourceExhaustedError)):
+        if isinstance(error, memory):
             reason = "not enough memory: use --fit=tile, a smaller --size or --batch_size"
         failed.append((path, reason))
         progress.note(f"failed: {path}: {reason}")
         done("")
 
-    def write_heatmaps(target, pixels, discriminators):
+    def write_heatmaps(paths, pixels):
         seen = images.resize(pixels, size or pixels.shape[:2], filter)
         behind = {"generator": seen}
-        maps = model.heatmaps(seen, direction, discriminators)
-        if discriminators:
+        if discriminator_heatmaps:
             behind |= dict.fromkeys(("global", "local"), model.translate(seen, direction))
-        for name, heat in maps.items():
-            suffix = "" if name == "generator" else f"_{name}"
+        for name, heat in model.heatmaps(seen, direction, discriminator_heatmaps).items():
             page = pictures.overlay(behind[name][None], heat[None])[0]
             shape = pixels.shape[:2] if keep_size else page.shape[:2]
-            path = target.with_name(f"{target.stem}_attention{suffix}.png")
-            images.write_image(path, images.resize(page, shape, filter))
+            images.write_image(paths[name], images.resize(page, shape, filter))
 
     def flush():
         try:
@@ -138,7 +143,7 @@ def translate_files(
                 model, np.stack([pixels for _, pixels, _ in batch]), direction, size, fit, tile, overlap, filter,
                 batch_size, on_tile=done,
             )  # fmt: skip
-        except (MemoryError, tf.errors.ResourceExhaustedError) as error:
+        except memory as error:
             for path, *_ in batch:
                 fail(path, error)
             return
@@ -154,17 +159,18 @@ def translate_files(
             if named and target.suffix.lower() not in _TRANSPARENT:
                 alpha = None
             if not named and not _holds(target.suffix, result, alpha):
-                target = _as_png(target, {*targets.values(), *written})
+                target = _as_png(target, taken)
+                taken.add(target)
                 renamed[targets[path].suffix] = target
             try:
                 images.write_image(target, result, alpha)
-            except (ValueError, OSError) as error:
+                if pages[path]:
+                    write_heatmaps(pages[path], pixels)
+            except (ValueError, OSError, *memory) as error:
                 fail(path, error)
             else:
                 written.append(target)
                 done(path.name)
-                if heatmaps or discriminator_heatmaps:
-                    write_heatmaps(target, pixels, discriminator_heatmaps)
 
     for path in targets:
         try:
@@ -274,31 +280,35 @@ def translate_fitted(
     return np.stack([tiling.translate_tiled(function, x, tile, overlap, multiple) for x in pixels])
 
 
-def plan(input, output):
+def plan(input, output, heatmaps=False, discriminator_heatmaps=False, overwrite=False):
     """Which file goes where, before anything is read.
 
     Args:
         input: path of a file or folder, or a pattern.
         output: path of a folder or an image file.
+        heatmaps: the generator's are written too.
+        discriminator_heatmaps: the generator's and the discriminators' are written too.
+        overwrite: outputs may be there already.
 
     Returns:
-        dict of input path → output path, as `pathlib.Path`, with the input's extension.
+        (targets, pages): dict of input path → output path, as `pathlib.Path`, with the input's extension; and dict of
+        input path → dict of "generator", "global", "local" → path of the heatmap, of those that are written.
 
     Raises:
-        UserError: nothing to translate, or an output that is an input.
+        UserError: nothing to translate, an output that is an input, one file for two heatmaps, or outputs that are
+            there already.
     """
     from tfi2i.data import images
 
-    found = images.find_images(input)
+    found, named = images.find_images(input), _is_named(input, output)
     if os.path.isfile(input):
-        single = _is_image(output) and not os.path.isdir(output)
-        targets = {found[0]: pathlib.Path(output) if single else pathlib.Path(output) / found[0].name}
+        targets = {found[0]: pathlib.Path(output) if named else pathlib.Path(output) / found[0].name}
     else:
         if _is_image(output) and not os.path.isdir(output):
             raise UserError(f"--output={output} is one image, but --input={input} is not one file: give a folder")
         root = _root(input)
         folder = pathlib.Path(output)
-        if root.resolve() != folder.resolve():
+        if root.resolve() in folder.resolve().parents:
             # Results of an earlier call, in a sub-folder of the input, are no inputs.
             found = [f for f in found if folder.resolve() not in f.resolve().parents]
         targets = {f: folder / f.relative_to(root) for f in found}
@@ -306,12 +316,46 @@ def plan(input, output):
         raise UserError(f"--output={output} is a file: expected a folder, or an image file for one input file")
     if not targets:
         raise UserError(f"--input={input} has no images outside --output={output}")
-    inputs = {f.resolve() for f in targets}
+    pages = _plan_heatmaps(targets, heatmaps, discriminator_heatmaps)
+    inputs, there = {f.resolve() for f in targets}, []
     for source, target in targets.items():
-        for path in (target, target.with_suffix(".png")):
+        possible = [target, *pages[source].values()]
+        if not named and target.suffix.lower() not in _ANY:
+            possible += [target.with_suffix(".png"), target.with_name(target.name + ".png")]
+        for path in possible:
             if path.resolve() in inputs:
                 raise UserError(f"translating {source} would overwrite {path}: give another --output")
-    return targets
+        there += [path for path in possible if os.path.lexists(path)][:1]
+    if there and not overwrite:
+        raise UserError(
+            f"results of {len(there)} of {len(targets)} images are there already, {there[0]} for one: add --overwrite "
+            "to replace them, or give another --output"
+        )
+    return targets, pages
+
+
+def _plan_heatmaps(targets, heatmaps, discriminators):
+    """dict of input path → dict of network → path of its heatmap, for the `targets` of `plan`."""
+    suffixes = {"generator": ""} if heatmaps or discriminators else {}
+    suffixes |= {"global": "_global", "local": "_local"} if discriminators else {}
+    pages, taken = {}, set(targets.values())
+    for source, target in targets.items():
+        # x.png and x.jpg, or an x_attention.png among the pictures: the extension tells them apart.
+        for stem in (target.stem, target.name):
+            paths = {name: target.with_name(f"{stem}_attention{suffix}.png") for name, suffix in suffixes.items()}
+            if taken.isdisjoint(paths.values()):
+                break
+        else:
+            twice = next(path for path in paths.values() if path in taken)
+            raise UserError(f"the heatmap of {source} would be {twice}, which another picture's is: rename one")
+        pages[source] = paths
+        taken.update(paths.values())
+    return pages
+
+
+def _is_named(input, output):
+    """Whether `output` names the one file to write, which is written under that name or not at all."""
+    return os.path.isfile(input) and _is_image(output) and not os.path.isdir(output)
 
 
 def _root(input):
@@ -336,7 +380,7 @@ def _is_image(path):
 def _holds(suffix, pixels, alpha):
     """Whether files of this extension can hold such pixels (uint8 or uint16, grey or colour, transparent or not)."""
     suffix = suffix.lower()
-    if suffix in (".png", ".tif", ".tiff"):
+    if suffix in _ANY:
         return True
     if pixels.dtype.itemsize == 2:
         return False
@@ -356,14 +400,15 @@ def _alike(x, y):
 def main(_):
     values = flags.FLAGS
     size = config.size_flag(values.size)
+    # A mistyped path need not wait for TensorFlow.
+    plan(values.input, values.output, values.heatmaps, values.discriminator_heatmaps, values.overwrite)
     command.import_tensorflow()
-    plan(values.input, values.output)  # so that a mistyped path need not wait for TensorFlow
     from tfi2i.training import checkpoints
 
     model = checkpoints.load(values.run_dir, values.checkpoint)
     names = (
         "input", "output", "direction", "fit", "tile", "overlap", "keep_size", "side_by_side", "batch_size",
-        "heatmaps", "discriminator_heatmaps",
+        "heatmaps", "discriminator_heatmaps", "overwrite",
     )  # fmt: skip
     written, failed = translate_files(model, size=size, **{n: values[n].value for n in names})
     print(
