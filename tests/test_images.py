@@ -1,3 +1,4 @@
+import importlib.util
 import io
 
 import numpy as np
@@ -216,6 +217,23 @@ def test_write_refuses_what_a_format_cannot_hold(tmp_path):
     with pytest.raises(ValueError, match="float32"):
         images.write_image(tmp_path / "x.png", np.zeros((2, 2, 3), np.float32))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("predictor", [1, 2])
+def test_16_bit_tiff_with_lzw_says_what_to_do(predictor):
+    pixels = noise(5, 7, dtype=np.uint16)
+    encoded = pillow_bytes(Image.fromarray(pixels), "TIFF", compression="tiff_lzw", tiffinfo={317: predictor})
+    if importlib.util.find_spec("imagecodecs"):
+        np.testing.assert_array_equal(images.read_image(encoded)[..., 0], pixels)
+    else:
+        message = "16-bit TIFF compressed with LZW needs .*: pip install imagecodecs, or save it with deflate"
+        with pytest.raises(images.BadImage, match=message):
+            images.read_image(encoded)
+
+
+def test_images_of_hundreds_of_megapixels_are_opened():
+    """Pillow has its limit where it reads the header."""
+    assert images.image_size(b"P5 30000 20000 255\n") == (20000, 30000)
 
 
 def test_find_images(tmp_path):

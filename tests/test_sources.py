@@ -1,5 +1,6 @@
 import dataclasses
 import hashlib
+import os
 
 import numpy as np
 import pytest
@@ -97,6 +98,24 @@ def test_folder_errors(tmp_path):
     write(tmp_path / "train/B", "x.png")
     fails("train/B and trainB|trainB and train/B", data=root)
     fails("is a file", data=f"{root}/trainA/x.png")
+
+
+def test_open_folder_takes_a_folder(tmp_path):
+    write(tmp_path / "in", "sub/x.png", "y.png")
+    assert sources.open_folder(str(tmp_path / "in")).names == ["sub/x.png", "y.png"]
+    for path, seen in (("in/*.png", "does not exist"), ("in/y.png", "is a file"), ("none", "does not exist")):
+        with pytest.raises(UserError, match=f"{seen}: expected a folder of images, not a pattern"):
+            sources.open_folder(str(tmp_path / path))
+
+
+def test_names_that_are_not_utf_8_have_a_fingerprint(tmp_path):
+    write(tmp_path / "in", "x.png")
+    encoded = (tmp_path / "in" / "x.png").read_bytes()
+    (tmp_path / "in" / "x.png").rename(os.fsdecode(os.fsencode(tmp_path / "in") + b"/\xe9.png"))
+    source = sources.open_folder(str(tmp_path / "in"))
+    assert source.fingerprint == hashlib.sha256(b"\xe9.png\t%d\n" % len(encoded)).hexdigest()
+    os.unlink(source.items[0])
+    assert source.content_hash([0]) == hashlib.sha256(hashlib.sha256(b"\xe9.png").digest()).hexdigest()
 
 
 def test_an_unreadable_folder_is_named(tmp_path, monkeypatch):

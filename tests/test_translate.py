@@ -429,6 +429,24 @@ def test_networks_without_attention_are_refused_before_anything_is_written(tmp_p
 # ----------------------------------------------------------------------------------------------------- command
 
 
+def test_names_that_are_not_utf_8_are_printed_escaped(tmp_path):
+    code = (
+        "from absl import flags\n"
+        "from tfi2i import command, progress\n"
+        "name = b'caf\\xe9.png'.decode(errors='surrogateescape')\n"
+        "def main(_):\n"
+        "    bar = progress.Progress(1, 'images')\n"
+        "    bar.note('failed: ' + name)\n"
+        "    bar.update(1, name)\n"
+        "    command.fail(name)\n"
+        "command.run(main)\n"
+    )
+    environment = os.environ | {"PYTHONIOENCODING": "utf-8:strict"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env=environment)
+    assert done.stdout == "failed: caf\\udce9.png\n1/1 images | caf\\udce9.png\n"
+    assert done.stderr == "error: caf\\udce9.png\n"
+
+
 def test_help_is_instant_and_loads_no_tensorflow():
     code = (
         "import sys; sys.argv = ['translate', '--help']\n"

@@ -16,6 +16,10 @@ def run(main):
         main: function of the positional arguments; a returned int is the exit status.
     """
 
+    # Names of files need not be UTF-8, and printing them must not end the work.
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")
+
     def guarded(argv):
         logging.set_verbosity(logging.WARNING)
         if len(argv) > 1:

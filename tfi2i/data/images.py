@@ -21,6 +21,9 @@ FILTERS = {
     "bilinear": Image.Resampling.BILINEAR,
     "lanczos": Image.Resampling.LANCZOS,
 }
+# Pillow refuses more than 179 megapixels, against strangers' pictures that unpack to more than there is memory. Here
+# users name their own, and --fit=tile is for large ones.
+Image.MAX_IMAGE_PIXELS = None
 _ORIENTATION = 0x0112  # the tag of EXIF and TIFF
 _PNG_HEADER = b"\x89PNG\r\n\x1a\n"
 _TIFF_HEADERS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -275,7 +278,15 @@ def _decode_tiff(encoded):
         kinds = (tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.MINISWHITE, tifffile.PHOTOMETRIC.RGB)
         if page.photometric not in kinds or page.imagedepth != 1:
             raise ValueError(f"16-bit TIFF of kind {page.photometric.name} is not supported: expected grey, RGB, RGBA")
-        pixels = page.asarray()
+        try:
+            pixels = page.asarray()
+        except ValueError as error:
+            if "imagecodecs" not in str(error):
+                raise
+            raise ValueError(
+                f"16-bit TIFF compressed with {page.compression.name} needs another package: pip install imagecodecs, "
+                "or save it with deflate or without compression"
+            ) from error
         if pixels.ndim == 2:
             pixels = pixels[..., None]
         elif page.planarconfig == tifffile.PLANARCONFIG.SEPARATE:

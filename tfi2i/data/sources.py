@@ -63,7 +63,7 @@ class Source:
     def fingerprint(self):
         """SHA-256, in hexadecimal digits, of the names and file sizes in order."""
         lines = (f"{name}\t{size}\n" for name, size in zip(self.names, self.sizes))
-        return hashlib.sha256("".join(lines).encode()).hexdigest()
+        return hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()
 
     def content_hash(self, positions):
         """SHA-256, in hexadecimal digits, of the files' bytes of some images, in order; of a missing one, its name."""
@@ -73,7 +73,7 @@ class Source:
             try:
                 encoded = item if isinstance(item, bytes) else pathlib.Path(item).read_bytes()
             except OSError:
-                encoded = self.names[i].encode()
+                encoded = self.names[i].encode(errors="surrogateescape")
             total.update(hashlib.sha256(encoded).digest())
         return total.hexdigest()
 
@@ -112,7 +112,10 @@ def open_domain(data, letter, split):
 
 
 def open_folder(folder):
-    """All images of a folder and its sub-folders as one domain of 3 channels. Raises `UserError`: there are none."""
+    """All images of a folder and its sub-folders as one domain of 3 channels. Raises `UserError`: no such folder."""
+    if not os.path.isdir(folder):
+        seen = "is a file" if os.path.exists(folder) else "does not exist"
+        raise UserError(f"{folder} {seen}: expected a folder of images, not a pattern or a single image")
     paths = images.find_images(folder)
     return _file_source([p.relative_to(folder).as_posix() for p in paths], paths, str(folder))
 
