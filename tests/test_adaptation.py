@@ -8,6 +8,7 @@ import pathlib
 import shutil
 import subprocess
 import sys
+import types
 
 import h5py
 import keras
@@ -573,6 +574,27 @@ def test_command_ends_with_the_accuracy_of_the_last_weights(data, baseline, tmp_
     assert metrics["target_accuracy"] == (loaded.classify(test.images, "b") == test.labels).mean()
     assert "target: " in capsys.readouterr().out
     assert adapt.adapt(settings(data, baseline=baseline, channels_a=3), tmp_path / "run") == metrics  # finished
+
+
+def test_metrics_are_whole_or_as_they_were(data, tmp_path, monkeypatch):
+    trained = types.SimpleNamespace(
+        step=tf.constant(1), distribute_strategy=tf.distribute.get_strategy(), accuracy=lambda *_: 0.5
+    )
+    monkeypatch.setattr(loop, "train", lambda *_: trained)
+    (tmp_path / "run").mkdir()
+    write = pathlib.Path.write_text
+
+    def full(path, text):
+        write(path, text[:9])
+        if path.name.startswith("metrics.json"):
+            raise OSError(28, "No space left on device")
+        return write(path, text)
+
+    before = adapt.adapt(settings(data, baseline=True, steps=1), tmp_path / "run")
+    monkeypatch.setattr(pathlib.Path, "write_text", full)
+    with pytest.raises(OSError, match="No space left"):
+        adapt.adapt(settings(data, baseline=True, steps=1), tmp_path / "run")
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text()) == before
 
 
 def test_labels_of_the_target_change_nothing_but_the_metrics(data, tmp_path):

@@ -1,5 +1,6 @@
 """Published checkpoints become run directories, and back."""
 
+import itertools
 import json
 import pathlib
 import subprocess
@@ -593,6 +594,35 @@ def test_sources_that_are_nothing(tmp_path):
     refused(tmp_path / "munit.pt", tmp_path, "a generator of MUNIT")
 
 
+def test_folders_that_only_look_like_checkpoints_of_tensorflow(tmp_path):
+    (tmp_path / "saved").mkdir()
+    (tmp_path / "saved" / "saved_model.pb").touch()
+    refused(tmp_path / "saved", tmp_path, "is a SavedModel without .*variables.index: give the folder with all")
+    (tmp_path / "x.index").mkdir()
+    refused(tmp_path / "x.index", tmp_path, "x.index holds nothing named as checkpoints are")
+    (tmp_path / "around").mkdir()
+    (tmp_path / "x.index").rename(tmp_path / "around" / "x.index")
+    refused(tmp_path / "around", tmp_path, "around holds nothing named as checkpoints are")
+
+
+@pytest.mark.parametrize("levels", [0, 10**4])
+def test_a_file_that_holds_itself_or_a_deep_nest(levels, tmp_path):
+    start, end = b"\x80\x02" + b"}U\x05inner" * levels, b"s" * levels + b"."
+    with zipfile.ZipFile(tmp_path / "x.pth", "w") as archive:
+        archive.writestr("x/data.pkl", start + b"}q\x00U\x05innerh\x00s" + end)
+        archive.writestr("x/version", "3")
+    refused(tmp_path / "x.pth", tmp_path, "no checkpoint that is known: it holds something with inner")
+
+
+def test_the_current_folder_is_refused_before_the_work(tmp_path, monkeypatch):
+    source = generator_file(tmp_path / "x.pth")
+    (tmp_path / "run").mkdir()
+    monkeypatch.chdir(tmp_path / "run")
+    monkeypatch.setattr(sources, "read", None)
+    with pytest.raises(UserError, match="--run_dir=. is the folder that you are in"):
+        quiet(source, ".")
+
+
 def test_a_folder_that_is_taken(tmp_path):
     source = generator_file(tmp_path / "x.pth")
     (tmp_path / "run").mkdir()
@@ -665,6 +695,31 @@ def test_export_of_one_generator(tmp_path):
     assert path.name == "latest_net_G_B.pth"
     with pytest.raises(UserError, match="has latest_net_G_B.pth already"):
         convert.export(tmp_path / "run", tmp_path / "out", direction="b2a")
+
+
+def test_an_export_that_breaks_off_leaves_nothing(tmp_path, monkeypatch):
+    run, settings = tmp_path / "run", config.resolve("cyclegan", TINY)
+    checkpoints.save(run, checkpoints.build(settings), 0, 1)
+    (run / "config.json").write_text(settings.to_json())
+
+    def breaking(function, stop):
+        calls = itertools.count()
+
+        def second(path, *args):
+            if next(calls):
+                path.touch()
+                raise stop
+            return function(path, *args)
+
+        return second
+
+    for owner, name in ((torch_files, "save"), (pathlib.Path, "replace")):
+        for stop, expected in ((OSError(28, "disk is full"), UserError), (KeyboardInterrupt(), KeyboardInterrupt)):
+            with monkeypatch.context() as patch, pytest.raises(expected):
+                patch.setattr(owner, name, breaking(getattr(owner, name), stop))
+                convert.export(run, tmp_path / "out", log=lambda _: None)
+            assert not list((tmp_path / "out").iterdir())
+    assert len(convert.export(run, tmp_path / "out", log=lambda _: None)) == 4
 
 
 def test_export_of_what_the_official_code_has_not(tmp_path):

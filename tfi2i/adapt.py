@@ -19,12 +19,11 @@ label of the target is looked at before. (The published code tests every 100 ste
 settings without the target's labels, there is translated_accuracy: the source's test digits, translated.
 """
 
-import json
 import pathlib
 
 from absl import flags
 
-from tfi2i import command, config
+from tfi2i import command, config, evaluate
 
 
 def define_flags():
@@ -76,7 +75,7 @@ def adapt(settings, run_dir):
         translated = model.translate(test.images, "a2b", batch_size=256)
         metrics["translated_accuracy"] = round(model.accuracy(translated, test.labels, "b"), 6)
         print(f"source as target: {metrics['translated_accuracy']:.2%} are recognised")
-    (pathlib.Path(run_dir) / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+    evaluate.write_json(pathlib.Path(run_dir) / "metrics.json", metrics)
     return metrics
 
 

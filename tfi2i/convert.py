@@ -64,14 +64,16 @@ def convert(source, run_dir, method=None, epoch=None, direction=None, norm=None,
         The `Translator`, as `tfi2i.load` gives it.
 
     Raises:
-        UserError: the source is not a checkpoint that is known, or is damaged; the folder is not empty.
+        UserError: the source is not a checkpoint that is known, or is damaged; the folder is not empty, or the current.
     """
     from tfi2i.conversion import fill, sources
     from tfi2i.training import checkpoints
 
-    folder = pathlib.Path(run_dir)
+    folder = pathlib.Path(run_dir).resolve()
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise UserError(f"--run_dir={run_dir} is there already: give a new or empty folder")
+    if folder == pathlib.Path.cwd():
+        raise UserError(f"--run_dir={run_dir} is the folder that you are in, which cannot be replaced: give a new one")
     files, hashes, note = sources.read(source, epoch)
     found = _recognise(files, source, direction, norm, size)
     size = size or found.size
@@ -156,17 +158,24 @@ def export(run_dir, output, checkpoint=None, direction=None, log=print):
     taken = [name for name in files if (folder / name).exists()]
     if taken:
         raise UserError(f"--output={output} has {', '.join(taken)} already: give another folder")
-    paths = []
+    paths = [folder / name for name in files]
+    begun = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name, state in files.items():
-            partial = folder / f"{name}.tmp"
-            torch_files.save(partial, state)
-            partial.replace(folder / name)
-            paths.append(folder / name)
-            log(f"written {folder / name}")
-    except OSError as error:
-        raise UserError(f"--output={output} cannot be written: {error}")
+        for path, state in zip(paths, files.values()):
+            begun.append(path.with_name(f"{path.name}.tmp"))
+            torch_files.save(begun[-1], state)
+        for partial, path in zip(tuple(begun), paths):
+            begun.append(path)
+            partial.replace(path)
+    except BaseException as error:
+        for path in begun:
+            path.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise UserError(f"--output={output} cannot be written: {error}")
+        raise
+    for path in paths:
+        log(f"written {path}")
     return paths
 
 

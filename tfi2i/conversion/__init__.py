@@ -103,11 +103,15 @@ def is_state(content):
 
 def without_module(content):
     """A state, or dictionary of states, without the prefix that DataParallel gives all names."""
-    if is_state(content) and all(k.startswith("module.") for k in content):
-        return {k.removeprefix("module."): v for k, v in content.items()}
-    if isinstance(content, dict):
-        return {k: without_module(v) if isinstance(v, dict) else v for k, v in content.items()}
-    return content
+
+    def bare(state):
+        wrapped = is_state(state) and all(k.startswith("module.") for k in state)
+        return {k.removeprefix("module."): v for k, v in state.items()} if wrapped else state
+
+    if not isinstance(content, dict) or is_state(content):
+        return bare(content)
+    # No deeper: what a file holds may hold itself.
+    return {k: bare(v) for k, v in content.items()}
 
 
 def kernels(state):

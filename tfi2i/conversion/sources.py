@@ -45,13 +45,15 @@ def read(source, epoch=None):
     Raises:
         UserError: nothing there, nothing that belongs to a model, damaged or hostile.
     """
+    from tfi2i.training.checkpoints import sha256
+
     path = pathlib.Path(source)
     if not path.exists():
         raise UserError(f"--source={source} does not exist")
-    index = path if path.suffix == ".index" else _last_index(path, epoch)
+    index = path if path.suffix == ".index" and path.is_file() else _last_index(path, epoch)
     if index:
         data = sorted(index.parent.glob(f"{glob.escape(index.stem)}.data-*"))
-        hashes = {p.name: _sha256(p) for p in (index, *data)}
+        hashes = {p.name: sha256(p) for p in (index, *data) if p.is_file()}
         name = path.name if index.stem == "variables" else index.stem
         return {name: _tensorflow(str(index.with_suffix("")))}, hashes, index.stem
     try:
@@ -93,16 +95,14 @@ def _is_keras(file):
         file.seek(0)
 
 
-def _sha256(path):
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _last_index(path, epoch):
     """Of a folder with checkpoints of TensorFlow, the .index file of the step `epoch` or of the last."""
     if (path / "saved_model.pb").is_file() and not epoch:
-        return path / "variables" / "variables.index"
-    found = list(path.glob("*.index")) if path.is_dir() else []
+        index = path / "variables" / "variables.index"
+        if not index.is_file():
+            raise UserError(f"--source={path} is a SavedModel without {index}: give the folder with all that is in it")
+        return index
+    found = [p for p in path.glob("*.index") if p.is_file()] if path.is_dir() else []
     if len(found) < 2 and not epoch:
         return found[0] if found else None
     if not found:
