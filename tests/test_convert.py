@@ -629,7 +629,24 @@ def test_a_folder_that_is_taken(tmp_path):
     (tmp_path / "run" / "mine.txt").write_text("keep")
     refused(source, tmp_path, "--run_dir=.* is there already")
     (tmp_path / "run" / "mine.txt").unlink()
+    (tmp_path / "run.tmp").mkdir()
+    (tmp_path / "run.tmp" / "mine.txt").write_text("keep")
     assert quiet(source, tmp_path / "run").directions == ("a2b",)
+    assert (tmp_path / "run.tmp" / "mine.txt").is_file()
+
+
+def test_a_folder_that_is_taken_meanwhile(tmp_path, monkeypatch):
+    def disturb(*_):
+        (tmp_path / "run").mkdir()
+        (tmp_path / "run" / "mine.txt").write_text("keep")
+        return ""
+
+    source = generator_file(tmp_path / "x.pth")
+    monkeypatch.setattr(config, "flags_text", disturb)
+    with pytest.raises(UserError, match="--run_dir=.*run cannot be written: .*not empty"):
+        quiet(source, tmp_path / "run")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["run", "x.pth"]
+    assert [p.name for p in (tmp_path / "run").iterdir()] == ["mine.txt"]
 
 
 def test_networks_of_different_models(tmp_path):

@@ -641,6 +641,9 @@ def test_a_page_replaces_only_a_page(tmp_path):
         (folder / name).unlink()
     with pytest.raises(ZeroDivisionError), gallery.replaced(folder, "--study") as partial:
         (partial / "metrics.json").write_text(str(1 / 0))
+    with pytest.raises(UserError, match="late.txt in it"), gallery.replaced(folder, "--study"):
+        (folder / "late.txt").touch()
+    (folder / "late.txt").unlink()
     assert sorted(folder.rglob("*")) == entries and not list(tmp_path.glob(".tfi2i*"))
     write()
     assert [p.name for p in folder.iterdir()] == ["index.html"]

@@ -17,11 +17,10 @@ import json
 import math
 import os
 import pathlib
-import shutil
 
 from absl import flags
 
-from tfi2i import __version__, command, config
+from tfi2i import __version__, command, config, folders
 from tfi2i.config import UserError
 
 # Method → module of `tfi2i.conversion`.
@@ -97,18 +96,14 @@ def convert(source, run_dir, method=None, epoch=None, direction=None, norm=None,
     origin = {"source": os.path.basename(os.path.normpath(source)), "sha256": hashes}
     origin |= {"directions": found.directions, "missing": missing}
     description = json.loads(settings.to_json()) | {"tfi2i": __version__, "converted": origin}
-    partial = folder.with_name(folder.name + ".tmp")
     try:
-        shutil.rmtree(partial, ignore_errors=True)
-        checkpoints.save(partial, model, found.step or 0, keep=1, without=missing)
-        (partial / "config.json").write_text(json.dumps(description, indent=2) + "\n")
-        (partial / "flags.txt").write_text(config.flags_text(found.method, config.differing(settings)))
-        partial.replace(folder)
-    except BaseException as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        if isinstance(error, OSError):
-            raise UserError(f"--run_dir={run_dir} cannot be written: {error}")
-        raise
+        with folders.beside(folder) as partial:
+            checkpoints.save(partial, model, found.step or 0, keep=1, without=missing)
+            (partial / "config.json").write_text(json.dumps(description, indent=2) + "\n")
+            (partial / "flags.txt").write_text(config.flags_text(found.method, config.differing(settings)))
+            partial.replace(folder.resolve())  # refused by the system where files have appeared in it
+    except OSError as error:
+        raise UserError(f"--run_dir={run_dir} cannot be written: {error}") from error
     log(f"written to {run_dir}")
     return checkpoints.load(run_dir)
 

@@ -5,11 +5,10 @@ import html
 import json
 import pathlib
 import re
-import tempfile
 
 import numpy as np
 
-from tfi2i import pictures
+from tfi2i import folders, pictures
 from tfi2i.config import UserError
 from tfi2i.data import images
 from tfi2i.metrics import report
@@ -123,16 +122,10 @@ def replaced(folder, flag):
         UserError: see `check`.
     """
     check(folder, flag)
-    folder = pathlib.Path(folder).resolve()  # a link stays, and "." has a name and a parent
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".tfi2i-{folder.name}-", dir=folder.parent) as beside:
-        # Not the temporary folder itself, which only its owner may read.
-        partial = pathlib.Path(beside, "new")
-        partial.mkdir()
+    with folders.beside(folder) as partial:
         yield partial
-        if folder.exists():
-            folder.rename(partial.with_name("old"))
-        partial.rename(folder)
+        check(folder, flag)
+        folders.swap(partial, folder)
 
 
 def _cell(folder, direction, row, column, image):
