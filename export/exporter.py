@@ -1,26 +1,27 @@
 """Writes the files, verifies them, and only then gives them their name."""
 
-import contextlib
 import dataclasses
 import importlib.metadata
-import io as text_io
 import json
 import logging
 import pathlib
-import shutil
-import warnings
+import re
 
 import numpy as np
 
 import tfi2i
+from tfi2i import folders
 from tfi2i.config import Data, UserError
 from tfi2i.data import images, sources
+from tfi2i.progress import Progress
 from tfi2i.training import checkpoints
 from tfi2i.translate import resolve_fit
 
 from . import FLOORS, verify
 
 _PICTURES = 4
+# All that an export consists of.
+_OWN = re.compile(rf"1(/.*)?|({'|'.join(FLOORS)})\.tflite|model\.json|report\.(json|png)")
 _MADE_WITH = ("tensorflow", "keras", "ai-edge-litert", "ai-edge-quantizer")
 
 
@@ -50,8 +51,8 @@ def export(
     """Exports one direction of a model and proves the files equal to it.
 
     OUTPUT/1/ is the SavedModel, OUTPUT/KIND.tflite are the LiteRT files, model.json says how to feed
-    them, report.json and report.png how close they are. All is written to OUTPUT.tmp; OUTPUT appears
-    when every file has reached its floor. Otherwise the folder is kept as OUTPUT.failed.
+    them, report.json and report.png how close they are. All is written beside; OUTPUT appears when every
+    file has reached its floor. Otherwise the folder is kept as OUTPUT.failed, in place of an earlier failure.
 
     Args:
         model: a built `Translator` that computes in float32, such as `tfi2i.load` returns.
@@ -68,8 +69,8 @@ def export(
         calibration_images: how many images set the scales of "int8".
         verification_images: how many images to verify on; None: all.
         floors: dict of format → least PSNR in dB, over `FLOORS`.
-        overwrite: replace an earlier export in `output`.
-        log: function that is told, in lines of text, how far it is.
+        overwrite: replace an earlier export in `output`; anything else there is left alone.
+        log: function that is told, in lines of text, how far it is; `print` also shows bars.
 
     Returns:
         dict, the content of report.json.
@@ -83,35 +84,37 @@ def export(
     run = getattr(model, "run", None)
     data = data or (run and run.data)
     size = tuple(size or model.fixed_size or (run and run.data.crop) or ())
-    _check(model, output, direction, formats, size, data, overwrite)
+    failed = output.with_name(output.name + ".failed")
+    _check(model, direction, formats, size, io, data)
+    _check_output(output, overwrite)
+    _check_failed(failed)
     fit, _ = resolve_fit(model, fit, size)
     held_out, split = _held_out(data, direction)
+    chosen = _spread(len(held_out), verification_images)
+    _, typical = next(_read(held_out, chosen, size, lambda _: None, "verification images"))
     plan = _Plan(model, direction, size, fit, io, data, calibration_images, log)
-    partial = output.with_name(output.name + ".tmp")
-    shutil.rmtree(partial, ignore_errors=True)
     try:
-        partial.mkdir(parents=True)
-        graphs = plan.write(partial, formats)
-        chosen = _spread(len(held_out), verification_images)
-        log(f"verifying on {len(chosen)} images, {split} split")
-        report = plan.verify(partial, formats, graphs, held_out, chosen, split, floors)
-        _write_json(partial / "report.json", report)
-        _write_json(partial / "model.json", plan.sidecar(partial, formats))
-    except BaseException as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        if isinstance(error, OSError):
-            raise UserError(f"cannot write {partial}: {error.strerror or error}") from error
-        raise
-    log(verify.table(report))
-    for kind, result in report["formats"].items():
-        if "note" in result:
-            log(f"{kind}: {result['note']}")
+        with folders.beside(output) as partial:
+            graphs = plan.write(partial, formats)
+            log(f"verifying on {len(chosen)} images, {split} split")
+            report = plan.verify(partial, formats, graphs, held_out, chosen, typical, split, floors)
+            _write_json(partial / "report.json", report)
+            _write_json(partial / "model.json", plan.sidecar(partial, formats))
+            log(verify.table(report))
+            for kind, result in report["formats"].items():
+                if "note" in result:
+                    log(f"{kind}: {result['note']}")
+            # Once more: all this may have taken an hour.
+            if report["passed"]:
+                _check_output(output, overwrite)
+            else:
+                _check_failed(failed)
+            folders.swap(partial, output if report["passed"] else failed)
+    except OSError as error:
+        raise UserError(f"--output={output} cannot be written: {error}") from error
     if not report["passed"]:
-        failed = output.with_name(output.name + ".failed")
-        _replace(partial, failed)
         faults = [fault for r in report["formats"].values() for fault in r["faults"]]
         raise FloorError(f"not exported: {'; '.join(faults)}; see {failed}/report.png", report)
-    _replace(partial, output)
     return report
 
 
@@ -150,8 +153,7 @@ class _Plan:
         for kind in kinds:
             if kind in ("dynamic", "int8"):
                 calibration = self._calibration() if kind == "int8" else ()
-                with _quiet():
-                    graphs[kind] = litert.quantize(graphs["float32"], kind, calibration)
+                graphs[kind] = litert.quantize(graphs["float32"], kind, calibration)
             file = litert.with_uint8_pixels(graphs[kind]) if self.io == "uint8" else graphs[kind]
             (folder / f"{kind}.tflite").write_bytes(file)
             self.log(f"{kind}.tflite written, {len(file) / 2**20:.2f} MiB")
@@ -160,7 +162,8 @@ class _Plan:
     def _calibration(self):
         source = sources.open_domain(self.data, self.direction[0].upper(), "train")
         chosen = _spread(len(source), self.calibration_images)
-        return [x[None].astype(np.float32) for _, x in _read(source, chosen, self.size, self.log)]
+        stream = _read(source, chosen, self.size, self.log, "calibration images")
+        return (x[None].astype(np.float32) for _, x in stream)
 
     def reference(self, pixels):
         """uint8 [1, H, W, C] → float32 pixels [1, H, W, C'], by the live Keras model."""
@@ -176,8 +179,11 @@ class _Plan:
         low, high = self.model.value_range
         return (y - low) * (255 / (high - low))
 
-    def verify(self, folder, formats, graphs, held_out, chosen, split, floors):
-        """Runs the files in `folder` on the `chosen` images of `held_out`; returns the report."""
+    def verify(self, folder, formats, graphs, held_out, chosen, typical, split, floors):
+        """Runs the files in `folder` on the `chosen` images of `held_out`; returns the report.
+
+        `typical` is one of these images, for warm-up and latency.
+        """
         import tensorflow as tf
 
         threads = verify.threads()
@@ -191,12 +197,14 @@ class _Plan:
             candidates[kind] = written[kind]
             if self.io == "uint8":
                 candidates[f"{kind} before rounding"] = verify.LiteRT(graph, threads)
-        typical = next(_read(held_out, chosen, self.size, self.log))[1]
         if "saved_model" in formats:
+            from . import saved_model
+
             png = images.encode_image(".png", typical)
-            _write_warmup(folder / "1", typical, png)
+            if saved_model.write_warmup(folder / "1", typical, png) is None:
+                self.log("no warm-up requests for TF Serving: the package tensorflow-serving-api is not installed")
         keep = _spread(len(chosen), _PICTURES)
-        stream = _read(held_out, chosen, self.size, self.log)
+        stream = _read(held_out, chosen, self.size, self.log, "verification images")
         scores, kept = verify.compare(self.reference, candidates, stream, keep)
         kept = [{k: v for k, v in row.items() if "before" not in k} for row in kept]
         images.write_image(folder / "report.png", verify.picture(kept))
@@ -204,7 +212,7 @@ class _Plan:
         report = {
             "direction": self.direction,
             "method": type(self.model).__name__.lower(),
-            "images": len(chosen),
+            "images": scores[formats[0]].images,
             "split": split,
             "size": list(self.size),
             "threads": threads,
@@ -269,7 +277,7 @@ class _Plan:
                 "returns": {"images": {"shape": [None, None, None, outputs], **dynamic}},
             },
             "image_bytes": {
-                "image_bytes": "string [N]: JPEG, PNG, BMP or GIF",
+                "image_bytes": "string [N]: JPEG, PNG, BMP of 24 or 32 bits, or GIF",
                 "returns": {"image_bytes": "string [N]: PNG"},
             },
         }
@@ -290,7 +298,7 @@ class _Plan:
         }
 
 
-def _check(model, output, direction, formats, size, data, overwrite):
+def _check(model, direction, formats, size, io, data):
     if direction not in model.generators:
         raise UserError(f"--direction={direction}: expected one of {', '.join(model.generators)}")
     model.check_direction(direction)
@@ -308,15 +316,49 @@ def _check(model, output, direction, formats, size, data, overwrite):
         raise UserError("the run does not say what size it was trained on: give --size=N or H,W")
     if min(size) < 8:
         raise UserError(f"--size={size[0]},{size[1]}: expected at least 8 pixels a side")
+    if io not in ("uint8", "float32"):
+        raise UserError(f"--io={io}: expected uint8 or float32")
+
+
+def _check_output(output, overwrite):
     if output.exists() and not output.is_dir():
         raise UserError(f"--output={output} is a file: expected a folder that is new or empty")
-    if output.is_dir() and any(output.iterdir()):
-        if not overwrite:
-            raise UserError(f"--output={output} is not empty: add --overwrite to replace an export")
-        if not (output / "model.json").is_file():
-            raise UserError(
-                f"--output={output} is no export (it has no model.json): --overwrite leaves it alone"
-            )
+    if not output.is_dir() or not any(output.iterdir()):
+        return
+    if not overwrite:
+        raise UserError(f"--output={output} is not empty: add --overwrite to replace an export")
+    sidecar = _json_of(output / "model.json")
+    if "sha256" not in sidecar or "tfi2i" not in sidecar.get("versions", {}):
+        raise UserError(f"--output={output} is no export (it has no model.json of one): --overwrite leaves it alone")
+    foreign = _foreign(output)
+    if foreign:
+        raise UserError(
+            f"--output={output} is replaced as a whole, and {foreign} in it is not of an export: move it away, or give "
+            "another folder"
+        )
+
+
+def _check_failed(failed):
+    """Raises `UserError`: what is there is not what a failed export has left."""
+    if not failed.exists() or (failed.is_dir() and not any(failed.iterdir())):
+        return
+    if not failed.is_dir() or _json_of(failed / "report.json").get("passed") is not False or _foreign(failed):
+        raise UserError(f"{failed}, where an export goes that fails, holds something else: move it away")
+
+
+def _foreign(folder):
+    """The first entry of a folder that is not an export's, or None."""
+    entries = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*"))
+    return next((e for e in entries if not _OWN.fullmatch(e)), None)
+
+
+def _json_of(path):
+    """The dict in a JSON file; empty where there is none."""
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def _held_out(data, direction):
@@ -335,17 +377,29 @@ def _spread(total, wanted):
     return sorted({*np.linspace(0, total - 1, min(total, wanted or total)).round().astype(int).tolist()})
 
 
-def _read(source, chosen, size, log):
-    """Yields (name, uint8 [*size, C]) of the readable ones of the `chosen` images."""
-    for i in chosen:
+def _read(source, chosen, size, log, what):
+    """Yields (name, uint8 [*size, C]) of the readable ones of the `chosen` images; a bar says how many are done.
+
+    Raises:
+        UserError: none can be read.
+    """
+    progress = Progress(len(chosen), what, active=log is print)
+    say = progress.note if progress.active else log
+    read = 0
+    for done, i in enumerate(chosen, 1):
         try:
             pixels = source.read(i)
         except images.BadImage as error:
-            log(f"left out: {error}")
-            continue
-        if pixels.dtype == np.uint16:
-            pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
-        yield source.names[i], images.resize(pixels, size)
+            say(f"left out: {error}")
+        else:
+            if pixels.dtype == np.uint16:
+                pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+            yield source.names[i], images.resize(pixels, size)
+            read += 1
+        progress.update(done)
+    progress.close()
+    if not read:
+        raise UserError(f"none of the {len(chosen)} {what} can be read")
 
 
 def _slower(kind, result, float32):
@@ -366,38 +420,9 @@ def _slower(kind, result, float32):
     )
 
 
-def _replace(partial, final):
-    """Gives a finished folder its name; what had that name before goes only then."""
-    old = final.with_name(final.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
-    if final.exists():
-        final.rename(old)
-    partial.rename(final)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _write_warmup(folder, image, png):
-    from . import saved_model
-
-    if saved_model.write_warmup(folder, image, png) is None:
-        logging.info("no warm-up requests: the package tensorflow-serving-api is not installed")
-
-
 def _files(path):
     return [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
 
 
 def _write_json(path, content):
     path.write_text(json.dumps(content, indent=2) + "\n")
-
-
-@contextlib.contextmanager
-def _quiet():
-    """Keeps the quantizer's progress bars, totals and warnings to itself."""
-    nowhere = text_io.StringIO()
-    with (
-        warnings.catch_warnings(action="ignore"),
-        contextlib.redirect_stdout(nowhere),
-        contextlib.redirect_stderr(nowhere),
-    ):
-        yield

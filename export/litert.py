@@ -13,8 +13,11 @@ phases at once and DEPTH_TO_SPACE, which is no slower in float32 either.
 """
 
 import contextlib
+import io
+import itertools
 import re
 import tempfile
+import warnings
 
 import keras
 import numpy as np
@@ -101,11 +104,15 @@ def quantize(file, kind, calibration=()):
         recipe.add_static_config(".*", Operation.CONV_2D, activation_num_bits=8, weight_num_bits=8)
         last = f"^{re.escape(_last_convolution(file))};?$"
         recipe.add_dynamic_config(last, Operation.CONV_2D, 8)
-    job = quantizer.Quantizer(file, recipe.get_quantization_recipe())
-    scales = None
-    if job.need_calibration:
-        scales = job.calibrate({SIGNATURE: [{"images": x} for x in calibration]})
-    return bytes(job.quantize(scales).quantized_model)
+    with _quiet():
+        job = quantizer.Quantizer(file, recipe.get_quantization_recipe())
+    scales, calibration = None, iter(calibration)
+    # A few at a time, with the same result as at once, so that who gives the images sees how far it is.
+    while images := [{"images": x} for x in itertools.islice(calibration, 10)]:
+        with _quiet():
+            scales = job.calibrate({SIGNATURE: images}, scales)
+    with _quiet():
+        return bytes(job.quantize(scales).quantized_model)
 
 
 def with_uint8_pixels(file):
@@ -253,3 +260,15 @@ def _conv_transpose(layer, x):
     rows, columns = layer._length(h, 0), layer._length(w, 1)
     y = y[:, layer.pad : layer.pad + rows, layer.pad : layer.pad + columns]
     return y if layer.activation is None else layer.activation(y)
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Keeps the quantizer's progress bars, totals and warnings to itself."""
+    nowhere = io.StringIO()
+    with (
+        warnings.catch_warnings(action="ignore"),
+        contextlib.redirect_stdout(nowhere),
+        contextlib.redirect_stderr(nowhere),
+    ):
+        yield

@@ -124,7 +124,7 @@ def decode(contents, channels, background=(255, 255, 255)):
     """Decodes a JPEG, PNG, BMP or GIF (first frame) in the graph, as `data.images.read_image` does.
 
     Transparency of PNG is put on the background, 16-bit PNG keeps its 16 bits, the EXIF orientation
-    of JPEG and PNG is applied. WebP and TIFF are not known to TensorFlow.
+    of JPEG and PNG is applied. BMP has 24 or 32 bits; WebP and TIFF are not known to TensorFlow.
 
     Args:
         contents: string scalar, the file.
@@ -133,13 +133,22 @@ def decode(contents, channels, background=(255, 255, 255)):
 
     Returns:
         (float32 [H, W, channels], 0 to 255; bool scalar, whether the file has 16 bits).
+
+    Raises:
+        tf.errors.InvalidArgumentError: a file that cannot be decoded, such as a BMP with a palette.
     """
-    is_png = tf.strings.substr(contents, 0, 4) == b"\x89PNG"
-    deep = tf.logical_and(is_png, tf.strings.substr(contents, 24, 1) == b"\x10")
+    # Bits per channel of a PNG are byte 24; bits per pixel of a BMP are byte 28.
+    header = tf.cast(tf.io.decode_raw(_span(contents, 0, 29), tf.uint8), tf.int32)
+    header = tf.pad(header, [[0, 29 - tf.shape(header)[0]]])
+    is_png = _is_png(contents)
+    deep = tf.logical_and(is_png, tf.equal(header[24], 16))
 
     def png(dtype, peak):
         rgba = tf.cast(tf.io.decode_png(contents, channels=4, dtype=dtype), tf.float32)
-        share = rgba[..., 3:] / peak
+        alpha = rgba[..., 3:]
+        # The alpha of a file without any is not scaled: 1, 3 and 15 with 1, 2 and 4 bits.
+        opaque = tf.cast(tf.bitwise.left_shift(1, header[24]) - 1, tf.float32)
+        share = tf.where(tf.reduce_all(tf.equal(alpha, opaque)), 1.0, alpha / peak)
         behind = tf.constant(background, tf.float32) * (peak / 255)
         return tf.round(rgba[..., :3] * share + behind * (1 - share)), peak
 
@@ -150,7 +159,13 @@ def decode(contents, channels, background=(255, 255, 255)):
         )
 
     def other():
-        pixels = tf.io.decode_image(contents, channels=3, expand_animations=False)
+        # TensorFlow would give the indices of a palette as pixels.
+        is_bmp = tf.equal(_span(contents, 0, 2), b"BM")
+        bits = tf.where(is_bmp, header[28], 24)
+        known = tf.logical_or(tf.equal(bits, 24), tf.equal(bits, 32))
+        check = tf.debugging.Assert(known, ["BMP: expected 24 or 32 bits per pixel, this one has", bits])
+        with tf.control_dependencies([check]):
+            pixels = tf.io.decode_image(contents, channels=3, expand_animations=False)
         return tf.cast(tf.ensure_shape(pixels, [None, None, 3]), tf.float32)
 
     def grey(pixels):
@@ -180,14 +195,25 @@ def _levels(pixels, dtype):
     return tf.cast(tf.round(tf.clip_by_value(pixels, 0.0, dtype.max)), dtype)
 
 
+def _span(contents, start, count):
+    """Up to `count` bytes from `start` on; fewer, or none, where the file ends."""
+    return tf.strings.substr(contents, tf.minimum(start, tf.strings.length(contents)), count)
+
+
+def _is_png(contents):
+    return tf.equal(_span(contents, 0, 4), b"\x89PNG")
+
+
 def _orientation(contents):
     """EXIF orientation, 1 to 8, of a JPEG or PNG: int32 scalar, 1 where there is none.
 
     TensorFlow cannot parse EXIF. The tag is twelve bytes of known form (number 0x0112, type 3,
     count 1, value), first looked for behind the marker that opens the EXIF block.
     """
-    # EXIF stands in the first segments: before the pixels in JPEG; in PNG it may come late.
-    head = tf.io.decode_raw(tf.strings.substr(contents, 0, 1 << 20), tf.uint8)
+    # EXIF stands before the pixels in JPEG, where other images may follow with theirs; in PNG also behind them.
+    total, most = tf.strings.length(contents), 1 << 20
+    late = tf.where(_is_png(contents), tf.maximum(total - most, most), total)
+    head = tf.io.decode_raw(tf.strings.join([_span(contents, 0, most), _span(contents, late, most)]), tf.uint8)
     head = tf.concat([head, tf.zeros([16], tf.uint8)], 0)
     length = tf.shape(head)[0] - 16
 

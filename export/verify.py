@@ -24,7 +24,7 @@ class Score:
     """Adds up how far outputs are from the reference."""
 
     def __init__(self):
-        self.squares, self.values, self.off = 0.0, 0, 0
+        self.images, self.squares, self.values, self.off = 0, 0.0, 0, 0
         self.worst = (-1.0, None)
 
     def add(self, name, reference, output):
@@ -39,12 +39,14 @@ class Score:
             reference = np.rint(np.clip(reference, 0, 255))
         error = output.astype(np.float64) - reference
         mean = float(np.mean(error**2))
+        self.images += 1
         self.squares += mean * error.size
         self.values += error.size
         # Not a number counts as off and as worst.
         self.off += int(np.sum(~(np.abs(error) <= 1)))
-        if not mean <= self.worst[0]:
-            self.worst = (mean, name)
+        badness = np.inf if np.isnan(mean) else mean
+        if badness > self.worst[0]:
+            self.worst = (badness, name)
 
     @property
     def psnr(self):

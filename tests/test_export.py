@@ -4,15 +4,17 @@ import hashlib
 import io
 import json
 import pathlib
+import struct
 import subprocess
 import sys
 import types
+import zlib
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
-from tfi2i.export import FLOORS, FloorError, export, litert, saved_model, verify
+from tfi2i.export import FLOORS, FloorError, export, exporter, litert, saved_model, verify
 from tfi2i.export.__main__ import parse_floors
 
 import tfi2i
@@ -96,6 +98,15 @@ def test_nan_is_below_every_floor():
     assert verify.judge("float32", score, None, -1000.0)
     assert score.summary()["off_by_more_than_one_level"] == 1
     json.dumps(score.summary(), allow_nan=False)
+
+
+def test_nan_stays_the_worst_image():
+    score = verify.Score()
+    zero = np.zeros((1, 1, 1, 1), np.float32)
+    for name, level in (("good", 1), ("broken", np.nan), ("bad", 100), ("broken too", np.nan)):
+        score.add(name, zero, zero + np.float32(level))
+    assert score.images == 4
+    assert score.summary()["worst"] == {"psnr": None, "image": "broken"}
 
 
 def test_floor_above_what_rounding_leaves_is_asked_before_rounding():
@@ -268,6 +279,29 @@ def with_orientation(orientation, endian=">"):
     return exif.tobytes()
 
 
+def chunk(kind, data):
+    """Of a PNG."""
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png_of_bits(bits, colour_type, *chunks):
+    """A PNG with every value of `bits` bits in a row."""
+    levels = np.arange(2**bits)[:, None] >> np.arange(bits - 1, -1, -1) & 1
+    row = b"\0" + np.packbits(levels.astype(np.uint8).reshape(-1)).tobytes()
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 2**bits, 1, bits, colour_type, 0, 0, 0))
+    return b"".join([b"\x89PNG\r\n\x1a\n", header, *chunks, chunk(b"IDAT", zlib.compress(row)), chunk(b"IEND", b"")])
+
+
+def palette(bits):
+    return chunk(b"PLTE", picture(1, 2**bits).tobytes())
+
+
+def turned_late(height, width):
+    """A PNG of noise with its orientation, 6, behind the pixels."""
+    contents = encoded(picture(height, width))
+    return contents[:-12] + chunk(b"eXIf", with_orientation(6).removeprefix(b"Exif\0\0")) + contents[-12:]
+
+
 SMOOTH = np.linspace(0, 255, 12 * 20 * 3).reshape(12, 20, 3).astype(np.uint8)
 ENCODED = {
     "rgb": encoded(picture(5, 7)),
@@ -279,9 +313,17 @@ ENCODED = {
     "16 bits, transparent": tf.io.encode_png(picture(5, 7, 4).astype(np.uint16) * 250).numpy(),
     "jpeg": encoded(SMOOTH, "JPEG", quality=95),
     "bmp": encoded(picture(5, 7), "BMP"),
+    "bmp of 32 bits": encoded(picture(5, 7, 4), "BMP"),
     **{f"jpeg turned {i}": encoded(SMOOTH, "JPEG", exif=with_orientation(i)) for i in range(1, 9)},
     "jpeg turned, little endian": encoded(SMOOTH, "JPEG", exif=with_orientation(6, "<")),
     **{f"png turned {i}": encoded(SMOOTH, exif=with_orientation(i)) for i in (1, 6, 7)},
+    "png turned, at the end": turned_late(12, 20),
+    "png turned, behind the first MiB": turned_late(600, 700),
+    "png turned, behind the second MiB": turned_late(900, 901),
+    **{f"grey of {bits} bits": png_of_bits(bits, 0) for bits in (1, 2, 4, 8)},
+    "grey of 1 bit, black is transparent": png_of_bits(1, 0, chunk(b"tRNS", b"\0\0")),
+    **{f"palette of {bits} bits": png_of_bits(bits, 3, palette(bits)) for bits in (1, 2, 4, 8)},
+    "palette of 4 bits, transparent": png_of_bits(4, 3, palette(4), chunk(b"tRNS", bytes(range(0, 256, 16)))),
 }
 
 
@@ -299,6 +341,28 @@ def test_decode_reads_as_read_image(channels):
         assert pixels.shape == truth.shape, what
         # Where transparency meets grey, `read_image` may mix before or after taking the luma.
         assert np.abs(pixels - truth).max() <= (1 if "transparent" in what else 0.01), what
+
+
+def test_decode_of_few_greys_is_by_the_standard():
+    """A grey of b bits is worth value · 255 / (2^b − 1), and the one in tRNS is transparent."""
+    for bits in (1, 2, 4):
+        greys = np.arange(2**bits) * 255 // (2**bits - 1)
+        pixels, _ = saved_model.decode(tf.constant(png_of_bits(bits, 0)), 1)
+        np.testing.assert_array_equal(pixels[0, :, 0], greys)
+        # Pillow knows this of 1 bit only.
+        pixels, _ = saved_model.decode(tf.constant(png_of_bits(bits, 0, chunk(b"tRNS", b"\0\1"))), 1, (7, 7, 7))
+        np.testing.assert_array_equal(pixels[0, :, 0], np.where(np.arange(2**bits) == 1, 7, greys))
+
+
+def test_bmp_with_a_palette_is_refused(served):
+    drawing = Image.fromarray(picture(8, 8))
+    for mode, bits in (("P", 8), ("L", 8), ("1", 1)):
+        buffer = io.BytesIO()
+        drawing.convert(mode).save(buffer, "BMP")
+        with pytest.raises(tf.errors.InvalidArgumentError, match=rf"24 or 32 bits per pixel, this one has\W+{bits}\b"):
+            served.signatures["image_bytes"](image_bytes=tf.constant([buffer.getvalue()]))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="(?i)unknown image"):
+        saved_model.decode(tf.constant(b"?"), 3)
 
 
 def test_fit_resize_brings_every_image_to_the_size(model, tmp_path):
@@ -401,6 +465,102 @@ def test_a_wrong_file_is_found_and_kept_apart(model, tmp_path, monkeypatch):
     assert (tmp_path / "out.failed" / "report.png").is_file()
 
 
+@pytest.fixture
+def without_work(monkeypatch):
+    """Exports write and measure nothing; the list's last element says whether that is good enough."""
+    passed = [True]
+
+    def report(*_):
+        return {"passed": passed[-1], "formats": {"float32": {"faults": []}} if not passed[-1] else {}}
+
+    monkeypatch.setattr(exporter._Plan, "write", lambda *_: {})
+    monkeypatch.setattr(exporter._Plan, "verify", report)
+    monkeypatch.setattr(verify, "table", str)
+    return passed
+
+
+def test_folders_of_others_are_left_alone(model, tmp_path, without_work):
+    out, failed = tmp_path / "out", tmp_path / "out.failed"
+    for name in ("out.old", "out.tmp", "out.failed.old"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "mine.txt").write_text("keep")
+    quick(model, out)
+    quick(model, out, overwrite=True)
+    own = ["model.json", "report.json"]
+    assert sorted(p.name for p in out.iterdir()) == own
+    out.rename(failed)  # a good export
+    for _ in range(2):
+        with pytest.raises(UserError, match="out.failed, where an export goes that fails, holds something else"):
+            quick(model, out)
+        (failed / "report.json").write_text('{"passed": false}')
+        (failed / "thesis.txt").write_text("keep")
+    (failed / "thesis.txt").unlink()
+    without_work.append(False)
+    for _ in range(2):
+        with pytest.raises(FloorError):
+            quick(model, out)
+    assert sorted(p.name for p in failed.iterdir()) == own
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out.failed", "out.failed.old", "out.old", "out.tmp"]
+    assert all((tmp_path / name / "mine.txt").is_file() for name in ("out.old", "out.tmp", "out.failed.old"))
+
+
+def test_what_appears_meanwhile_is_left_alone(model, tmp_path, without_work, monkeypatch):
+    def disturb(report):
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / "thesis.txt").write_text("keep")
+
+    monkeypatch.setattr(verify, "table", disturb)
+    with pytest.raises(UserError, match="out is not empty"):
+        quick(model, tmp_path / "out")
+    assert [p.relative_to(tmp_path).as_posix() for p in sorted(tmp_path.rglob("*"))] == ["out", "out/thesis.txt"]
+
+
+def test_a_folder_that_cannot_be_renamed_is_one_error(model, tmp_path, without_work, monkeypatch):
+    def refuse(self, target):
+        raise OSError(13, "Permission denied", str(target))
+
+    monkeypatch.setattr(pathlib.Path, "rename", refuse)
+    with pytest.raises(UserError, match="out cannot be written: .*Permission denied"):
+        quick(model, tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+def test_images_that_cannot_be_read_and_bars(model, tmp_path, capsys):
+    data = Data(data=str(tmp_path / "data"))
+    for split in ("test", "train"):
+        (tmp_path / "data" / f"{split}A").mkdir(parents=True)
+        for i in range(3):
+            (tmp_path / "data" / f"{split}A" / f"{i}.png").write_bytes(b"no picture")
+    with pytest.raises(UserError, match="none of the 2 verification images can be read"):
+        quick(model, tmp_path / "out", data=data)
+    assert [p.name for p in tmp_path.iterdir()] == ["data"]
+    for split, i in (("test", 2), ("train", 0), ("train", 2)):
+        images.write_image(tmp_path / "data" / f"{split}A" / f"{i}.png", picture(16, 16, seed=i))
+    arguments = {"formats": ("int8",), "floors": EASY, "verification_images": None, "log": print}
+    assert quick(model, tmp_path / "out", data=data, **arguments)["images"] == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("left out: ") and lines[0].endswith("not an image, or of an unknown format")
+    assert lines[1] == "3/3 calibration images" and "3/3 verification images" in lines
+    assert sum(line.startswith("left out: ") for line in lines) == 3
+
+
+def test_calibration_in_parts_is_calibration(model, monkeypatch):
+    file = litert.convert(model, "a2b", (16, 16))["float32"]
+    pixels = [picture(16, 16, seed=i)[None].astype(np.float32) for i in range(12)]
+    parts = litert.quantize(file, "int8", iter(pixels))
+    monkeypatch.setattr(litert.itertools, "islice", lambda iterator, _: list(iterator))
+    assert litert.quantize(file, "int8", pixels) == parts
+
+
+def test_missing_serving_api_is_said(model, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "tensorflow_serving.apis", None)
+    said = []
+    quick(model, tmp_path / "out", formats=("saved_model",), log=said.append)
+    assert "no warm-up requests for TF Serving: the package tensorflow-serving-api is not installed" in said
+    assert not (tmp_path / "out" / "1" / "assets.extra").exists()
+    assert capsys.readouterr().out == ""  # bars are for who prints
+
+
 def test_encoded_images_are_judged_as_closely_as_two_roundings_allow():
     def faults(change):
         def files(image_bytes):
@@ -435,9 +595,18 @@ def test_float_pixels_and_overwriting(model, tmp_path):
     (out / "mine.txt").write_text("keep")
     with pytest.raises(UserError, match="not empty: add --overwrite"):
         quick(model, out)
-    with pytest.raises(UserError, match="is no export"):
+    own = {"sha256": {}, "versions": {"tfi2i": "0.1.0"}}
+    for sidecar in (None, "", "[]", '{"format": "graph-model", "weightsManifest": []}'):  # of TensorFlow.js, the last
+        if sidecar is not None:
+            (out / "model.json").write_text(sidecar)
+        with pytest.raises(UserError, match="is no export"):
+            quick(model, out, overwrite=True)
+    (out / "model.json").write_text(json.dumps(own))
+    (out / "1" / "variables").mkdir(parents=True)
+    (out / "int8.tflite").write_text("")
+    with pytest.raises(UserError, match="is replaced as a whole, and mine.txt in it is not of an export"):
         quick(model, out, overwrite=True)
-    (out / "model.json").write_text("{}")
+    (out / "mine.txt").unlink()
     report = quick(model, out, overwrite=True, io="float32")
     assert sorted(p.name for p in out.iterdir()) == [
         "float32.tflite", "model.json", "report.json", "report.png",
@@ -456,6 +625,7 @@ def test_float_pixels_and_overwriting(model, tmp_path):
         ({"formats": ("onnx",)}, "--formats=onnx: expected some of saved_model, float32"),
         ({"size": (4, 16)}, "--size=4,16: expected at least 8"),
         ({"size": None}, "give --size"),
+        ({"io": "UINT8"}, "--io=UINT8: expected uint8 or float32"),
         ({"size": (30, 32), "fit": "resize"}, "at least 8: give --size=32,32 or --fit=pad"),
         ({"data": None}, "give --data"),
         ({"data": Data(data="/nowhere")}, "--data=/nowhere does not exist"),
@@ -469,7 +639,7 @@ def test_errors_leave_nothing(model, tmp_path, arguments, message):
 
 def test_an_output_that_cannot_be_written(model, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot write .*out.tmp: Not a directory"):
+    with pytest.raises(UserError, match="--output=.*out cannot be written: .*file"):
         quick(model, tmp_path / "file" / "out")
 
 
