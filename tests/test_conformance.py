@@ -407,8 +407,8 @@ def two_workers(run_dir, method, steps, errors):
     return workers
 
 
-@pytest.mark.parametrize("method, interrupted", [*((m, 1) for m in METHODS if m != "uvcgan"), ("cyclegan", 0)])
-def test_two_processes_train_in_step_and_go_on_until_a_signal_to_one_of_them(method, interrupted, tmp_path):
+@every_method
+def test_two_processes_train_in_step_and_go_on_until_a_signal_to_one_of_them(method, tmp_path):
     def ended(workers, code):
         results = [w.communicate(timeout=300)[0] for w in workers]
         seen = [(tmp_path / "errors" / str(i)).read_text()[-3000:] for i in range(2)]
@@ -423,7 +423,7 @@ def test_two_processes_train_in_step_and_go_on_until_a_signal_to_one_of_them(met
     for line in again[0].stdout:  # of the chief; plain lines appear as steps are done
         if "/1000000 steps" in line:
             break
-    again[interrupted].send_signal(signal.SIGTERM)
+    again[0 if method == "cyclegan" else 1].send_signal(signal.SIGTERM)  # to the chief, or to the other
     stopped = [int(out.split("STOPPED ")[1]) for out in ended(again, 128 + signal.SIGTERM)]
     assert stopped == [checkpoints.steps(tmp_path / "run")[-1]] * 2 and stopped[0] > 2
 
