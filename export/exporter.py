@@ -330,7 +330,7 @@ def _check_output(output, overwrite):
     sidecar = _json_of(output / "model.json")
     if "sha256" not in sidecar or "tfi2i" not in sidecar.get("versions", {}):
         raise UserError(f"--output={output} is no export (it has no model.json of one): --overwrite leaves it alone")
-    foreign = _foreign(output)
+    foreign = folders.foreign(output, _OWN)
     if foreign:
         raise UserError(
             f"--output={output} is replaced as a whole, and {foreign} in it is not of an export: move it away, or give "
@@ -342,14 +342,9 @@ def _check_failed(failed):
     """Raises `UserError`: what is there is not what a failed export has left."""
     if not failed.exists() or (failed.is_dir() and not any(failed.iterdir())):
         return
-    if not failed.is_dir() or _json_of(failed / "report.json").get("passed") is not False or _foreign(failed):
+    ours = failed.is_dir() and _json_of(failed / "report.json").get("passed") is False
+    if not ours or folders.foreign(failed, _OWN):
         raise UserError(f"{failed}, where an export goes that fails, holds something else: move it away")
-
-
-def _foreign(folder):
-    """The first entry of a folder that is not an export's, or None."""
-    entries = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*"))
-    return next((e for e in entries if not _OWN.fullmatch(e)), None)
 
 
 def _json_of(path):

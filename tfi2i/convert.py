@@ -101,7 +101,7 @@ def convert(source, run_dir, method=None, epoch=None, direction=None, norm=None,
             checkpoints.save(partial, model, found.step or 0, keep=1, without=missing)
             (partial / "config.json").write_text(json.dumps(description, indent=2) + "\n")
             (partial / "flags.txt").write_text(config.flags_text(found.method, config.differing(settings)))
-            partial.replace(folder.resolve())  # refused by the system where files have appeared in it
+            partial.replace(folder)  # refused by the system where files have appeared in it
     except OSError as error:
         raise UserError(f"--run_dir={run_dir} cannot be written: {error}") from error
     log(f"written to {run_dir}")

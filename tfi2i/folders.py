@@ -21,6 +21,12 @@ def beside(folder):
         yield partial
 
 
+def foreign(folder, own):
+    """The first entry within a folder whose path there the pattern `own` does not match, or None."""
+    entries = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*"))
+    return next((e for e in entries if not own.fullmatch(e)), None)
+
+
 def swap(partial, folder):
     """Gives the folder of `beside` its name; a folder that had it before is deleted with all it holds.
 

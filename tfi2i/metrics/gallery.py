@@ -105,11 +105,10 @@ def check(folder, flag):
     index = folder / "index.html"
     if not (index.is_file() and GENERATOR.encode() in index.read_bytes()):
         raise UserError(f"{flag}={folder} exists and is no page of this command: give another folder")
-    entries = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*"))
-    foreign = [e for e in entries if not _OWN.fullmatch(e)]
+    foreign = folders.foreign(folder, _OWN)
     if foreign:
         raise UserError(
-            f"{flag}={folder} is replaced as a whole, and {foreign[0]} in it is not of this command: move it away, or "
+            f"{flag}={folder} is replaced as a whole, and {foreign} in it is not of this command: move it away, or "
             "give another folder"
         )
 

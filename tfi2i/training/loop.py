@@ -186,20 +186,22 @@ def train(settings, run_dir):
     window, window_start, pending = [], time.monotonic(), []
     saved = step if found else None
 
-    def check(losses, at):
-        """Reads a step's losses. That waits for the device, so it is done where something is to be shown or kept."""
-        values = losses()
-        if not all(math.isfinite(v) for v in values.values()):
-            names_a, names_b = stream.names(at - 1)
-            good = checkpoints.steps(folder)
-            raise FloatingPointError(
-                f"step {at}: "
-                + ", ".join(f"{k} is {v}" for k, v in values.items() if not math.isfinite(v))
-                + f". Batch: A {names_a}, B {names_b}. "
-                + (f"The last checkpoint is step {good[-1]}" if good else "There is no checkpoint yet")
-                + "; nothing was overwritten. Try a lower --learning_rate or --precision=float32 in a new --run_dir"
-            )
-        window.append(values)
+    def check():
+        """Reads the losses since the last call. That waits for the device: only where something is shown or kept."""
+        for losses, at in pending:
+            values = losses()
+            if not all(math.isfinite(v) for v in values.values()):
+                names_a, names_b = stream.names(at - 1)
+                good = checkpoints.steps(folder)
+                raise FloatingPointError(
+                    f"step {at}: "
+                    + ", ".join(f"{k} is {v}" for k, v in values.items() if not math.isfinite(v))
+                    + f". Batch: A {names_a}, B {names_b}. "
+                    + (f"The last checkpoint is step {good[-1]}" if good else "There is no checkpoint yet")
+                    + "; nothing was overwritten. Try a lower --learning_rate or --precision=float32 in a new --run_dir"
+                )
+            window.append(values)
+        pending.clear()
 
     def save():
         _check_weights(model, step)
@@ -228,9 +230,7 @@ def train(settings, run_dir):
             on_save = step % t.save_every == 0 or step == total
             on_eval = t.eval_every and (step % t.eval_every == 0 or step == total)
             if on_log or on_sample or on_save or on_eval:
-                for earlier in pending:
-                    check(*earlier)
-                pending = []
+                check()
             if on_log:
                 means = {k: float(np.mean([w[k] for w in window])) for k in window[0]}
                 rate = len(window) * batch_size / (time.monotonic() - window_start)
@@ -252,8 +252,7 @@ def train(settings, run_dir):
                 judged(step)
             # Every worker looks at what all had received one step before, so all stop after the same one.
             stop = _Signals.agreed(heard) if several else signals.number
-        for earlier in pending:
-            check(*earlier)
+        check()
         if stop and chief and saved != step:
             save()
     except FloatingPointError as error:
