@@ -26,19 +26,22 @@ def define_flags():
     flags.DEFINE_list("formats", list(FLOORS), f"some of {', '.join(FLOORS)}")
     flags.DEFINE_string("size", None, "size of the LiteRT images: N or H,W [the crop of the training]")
     flags.DEFINE_enum(
-        "fit", None, ("pad", "resize"),
+        "fit",
+        None,
+        ("pad", "resize"),
         "what the SavedModel does with other sizes: mirror the edges and cut back, or resize to --size "
         "and back [pad; resize where the networks take one size only]",
-    )  # fmt: skip
+    )
     flags.DEFINE_enum("io", "uint8", ("uint8", "float32"), "pixels (0-255) of the LiteRT files")
     flags.DEFINE_string("data", None, "folder to take images from [what the run was trained on]")
     flags.DEFINE_integer("calibration_images", 100, "training images that set the scales of int8")
     flags.DEFINE_integer("verification_images", None, "held-out images to verify on [all]")
     flags.DEFINE_list(
-        "min_psnr", [],
+        "min_psnr",
+        [],
         "least PSNR in dB against the model: a number for all formats, or FORMAT:NUMBER, … "
         f"[{','.join(f'{kind}:{least:g}' for kind, least in FLOORS.items())}]",
-    )  # fmt: skip
+    )
     flags.DEFINE_bool("overwrite", False, "replace an earlier export in --output")
 
 
@@ -92,9 +95,7 @@ def parse_floors(texts):
         try:
             floors |= dict.fromkeys([kind] if colon else FLOORS, float(number))
         except ValueError as error:
-            raise UserError(
-                f"--min_psnr={text}: expected decibels, as in 35 or int8:35,dynamic:40"
-            ) from error
+            raise UserError(f"--min_psnr={text}: expected decibels, as in 35 or int8:35,dynamic:40") from error
     return floors
 
 

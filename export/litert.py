@@ -63,9 +63,7 @@ def convert(model, direction, size, kinds=("float32",)):
     spec = tf.TensorSpec([1, *size, channels], tf.float32, name="images")
     with tempfile.TemporaryDirectory(prefix="tfi2i-") as folder:
         with _delegated_forms():
-            archive.add_endpoint(
-                SIGNATURE, lambda images: {"images": translate(images)}, input_signature=[spec]
-            )
+            archive.add_endpoint(SIGNATURE, lambda images: {"images": translate(images)}, input_signature=[spec])
             archive.write_out(folder, verbose=False)
 
         files = {}

@@ -51,9 +51,7 @@ def any_size(model, direction, fit="pad", size=None, filter="bicubic"):
     return lambda x: model.generate_resized(x, direction, size, filter)
 
 
-def write_saved_model(
-    model, folder, direction, fit="pad", size=None, background=(255, 255, 255), filter="bicubic"
-):
+def write_saved_model(model, folder, direction, fit="pad", size=None, background=(255, 255, 255), filter="bicubic"):
     """Writes the SavedModel.
 
     Args:
@@ -154,9 +152,7 @@ def decode(contents, channels, background=(255, 255, 255)):
 
     def jpeg():
         # Exact inverse DCT, as Pillow's.
-        return tf.cast(
-            tf.io.decode_jpeg(contents, channels=3, dct_method="INTEGER_ACCURATE"), tf.float32
-        )
+        return tf.cast(tf.io.decode_jpeg(contents, channels=3, dct_method="INTEGER_ACCURATE"), tf.float32)
 
     def other():
         # TensorFlow would give the indices of a palette as pixels.

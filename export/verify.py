@@ -231,17 +231,19 @@ def table(report):
     rows = [heads]
     for kind, r in report["formats"].items():
         figures = r.get("before_rounding", r)
-        rows.append((
-            kind,
-            "exact" if figures["exact"] else _text(figures["psnr"], ".1f"),
-            "exact" if figures["exact"] else _text(figures["worst"]["psnr"], ".1f"),
-            f"{100 * r['off_by_more_than_one_level']:.2f} %",
-            f"{r['bytes'] / 2**20:.2f}",
-            _text(r["latency_ms"], ".2f"),
-            _text(r["latency_ratio"], ".2f"),
-            _text(r.get("delegate_partitions"), "d"),
-            f"{r['floor']:g} {'ok' if not r['faults'] else 'FAILED'}",
-        ))  # fmt: skip
+        rows.append(
+            (
+                kind,
+                "exact" if figures["exact"] else _text(figures["psnr"], ".1f"),
+                "exact" if figures["exact"] else _text(figures["worst"]["psnr"], ".1f"),
+                f"{100 * r['off_by_more_than_one_level']:.2f} %",
+                f"{r['bytes'] / 2**20:.2f}",
+                _text(r["latency_ms"], ".2f"),
+                _text(r["latency_ratio"], ".2f"),
+                _text(r.get("delegate_partitions"), "d"),
+                f"{r['floor']:g} {'ok' if not r['faults'] else 'FAILED'}",
+            )
+        )
     widths = [max(len(row[i]) for row in rows) for i in range(len(heads))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)) for row in rows]
     return "\n".join(line.rstrip() for line in lines)

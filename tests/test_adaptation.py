@@ -511,8 +511,11 @@ def test_bilinear_and_inverted(tmp_path):
 
 def test_stream_shows_each_digit_once_an_epoch_and_can_start_anywhere():
     def numbered(n):
-        return digits.DigitSet(np.arange(n, dtype="uint8")[:, None, None, None].repeat(32, 1).repeat(32, 2),
-                               np.arange(n, dtype="int32") % 10, "")  # fmt: skip
+        return digits.DigitSet(
+            np.arange(n, dtype="uint8")[:, None, None, None].repeat(32, 1).repeat(32, 2),
+            np.arange(n, dtype="int32") % 10,
+            "",
+        )
 
     stream = digits.TrainingStream(numbered(50), numbered(7), None, value_range=(-1, 1), seed=3, batch_size=10)
     batches = list(stream.dataset().take(14).as_numpy_iterator())
@@ -554,8 +557,10 @@ def test_stopped_and_resumed_is_an_unbroken_run(data, tmp_path):
     shutil.copytree(tmp_path / "whole", tmp_path / "broken")
     shutil.rmtree(tmp_path / "broken" / "checkpoints" / "00000004")
     again = loop.train(settings(data, **more), tmp_path / "broken")
-    for x, y in zip(*[m.variables + m.generator_optimizer.variables + m.discriminator_optimizer.variables
-                      for m in (whole, again)], strict=True):  # fmt: skip
+    for x, y in zip(
+        *[m.variables + m.generator_optimizer.variables + m.discriminator_optimizer.variables for m in (whole, again)],
+        strict=True,
+    ):
         np.testing.assert_array_equal(as_numpy(x), as_numpy(y), err_msg=x.path)
     assert (tmp_path / "whole" / "samples" / "00000004.png").is_file()
     loaded = checkpoints.load(tmp_path / "whole")

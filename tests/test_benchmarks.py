@@ -30,9 +30,10 @@ def test_convolutions():
         2 * 36 * 6 * 9
     )
     # Transposed, 4x4 to 8x8: each of the 16 pixels and 4 channels meets 3x3x3 kernel values once.
-    assert count(
-        lambda x, w: tf.nn.conv2d_transpose(x, w, (1, 8, 8, 3), 2, "SAME"), (1, 4, 4, 4), (3, 3, 3, 4)
-    ) == 2 * 16 * 4 * 27
+    assert (
+        count(lambda x, w: tf.nn.conv2d_transpose(x, w, (1, 8, 8, 3), 2, "SAME"), (1, 4, 4, 4), (3, 3, 3, 4))
+        == 2 * 16 * 4 * 27
+    )
 
 
 def net(x, w, v):

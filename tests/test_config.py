@@ -48,8 +48,12 @@ def test_defaults_are_the_published_ones():
     assert (run.training.batch_size, run.training.epochs, run.training.decay_fraction) == (1, 200, 0.5)
     m = run.model
     assert (m.generator, m.discriminator_layers, m.norm, m.init, m.gan_loss) == (
-        "resnet_9blocks", 3, "instance", "normal", "lsgan",
-    )  # fmt: skip
+        "resnet_9blocks",
+        3,
+        "instance",
+        "normal",
+        "lsgan",
+    )
     assert (m.lambda_a, m.lambda_b, m.lambda_identity, m.pool_size) == (10, 10, 0.5, 50)
     assert (m.learning_rate, m.beta_1, m.beta_2, m.init_gain, m.dropout) == (2e-4, 0.5, 0.999, 0.02, False)
 
@@ -79,9 +83,16 @@ def test_a_crop_alone_keeps_the_published_margin(given, resize):
 
 def test_flags_arrive_with_their_types(parse):
     method, given = parse(
-        "--method=cyclegan", "--data=photos", "--crop=128,192", "--background=0,128,255", "--epochs=1.5",
-        "--batch_size=4", "--dropout", "--noflip_first", "--norm=batch",
-    )  # fmt: skip
+        "--method=cyclegan",
+        "--data=photos",
+        "--crop=128,192",
+        "--background=0,128,255",
+        "--epochs=1.5",
+        "--batch_size=4",
+        "--dropout",
+        "--noflip_first",
+        "--norm=batch",
+    )
     assert method == "cyclegan"
     assert given == {
         "data": "photos", "crop": (128, 192), "background": (0, 128, 255), "epochs": 1.5,

@@ -16,9 +16,20 @@ ALL = sorted(p.relative_to(ROOT).as_posix() for p in (ROOT / "configs").rglob("*
 ADAPTATION = [f for f in ALL if "tfi2i.adapt " in (ROOT / f).read_text().partition("\n")[0]]
 FILES = [f for f in ALL if f not in ADAPTATION]
 CYCLEGAN = (
-    "horse2zebra", "apple2orange", "summer2winter_yosemite", "monet2photo", "cezanne2photo", "ukiyoe2photo",
-    "vangogh2photo", "iphone2dslr_flower", "maps", "facades", "cityscapes", "folder", "emoji",
-)  # fmt: skip
+    "horse2zebra",
+    "apple2orange",
+    "summer2winter_yosemite",
+    "monet2photo",
+    "cezanne2photo",
+    "ukiyoe2photo",
+    "vangogh2photo",
+    "iphone2dslr_flower",
+    "maps",
+    "facades",
+    "cityscapes",
+    "folder",
+    "emoji",
+)
 
 
 def resolver(monkeypatch, define):
@@ -173,8 +184,16 @@ def test_ugatit_data_sets_have_the_papers_settings(name, resolve):
         assert not other.data.tfds and other.data.data == f"datasets/{run.data.tfds.split('/')[1]}"
 
 
-UVCGAN2 = ("selfie2anime", "celeba_gender", "celeba_eyeglasses", "celeba_hq_gender", "afhq_cat2dog", "afhq_wild2dog",
-           "afhq_wild2cat", "emoji")  # fmt: skip
+UVCGAN2 = (
+    "selfie2anime",
+    "celeba_gender",
+    "celeba_eyeglasses",
+    "celeba_hq_gender",
+    "afhq_cat2dog",
+    "afhq_wild2dog",
+    "afhq_wild2cat",
+    "emoji",
+)
 UVCGAN = ("selfie2anime", "celeba_gender", "celeba_eyeglasses")
 
 

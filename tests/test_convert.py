@@ -441,9 +441,15 @@ def test_a_single_generator_translates_one_way_only(tmp_path):
     with pytest.raises(UserError, match="--direction=a2b: this model was converted"):
         export(model, tmp_path / "export", "a2b", size=(16, 16), data=config.Data(data="emoji"))
     report = export(
-        model, tmp_path / "export", "b2a", ("saved_model", "float32"), size=(16, 16), data=config.Data(data="emoji"),
-        verification_images=2, log=lambda _: None,
-    )  # fmt: skip
+        model,
+        tmp_path / "export",
+        "b2a",
+        ("saved_model", "float32"),
+        size=(16, 16),
+        data=config.Data(data="emoji"),
+        verification_images=2,
+        log=lambda _: None,
+    )
     assert report["passed"]
 
 
@@ -683,7 +689,12 @@ def test_fill_gives_nothing_when_something_is_wrong():
 @pytest.mark.parametrize(
     "name",
     [
-        "cyclegan_batch", "cyclegan_dropout", "cyclegan_unet", "unit_2018", "unit_COCOResGen", "ugatit_full",
+        "cyclegan_batch",
+        "cyclegan_dropout",
+        "cyclegan_unet",
+        "unit_2018",
+        "unit_COCOResGen",
+        "ugatit_full",
         "ugatit_light",
     ],
 )

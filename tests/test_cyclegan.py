@@ -402,8 +402,12 @@ def test_weight_0_drops_the_term(options, dropped):
     before = {k: [v.numpy() for v in network.trainable_variables] for k, network in model.networks.items()}
     losses = model.train_step((a[:1], b[:1]))
     assert set(losses) == ALL - dropped
-    whole = dict(zip(map(str, np.load(GOLDEN / "cyclegan_model.npz")["loss_names"]),
-                     np.load(GOLDEN / "cyclegan_model.npz")["losses/lsgan/batch1"]))  # fmt: skip
+    whole = dict(
+        zip(
+            map(str, np.load(GOLDEN / "cyclegan_model.npz")["loss_names"]),
+            np.load(GOLDEN / "cyclegan_model.npz")["losses/lsgan/batch1"],
+        )
+    )
     for theirs, ours in LOSSES.items():
         if ours in losses:
             assert float(losses[ours]) == pytest.approx(whole[theirs], abs=1e-5, rel=1e-5)

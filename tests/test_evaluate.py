@@ -353,9 +353,7 @@ def test_methods_of_one_direction(unpaired):
 def test_two_folders(folder):
     """B's images against A's, as if they were translations: 10, 10, 10, 10 and 30 apart."""
     protocol = evaluation.Protocol(("l1", "fid"), network=Levels(), feature_cache="")
-    results, examples = evaluation.evaluate_folders(
-        folder / "testA", folder / "testB", protocol=protocol, active=False
-    )  # fmt: skip
+    results, examples = evaluation.evaluate_folders(folder / "testA", folder / "testB", protocol=protocol, active=False)
     found = results["a2b"]["fake"]
     assert (found["n"], found["l1"], found["n_real"]) == (5, 14, 5) and found["fid_levels"] > 0
     assert examples["a2b"][-1]["l1"] == 30 and examples["a2b"][-1]["input"] is None
@@ -367,9 +365,7 @@ def test_two_folders(folder):
 def test_sets_of_images_may_have_any_sizes(folder):
     images.write_image(folder / "testB" / "1.png", np.full((9, 30, 3), 50, np.uint8))
     protocol = evaluation.Protocol(("fid",), network=Levels(), feature_cache="")
-    results, examples = evaluation.evaluate_folders(
-        folder / "testA", folder / "testB", protocol=protocol, active=False
-    )  # fmt: skip
+    results, examples = evaluation.evaluate_folders(folder / "testA", folder / "testB", protocol=protocol, active=False)
     assert results["a2b"]["fake"]["n_fake"] == 5
     assert [e["truth"] is None for e in examples["a2b"] if e["name"] == "1.png"] == [True]
     assert report.picture(None, examples, "sizes").ndim == 3
@@ -378,9 +374,13 @@ def test_sets_of_images_may_have_any_sizes(folder):
 def test_two_folders_and_what_was_translated(unpaired):
     protocol = evaluation.Protocol(("il2", "l1"), network=Levels(), feature_cache="")
     results, examples = evaluation.evaluate_folders(
-        unpaired / "testB", unpaired / "testA", unpaired / "testA", protocol,
-        {"resize": (16, 16), "resize_mode": "exact", "crop": (16, 16)}, active=False,
-    )  # fmt: skip
+        unpaired / "testB",
+        unpaired / "testA",
+        unpaired / "testA",
+        protocol,
+        {"resize": (16, 16), "resize_mode": "exact", "crop": (16, 16)},
+        active=False,
+    )
     assert results["a2b"]["fake"]["il2_levels"] == 0 and results["a2b"]["fake"]["input_l1"] == 0
     assert examples["a2b"][0]["input"].shape == (16, 16, 3)
 
@@ -421,7 +421,7 @@ def test_a_folder_as_a_method_lacks_pictures(unpaired):
 def test_command_on_the_bundled_sample(run_dir, tmp_path):  # noqa: F811
     done = command(
         f"--run_dir={run_dir}", "--split=val", "--limit=3", f"--output={tmp_path}/page.png", module="tfi2i.evaluate"
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stderr
     report = json.loads((run_dir / "evaluate.json").read_text())
     assert report["pairs"] == {"a2b": 3, "b2a": 3} and report["checkpoint_step"] == 7 and report["size"] == [64, 64]
@@ -562,9 +562,15 @@ def test_a_comparison(run_dir, tmp_path, with_levels, monkeypatch, capsys):  # n
     made_by_others(run_dir, tmp_path / "others")
     output = tmp_path / "comparison"
     given = values(
-        run_dir=[str(run_dir)], folder=[f"dark={tmp_path}/others"], split="val", limit=5, rows=2,
-        metrics=["l1", "kid"], feature_cache="", output=str(output),
-    )  # fmt: skip
+        run_dir=[str(run_dir)],
+        folder=[f"dark={tmp_path}/others"],
+        split="val",
+        limit=5,
+        rows=2,
+        metrics=["l1", "kid"],
+        feature_cache="",
+        output=str(output),
+    )
     monkeypatch.setattr(evaluate.flags, "FLAGS", given)
     evaluate.main([])
     written = json.loads((output / "metrics.json").read_text())
@@ -826,12 +832,13 @@ def test_directions_that_a_study_can_ask_about():
     "given, message",
     [
         ({"answers": ["x"]}, "give --study"),
-        ({}, "give --run_dir=RUN .*, or --real"), ({"real": "x"}, "go together"),
+        ({}, "give --run_dir=RUN .*, or --real"),
+        ({"real": "x"}, "go together"),
         ({"real": "x", "fake": "y", "run_dir": ["z"]}, "give --run_dir"),
         ({"source": "x", "run_dir": ["z"]}, "go together"),
         ({"real": "x", "fake": "y", "split": "val"}, "--split is of no account"),
     ],
-)  # fmt: skip
+)
 def test_what_is_measured_must_be_said_once(monkeypatch, given, message):
     monkeypatch.setattr(evaluate.flags, "FLAGS", values(**given))
     with pytest.raises(UserError, match=message):

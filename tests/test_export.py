@@ -179,9 +179,7 @@ def test_all_formats_pass(exported):
     assert report["passed"] and report["images"] == 3 and report["split"] == "test"
     assert set(report["formats"]) == set(FLOORS)
     assert report["formats"]["float32"]["before_rounding"]["psnr"] > 90
-    assert report["formats"]["saved_model"]["psnr"] is None or (
-        report["formats"]["saved_model"]["psnr"] > 70
-    )
+    assert report["formats"]["saved_model"]["psnr"] is None or (report["formats"]["saved_model"]["psnr"] > 70)
     with Image.open(folder / "report.png") as page:
         assert page.size[0] > 10 * SIZE[1]
     assert not list(folder.parent.glob("out.*"))

@@ -123,9 +123,15 @@ def test_what_a_user_does(tmp_path):
     written, failed = translate_files(model, tmp_path / "in.png", tmp_path / "out.png", "a2b", active=False)
     assert written and not failed
     report = export(
-        model, tmp_path / "export", "a2b", ("float32",), size=(16, 16), data=config.Data(data="emoji"),
-        verification_images=2, log=lambda _: None,
-    )  # fmt: skip
+        model,
+        tmp_path / "export",
+        "a2b",
+        ("float32",),
+        size=(16, 16),
+        data=config.Data(data="emoji"),
+        verification_images=2,
+        log=lambda _: None,
+    )
     assert report["passed"]
 
 
@@ -429,9 +435,11 @@ def test_hostile_archives_are_refused(tmp_path):
     path.write_bytes(archived(members, compression=zipfile.ZIP_DEFLATED))
     refused(path, tmp_path, "x.keras: its config.json is compressed or encrypted")
     for name, data, message in (
-        ("config.json", b"[]", "its configuration is of list"), ("model.weights.h5", b"x" * 99, "not begin as HDF5"),
-        ("config.json", b"{", "cannot be read"), ("config.json", b"[" * 10**6, "cannot be read"),
-    ):  # fmt: skip
+        ("config.json", b"[]", "its configuration is of list"),
+        ("model.weights.h5", b"x" * 99, "not begin as HDF5"),
+        ("config.json", b"{", "cannot be read"),
+        ("config.json", b"[" * 10**6, "cannot be read"),
+    ):
         path.write_bytes(archived(members | {name: data}))
         refused(path, tmp_path, f"x.keras.*({message})")
 
@@ -577,8 +585,11 @@ def save_checkpoint(folder, arrays):
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         names = [f"{k}/.ATTRIBUTES/VARIABLE_VALUE" for k in arrays]
         values = [tf.constant(np.asarray(v, np.float32)) for v in arrays.values()]
-        session.run(tf.raw_ops.SaveV2(prefix=str(folder / "x"), tensor_names=names, shape_and_slices=[""] * len(names),
-                                      tensors=values))  # fmt: skip
+        session.run(
+            tf.raw_ops.SaveV2(
+                prefix=str(folder / "x"), tensor_names=names, shape_and_slices=[""] * len(names), tensors=values
+            )
+        )
 
 
 def test_damaged_checkpoints_are_refused(tmp_path):

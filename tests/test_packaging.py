@@ -87,11 +87,9 @@ def test_setup_licences_exist(distribution):
 def test_requirements_are_pinned_without_index_addresses():
     for name in ("runtime.txt", "test.txt"):
         for line in (ROOT / "requirements" / name).read_text().splitlines():
-            assert (
-                line.startswith("#")
-                or line == "-r runtime.txt"
-                or re.fullmatch(r"[\w.-]+==[\w.]+", line)
-            ), f"{name}: {line!r} is no NAME==VERSION"
+            assert line.startswith("#") or line == "-r runtime.txt" or re.fullmatch(r"[\w.-]+==[\w.]+", line), (
+                f"{name}: {line!r} is no NAME==VERSION"
+            )
 
 
 def test_every_requirement_of_setup_is_pinned(distribution):

@@ -204,9 +204,14 @@ def test_what_fcn_score_needs_is_said(streets):
 def test_folders_of_photographs(streets, tmp_path, capsys):
     """As the code of pix2pix takes them, with its network (narrow, and of no use: its answers are chance)."""
     given = values(
-        real=str(streets / "testA"), fake=str(streets / "testA"), source=str(streets / "testB"), label_domain="a",
-        metrics=["fcn_score"], labels=str(streets / "gtFine"), segmentation_weights=str(caffemodel(tmp_path)),
-    )  # fmt: skip
+        real=str(streets / "testA"),
+        fake=str(streets / "testA"),
+        source=str(streets / "testB"),
+        label_domain="a",
+        metrics=["fcn_score"],
+        labels=str(streets / "gtFine"),
+        segmentation_weights=str(caffemodel(tmp_path)),
+    )
     evaluate.evaluate_folders(given, tmp_path / "out" / "page.png")
     written = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert 0 <= written["results"]["per_pixel_accuracy"] < 0.5 and written["results"]["n"] == 3

@@ -57,10 +57,13 @@ def run_dir(tmp_path_factory):
     settings = config.resolve(
         "cyclegan",
         {
-            "generator": "resnet_6blocks", "generator_width": 4, "discriminator_width": 4, "data": "emoji",
+            "generator": "resnet_6blocks",
+            "generator_width": 4,
+            "discriminator_width": 4,
+            "data": "emoji",
             "crop": (64, 64),
         },
-    )  # fmt: skip
+    )
     model = checkpoints.build(settings)
     model.compile()
     model.build_for_training((1, 8, 8, 3), (1, 8, 8, 3))
@@ -476,9 +479,7 @@ def test_command_translates_with_a_trained_model(tmp_path, run_dir):
     pixels = save(tmp_path / "in" / "a.png", noise(37, 53))
     (tmp_path / "in" / "broken.png").write_text("not an image")
     save(tmp_path / "in" / "z.png", noise(1, 1))
-    done = command(
-        f"--run_dir={run_dir}", f"--input={tmp_path}/in", f"--output={tmp_path}/out", "--direction=b2a"
-    )  # fmt: skip
+    done = command(f"--run_dir={run_dir}", f"--input={tmp_path}/in", f"--output={tmp_path}/out", "--direction=b2a")
     assert done.returncode == 1, done.stderr
     assert "translated 2 of 3 images b2a with step 7" in done.stdout
     assert "1 failed" in done.stderr and "broken.png" in done.stderr and "Traceback" not in done.stderr
@@ -604,5 +605,3 @@ def test_progress_rewrites_one_line_on_a_terminal(monkeypatch, capsys):
     out = capsys.readouterr().out
     assert "\rfailed: b.png" in out and "#" * 20 in out
     assert all(len(line) < 40 for line in out.replace("\n", "\r").split("\r"))
-
-

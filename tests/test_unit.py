@@ -418,10 +418,12 @@ def test_missing_perceptual_weights_stop_the_run(content, tmp_path):
         ({"lambda_vgg": 1.0}, "--lambda_vgg is part of --unit_variant=2018"),
         ({"discriminator": "shared", "discriminator_layers": 2}, "needs 3 or more"),
         ({"lambda_kl": -1.0}, "--lambda_kl=-1.0: expected 0 or more"),
-        (dict.fromkeys(("lambda_gan", "lambda_kl", "lambda_reconstruction", "lambda_kl_cycle", "lambda_cycle"), 0.0),
-         "are all 0"),
+        (
+            dict.fromkeys(("lambda_gan", "lambda_kl", "lambda_reconstruction", "lambda_kl_cycle", "lambda_cycle"), 0.0),
+            "are all 0",
+        ),
     ],
-)  # fmt: skip
+)
 def test_impossible_configurations(options, message):
     with pytest.raises(config.UserError, match=message):
         config.UNIT(**options)

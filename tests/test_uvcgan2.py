@@ -608,9 +608,17 @@ def test_three_official_steps(kind, monkeypatch):
     """Losses of steps with an empty cache, one, two samples in it; what the first one does to the weights."""
     file = golden("steps")
     model = ready(
-        32, discriminator_head=kind, vit_ffn_width=6, lambda_b=5.0, lambda_gp=1.0, consistency_size=8,
-        consistency_resize="bilinear", ema_momentum=0.75, learning_rate=1e-3, discriminator_learning_rate=1e-3,
-    )  # fmt: skip
+        32,
+        discriminator_head=kind,
+        vit_ffn_width=6,
+        lambda_b=5.0,
+        lambda_gp=1.0,
+        consistency_size=8,
+        consistency_resize="bilinear",
+        ema_momentum=0.75,
+        learning_rate=1e-3,
+        discriminator_learning_rate=1e-3,
+    )
     nets = {"gen_ab": model.generator_a2b, "gen_ba": model.generator_b2a}
     names = {k: generator_names(v) for k, v in nets.items()}
     names |= {f"disc_{d}": discriminator_names(model.networks[f"discriminator_{d}"]) for d in "ab"}

@@ -135,9 +135,10 @@ class Training:
     )
     batch_size: int | None = option(None, "images per domain in one step, over all replicas and hosts (global)")
     accumulate: int = option(
-        1, "compute the step in this many parts and add up the gradients, to save memory; what takes statistics over "
-        "samples (--norm=batch, heads bsd and bn) takes them over a part"
-    )  # fmt: skip
+        1,
+        "compute the step in this many parts and add up the gradients, to save memory; what takes statistics over "
+        "samples (--norm=batch, heads bsd and bn) takes them over a part",
+    )
     steps: int | None = option(None, "duration in steps; give one of --steps, --epochs, --images")
     epochs: float | None = option(None, "duration in epochs of max(|A|, |B|) / batch_size steps")
     images: int | None = option(None, "duration in images per domain")
@@ -151,10 +152,18 @@ class Training:
         "cosine: (1+cos(pi (e-1)/N))/2; cosine_restarts: 1e-5+(1-1e-5)(1+cos(pi s/lr_restart_steps))/2 in step s of "
         "a cycle; constant: 1",
         (
-            "linear", "linear_zero_last", "linear_torch7", "linear_steps", "linear_steps_zero_last", "step", "halving",
-            "cosine", "cosine_restarts", "constant",
+            "linear",
+            "linear_zero_last",
+            "linear_torch7",
+            "linear_steps",
+            "linear_steps_zero_last",
+            "step",
+            "halving",
+            "cosine",
+            "cosine_restarts",
+            "constant",
         ),
-    )  # fmt: skip
+    )
     decay_fraction: float | None = option(None, "part of the duration, at its end, in which a linear schedule decays")
     lr_step_epochs: int = option(50, "epochs between the tenfold drops of --lr_schedule=step")
     lr_halving_steps: int = option(100_000, "steps between the halvings of --lr_schedule=halving")
@@ -188,9 +197,10 @@ class Training:
     )
     eval_images: int = option(500, "images per domain of an evaluation, evenly spread, where there are more")
     best_metric: str | None = option(
-        None, "which of --eval_metrics decides on best/, mean of both directions (default: the first; of "
-        "precision_recall either)"
-    )  # fmt: skip
+        None,
+        "which of --eval_metrics decides on best/, mean of both directions (default: the first; of "
+        "precision_recall either)",
+    )
 
     def __post_init__(self):
         _check_choices(self)
@@ -400,9 +410,14 @@ class UNIT:
         if self.residual_width is None:
             object.__setattr__(self, "residual_width", 4 * self.generator_width)
         _check_positive(
-            self, "generator_width", "residual_width", "discriminator_width", "discriminator_layers",
-            "discriminator_scales", "learning_rate",
-        )  # fmt: skip
+            self,
+            "generator_width",
+            "residual_width",
+            "discriminator_width",
+            "discriminator_layers",
+            "discriminator_scales",
+            "learning_rate",
+        )
         lambdas = ("lambda_gan", "lambda_kl", "lambda_reconstruction", "lambda_kl_cycle", "lambda_cycle", "lambda_vgg")
         _check_not_negative(self, *lambdas, "weight_decay")
         if not any(getattr(self, name) for name in lambdas):
@@ -589,14 +604,34 @@ class UVCGAN2:
     def __post_init__(self):
         _check_choices(self)
         _check_positive(
-            self, "generator_width", "generator_levels", "vit_width", "vit_heads", "vit_ffn_width",
-            "discriminator_layers", "discriminator_width", "consistency_size", "learning_rate",
-            "discriminator_learning_rate", "mask_patch",
-        )  # fmt: skip
+            self,
+            "generator_width",
+            "generator_levels",
+            "vit_width",
+            "vit_heads",
+            "vit_ffn_width",
+            "discriminator_layers",
+            "discriminator_width",
+            "consistency_size",
+            "learning_rate",
+            "discriminator_learning_rate",
+            "mask_patch",
+        )
         _check_not_negative(
-            self, "vit_blocks", "cache_size", "lambda_gan", "lambda_a", "lambda_b", "lambda_identity",
-            "lambda_consistency", "lambda_gp", "gp_center", "pool_size", "weight_decay", "init_gain",
-        )  # fmt: skip
+            self,
+            "vit_blocks",
+            "cache_size",
+            "lambda_gan",
+            "lambda_a",
+            "lambda_b",
+            "lambda_identity",
+            "lambda_consistency",
+            "lambda_gp",
+            "gp_center",
+            "pool_size",
+            "weight_decay",
+            "init_gain",
+        )
         if self.vit_width % self.vit_heads:
             raise UserError(
                 f"--vit_heads={self.vit_heads} cannot share --vit_width={self.vit_width} equally: make the width a "

@@ -34,9 +34,11 @@ def define_flags():
     flags.DEFINE_enum("method", None, list(_METHODS), "refuse a source that is of another method [what it is]")
     flags.DEFINE_string("epoch", None, "of a folder with several, which: latest, 200, … [latest, or the last]")
     flags.DEFINE_enum(
-        "direction", None, ("a2b", "b2a"),
+        "direction",
+        None,
+        ("a2b", "b2a"),
         "which way a generator translates whose file name does not say [a2b]; with --export: which one [both]",
-    )  # fmt: skip
+    )
     flags.DEFINE_enum("norm", None, ("none", "instance"), "UNIT's paper model: what its file cannot always say")
     flags.DEFINE_string("size", None, "size of the pictures that it was trained on: N or H,W [the method's own]")
     flags.DEFINE_enum("export", None, ("pytorch",), "write --run_dir as the official code's checkpoints to --output")

@@ -28,19 +28,21 @@ def define_flags():
     """Declares the flags of this command."""
     flags.DEFINE_multi_string(
         "run_dir", None, "run directory of a trained model; given several times they are compared"
-    )  # fmt: skip
+    )
     flags.DEFINE_multi_string(
-        "folder", None,
+        "folder",
+        None,
         "NAME=FOLDER: compare with pictures that something else has made of the same images, in FOLDER/a2b and "
         "FOLDER/b2a, under the images' names; may be given several times",
-    )  # fmt: skip
+    )
     flags.DEFINE_string("checkpoint", None, "step of a kept checkpoint, best, or all (default: the newest)")
     flags.DEFINE_enum("split", "test", ("test", "val"), "which held-out images; report on test, tune on val")
     flags.DEFINE_string("data", None, "folder with testA and testB to take instead of the run's own data")
     flags.DEFINE_string(
-        "output", None,
+        "output",
+        None,
         "picture to write (default: RUN/evaluate.png, or evaluate.png); for a comparison a folder (comparison)",
-    )  # fmt: skip
+    )
     flags.DEFINE_enum("direction", "both", ("both", "a2b", "b2a"), "what to compare")
     flags.DEFINE_integer("rows", 24, "images of each direction in the gallery of a comparison, or study", lower_bound=1)
     flags.DEFINE_string("study", None, "write a page there that asks people which of several methods they prefer")
@@ -50,24 +52,30 @@ def define_flags():
     flags.DEFINE_integer("limit", None, "evaluate no more pairs or images than this, evenly spread", lower_bound=1)
     flags.DEFINE_integer("batch_size", 8, "images that go through the network at once", lower_bound=1)
     flags.DEFINE_list(
-        "metrics", None,
+        "metrics",
+        None,
         f"what to measure: {', '.join(config.METRICS + config.ON_LABELS)} (default: l1,pixel_accuracy,psnr of pairs)",
-    )  # fmt: skip
+    )
     flags.DEFINE_enum(
-        "network", "efficientnet_lite0",
+        "network",
+        "efficientnet_lite0",
         ("efficientnet_lite0", "inception_2015", "inception_torchvision", "inception_keras"),
         "whose features realism, lpips_like and il2 compare; only inception_2015 gives published FID and KID",
-    )  # fmt: skip
+    )
     flags.DEFINE_string("network_weights", None, "file of that network's weights, where they are not installed")
     flags.DEFINE_enum(
-        "feature_resize", "clean", ("clean", "original", "pytorch_fid"),
+        "feature_resize",
+        "clean",
+        ("clean", "original", "pytorch_fid"),
         "how images reach that network's size: antialiased as in clean-fid, as the network's first code did, or as "
         "pytorch-fid does",
-    )  # fmt: skip
+    )
     flags.DEFINE_integer(
-        "kid_subset_size", None, "images of each subset of KID (default: 100, at most half of the smaller set)",
+        "kid_subset_size",
+        None,
+        "images of each subset of KID (default: 100, at most half of the smaller set)",
         lower_bound=2,
-    )  # fmt: skip
+    )
     flags.DEFINE_integer("kid_subsets", 100, "subsets of KID", lower_bound=1)
     flags.DEFINE_integer("seed", 2020, "of the draw of the subsets, and of the orders of a study")
     flags.DEFINE_string("feature_cache", None, "folder that keeps features; empty: none (default: in ~/.cache)")
@@ -76,9 +84,11 @@ def define_flags():
     flags.DEFINE_string("segmentation_weights", None, "with fcn_score: fcn-8s-cityscapes.caffemodel of pix2pix")
     flags.DEFINE_enum("label_domain", "b", ("a", "b"), "with fcn_score: whose images are pictures of labels")
     flags.DEFINE_enum(
-        "protocol", None, list(PRESETS),
+        "protocol",
+        None,
+        list(PRESETS),
         "split, sizes, network and metrics that a paper's figures were made with; flags given beside it win",
-    )  # fmt: skip
+    )
     flags.DEFINE_string("real", None, "folder of real images, to compare --fake with instead of a run")
     flags.DEFINE_string("fake", None, "folder of translations, of any origin")
     flags.DEFINE_string("source", None, "with --real and --fake: folder of the images that were translated")
@@ -98,9 +108,17 @@ def protocol_of(values):
             )
         labelled = segmentation.Segmentation(values.segmentation_weights, values.labels, values.label_domain)
     protocol = evaluation.Protocol(
-        metrics, None if values.real else values.split, values.limit, None, values.kid_subset_size, values.kid_subsets,
-        values.seed, values.feature_cache, labelled, values.pairs,
-    )  # fmt: skip
+        metrics,
+        None if values.real else values.split,
+        values.limit,
+        None,
+        values.kid_subset_size,
+        values.kid_subsets,
+        values.seed,
+        values.feature_cache,
+        labelled,
+        values.pairs,
+    )
     if not evaluation.needs_network(metrics):
         return protocol
     network = features.FeatureNetwork(values.network, values.network_weights, values.feature_resize)

@@ -38,32 +38,49 @@ def define_flags():
     flags.DEFINE_bool("overwrite", False, "replace files that are there already, such as those of an earlier call")
     flags.DEFINE_enum("direction", "a2b", ("a2b", "b2a"), "from which domain to which")
     flags.DEFINE_string(
-        "size", None,
+        "size",
+        None,
         "resize to N or H,W (height, width) before translating (default: as it is, or with --fit=resize the crop of "
         "the training)",
-    )  # fmt: skip
+    )
     flags.DEFINE_enum(
-        "fit", None, ("pad", "resize", "tile"),
+        "fit",
+        None,
+        ("pad", "resize", "tile"),
         "how an image of any size meets the networks: pad by reflection to the multiple that they take and cut back; "
         "resize to --size and back; or overlapping tiles, for images too large for memory (default: pad, or resize "
         "where the networks take one size only)",
-    )  # fmt: skip
+    )
     flags.DEFINE_integer("tile", 512, "with --fit=tile: side of a tile", lower_bound=1)
     flags.DEFINE_integer("overlap", 64, "with --fit=tile: pixels that neighbours share and blend", lower_bound=0)
     flags.DEFINE_bool("keep_size", True, "bring results back to the size of the input after --size")
     flags.DEFINE_bool("side_by_side", False, "write input and result beside each other")
     flags.DEFINE_bool("heatmaps", False, "also write where the generator looks, over the input: NAME_attention.png")
     flags.DEFINE_bool(
-        "discriminator_heatmaps", False,
+        "discriminator_heatmaps",
+        False,
         "also write where the discriminators look in the result: NAME_attention_global.png and _local.png",
-    )  # fmt: skip
+    )
     flags.DEFINE_integer("batch_size", 1, "consecutive images of equal size that are translated at once", lower_bound=1)
 
 
 def translate_files(
-    model, input, output, direction="a2b", size=None, fit=None, tile=512, overlap=64, keep_size=True,
-    side_by_side=False, batch_size=1, heatmaps=False, discriminator_heatmaps=False, overwrite=False, active=True,
-):  # fmt: skip
+    model,
+    input,
+    output,
+    direction="a2b",
+    size=None,
+    fit=None,
+    tile=512,
+    overlap=64,
+    keep_size=True,
+    side_by_side=False,
+    batch_size=1,
+    heatmaps=False,
+    discriminator_heatmaps=False,
+    overwrite=False,
+    active=True,
+):
     """Translates image files to image files.
 
     Args:
@@ -140,9 +157,17 @@ def translate_files(
     def flush():
         try:
             results = translate_fitted(
-                model, np.stack([pixels for _, pixels, _ in batch]), direction, size, fit, tile, overlap, filter,
-                batch_size, on_tile=done,
-            )  # fmt: skip
+                model,
+                np.stack([pixels for _, pixels, _ in batch]),
+                direction,
+                size,
+                fit,
+                tile,
+                overlap,
+                filter,
+                batch_size,
+                on_tile=done,
+            )
         except memory as error:
             for path, *_ in batch:
                 fail(path, error)
@@ -235,9 +260,17 @@ def resolve_fit(model, fit=None, size=None, tile=None):
 
 
 def translate_fitted(
-    model, pixels, direction="a2b", size=None, fit=None, tile=512, overlap=64, filter="bicubic", batch_size=1,
+    model,
+    pixels,
+    direction="a2b",
+    size=None,
+    fit=None,
+    tile=512,
+    overlap=64,
+    filter="bicubic",
+    batch_size=1,
     on_tile=None,
-):  # fmt: skip
+):
     """Translates images of one size, of whatever size.
 
     Args:
@@ -407,9 +440,19 @@ def main(_):
 
     model = checkpoints.load(values.run_dir, values.checkpoint)
     names = (
-        "input", "output", "direction", "fit", "tile", "overlap", "keep_size", "side_by_side", "batch_size",
-        "heatmaps", "discriminator_heatmaps", "overwrite",
-    )  # fmt: skip
+        "input",
+        "output",
+        "direction",
+        "fit",
+        "tile",
+        "overlap",
+        "keep_size",
+        "side_by_side",
+        "batch_size",
+        "heatmaps",
+        "discriminator_heatmaps",
+        "overwrite",
+    )
     written, failed = translate_files(model, size=size, **{n: values[n].value for n in names})
     print(
         f"translated {len(written)} of {len(written) + len(failed)} images {values.direction} "

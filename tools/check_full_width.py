@@ -168,9 +168,14 @@ def compare(method, folder):
         shutil.rmtree(path, ignore_errors=True)
     make("convert", f"--source={folder / 'checkpoint'}", f"--run_dir={run}")
     make(
-        "export", f"--run_dir={run}", f"--output={exported}", f"--data={folder / 'pictures'}", f"--size={SIDE}",
-        f"--formats={','.join(FLAGS.formats)}", "--io=float32",
-    )  # fmt: skip
+        "export",
+        f"--run_dir={run}",
+        f"--output={exported}",
+        f"--data={folder / 'pictures'}",
+        f"--size={SIDE}",
+        f"--formats={','.join(FLAGS.formats)}",
+        "--io=float32",
+    )
 
     import tensorflow as tf
     from tfi2i.export.verify import LiteRT

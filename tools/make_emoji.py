@@ -143,9 +143,7 @@ def main(argv):
     folders = {f"{split}{domain}": [] for split in ("train", "val", "test") for domain in "AB"}
     trained = 0
     for family in groups:
-        may_hold_out = len(family) <= MAX_HELD_OUT_FAMILY and all(
-            entries[i]["group"] in GROUPS for i in family
-        )
+        may_hold_out = len(family) <= MAX_HELD_OUT_FAMILY and all(entries[i]["group"] in GROUPS for i in family)
         split = next((s for s, n in held_out.items() if n >= len(family) and may_hold_out), None)
         if split:
             held_out[split] -= len(family)

@@ -20,9 +20,12 @@ from absl import app, flags
 
 FLAGS = flags.FLAGS
 flags.DEFINE_enum(
-    "method", None, ["cyclegan", "unit", "unit_2018", "ugatit", "uvcgan2", "metrics", "fcn"], "whose answers to record",
+    "method",
+    None,
+    ["cyclegan", "unit", "unit_2018", "ugatit", "uvcgan2", "metrics", "fcn"],
+    "whose answers to record",
     required=True,
-)  # fmt: skip
+)
 flags.DEFINE_string("checkout", None, "folder of the official PyTorch code, or of packages", required=True)
 flags.DEFINE_string(
     "output", str(pathlib.Path(__file__).resolve().parents[1] / "tests" / "golden"), "where the .npz files go"

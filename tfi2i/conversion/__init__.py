@@ -170,6 +170,7 @@ def as_published(places):
     counters = [k.replace("running_var", "num_batches_tracked") for k in places if k.endswith("running_var")]
     return state | {k: np.zeros((), np.int64) for k in counters}
 
+
 def agree(part, own, channels, domains, options, ends):
     """Adds what one part of a model says to what the others said.
 

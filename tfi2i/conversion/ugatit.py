@@ -186,9 +186,16 @@ def recognise(files, size=None):
         unknown.insert(0, "the size of the pictures that it was trained on")
     step = re.search(r"_params_(\d+)$", name)
     return Found(
-        "ugatit", options, (ends["a"], ends["b"]), states, [], unknown, directions,
-        int(step[1]) if step else None, options.get("image_size"),
-    )  # fmt: skip
+        "ugatit",
+        options,
+        (ends["a"], ends["b"]),
+        states,
+        [],
+        unknown,
+        directions,
+        int(step[1]) if step else None,
+        options.get("image_size"),
+    )
 
 
 _SCOPES = {
@@ -225,9 +232,16 @@ def _found_tensorflow(name, content, size):
     unknown = ["whether it was trained with smoothing (0.1 taken off rho), as is the default and is assumed"]
     step = re.search(r"-(\d+)$", name)
     return Found(
-        "ugatit", options, (channels, made), states, [], unknown + ["the weights of its losses"],
-        step=int(step[1]) if step else None, size=options.get("image_size"), tensorflow=True,
-    )  # fmt: skip
+        "ugatit",
+        options,
+        (channels, made),
+        states,
+        [],
+        unknown + ["the weights of its losses"],
+        step=int(step[1]) if step else None,
+        size=options.get("image_size"),
+        tensorflow=True,
+    )
 
 
 def _mode(features, units, channels, size, part):

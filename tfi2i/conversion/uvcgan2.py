@@ -227,6 +227,8 @@ def _discriminator_options(state, part):
         shape = (width * min(2**i, 8), width * min(2 ** (i - 1), 8), 4, 4)
         expect_shape(state, f"{body}.{3 * i - 1}.{suffix}", shape, part)
     return {
-        "discriminator_layers": count, "discriminator_width": width, "discriminator_head": head,
+        "discriminator_layers": count,
+        "discriminator_width": width,
+        "discriminator_head": head,
         "spectral_norm": spectral,
-    }, (channels,)  # fmt: skip
+    }, (channels,)

@@ -92,9 +92,19 @@ class SpectralConv2D(keras.layers.Layer):
     """
 
     def __init__(
-        self, filters, kernel_size, strides=1, pad=(0, 0), pad_mode="reflect", use_bias=True, init="normal",
-        init_gain=0.02, seed=0, u_first=False, **kwargs,
-    ):  # fmt: skip
+        self,
+        filters,
+        kernel_size,
+        strides=1,
+        pad=(0, 0),
+        pad_mode="reflect",
+        use_bias=True,
+        init="normal",
+        init_gain=0.02,
+        seed=0,
+        u_first=False,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         self.filters = filters
         self.kernel_size = kernel_size
@@ -132,8 +142,18 @@ class SpectralConv2D(keras.layers.Layer):
         return (n, *sides, self.filters)
 
     def get_config(self):
-        names = ("filters", "kernel_size", "strides", "pad", "pad_mode", "use_bias", "init", "init_gain", "seed",
-                 "u_first")  # fmt: skip
+        names = (
+            "filters",
+            "kernel_size",
+            "strides",
+            "pad",
+            "pad_mode",
+            "use_bias",
+            "init",
+            "init_gain",
+            "seed",
+            "u_first",
+        )
         return {**super().get_config(), **{n: getattr(self, n) for n in names}}
 
 

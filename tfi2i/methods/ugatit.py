@@ -370,9 +370,17 @@ class UGATIT(Translator):
 
         def generator(channels, number, name):
             return Generator(
-                channels, c.generator_width, c.residual_blocks, c.light, size, c.decoder_norm, c.cam_generator,
-                seed=seed * 10 + number, name=name, **shared,
-            )  # fmt: skip
+                channels,
+                c.generator_width,
+                c.residual_blocks,
+                c.light,
+                size,
+                c.decoder_norm,
+                c.cam_generator,
+                seed=seed * 10 + number,
+                name=name,
+                **shared,
+            )
 
         def discriminator(layer_count, number, name):
             return Discriminator(

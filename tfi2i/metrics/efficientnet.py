@@ -88,7 +88,7 @@ class EfficientNetLite0:
             x = self._conv(x, f"{name}._expand_conv", f"{name}._bn0", expansion * width, 1)
         depthwise = keras.layers.DepthwiseConv2D(
             kernel, strides, "same", use_bias=False, name=f"{name}._depthwise_conv"
-        )  # fmt: skip
+        )
         x = depthwise(x)
         # torch has (channel, 1, height, width).
         self._places[f"{depthwise.name}.weight"] = Place(depthwise.kernel, (2, 3, 0, 1))

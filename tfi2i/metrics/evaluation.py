@@ -206,9 +206,7 @@ def baselines(data, channels):
     moments = training_moments(data)
     found = {}
     if moments:
-        found["match_moments"] = Method(
-            lambda x, d, _: match_moments(x, moments[d[0]], moments[d[2]]), baseline=True
-        )
+        found["match_moments"] = Method(lambda x, d, _: match_moments(x, moments[d[0]], moments[d[2]]), baseline=True)
     found["do_nothing"] = Method(
         lambda x, d, _: np.stack([images.to_channels(p, channels[d[2]]) for p in x]),
         unchanged=channels["a"] == channels["b"],
@@ -299,8 +297,7 @@ def match_names(names_a, names_b):
 # ----------------------------------------------------------------------------------------------------------- measuring
 
 
-def evaluate(methods, data, protocol=Protocol(), directions=DIRECTIONS, batch_size=8, active=True, sides=None,
-             rows=6):  # fmt: skip
+def evaluate(methods, data, protocol=Protocol(), directions=DIRECTIONS, batch_size=8, active=True, sides=None, rows=6):
     """Measures methods on the held-out images of a data set.
 
     Images are prepared as by `pipeline.eval_images`: whole, at the size that was trained, in 8 bits.
@@ -641,7 +638,7 @@ def compare_sets(real, fake, protocol, source=None, active=False):
     if "precision_recall" in wanted:
         for name, share, n in zip(
             ("precision", "recall"), realism.precision_recall(real, fake), (len(fake), len(real))
-        ):  # fmt: skip
+        ):
             error = float(np.sqrt(share * (1 - share) / n))
             found |= {f"{name}_{network}": share, f"{name}_{network}_error": error}
     return found

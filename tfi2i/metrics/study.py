@@ -124,11 +124,12 @@ def write(folder, examples, real, names, seed=0):
         text = (
             f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">{gallery.GENERATOR}\n'
             + f'<title>{title}</title>\n<style>{_STYLE}</style></head>\n<body data-study="{identity}">'
-            + f'<h1>{title}</h1>\n<p id="count"></p>\n' + "\n".join(sections)
+            + f'<h1>{title}</h1>\n<p id="count"></p>\n'
+            + "\n".join(sections)
             + '\n<section id="end"><p>Thank you. Save your answers and send the file back.</p>'
             + '<button id="save">Save</button></section>\n<p><button id="back">Back</button></p>\n'
             + f"<script>{_SCRIPT}</script></body></html>\n"
-        )  # fmt: skip
+        )
         (partial / "index.html").write_text(text, encoding="utf-8")
         beside = partial.with_name("key.json")
         beside.write_text(json.dumps({"study": identity, "questions": key}, indent=1) + "\n")

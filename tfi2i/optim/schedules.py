@@ -49,9 +49,17 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
         name=None,
     ):
         kinds = (
-            "linear", "linear_zero_last", "linear_torch7", "linear_steps", "linear_steps_zero_last", "step", "halving",
-            "cosine", "cosine_restarts", "constant",
-        )  # fmt: skip
+            "linear",
+            "linear_zero_last",
+            "linear_torch7",
+            "linear_steps",
+            "linear_steps_zero_last",
+            "step",
+            "halving",
+            "cosine",
+            "cosine_restarts",
+            "constant",
+        )
         if kind not in kinds:
             raise ValueError(f"kind='{kind}': expected one of {', '.join(kinds)}")
         self.learning_rate = learning_rate

@@ -56,9 +56,14 @@ class Judge:
         """
         method = evaluation.of_model(model)
         results, _ = evaluation.evaluate(
-            {"model": method}, self._data, self._protocol, method.directions, active=False,
-            sides=dict(zip("ab", self._sides)), rows=0,
-        )  # fmt: skip
+            {"model": method},
+            self._data,
+            self._protocol,
+            method.directions,
+            active=False,
+            sides=dict(zip("ab", self._sides)),
+            rows=0,
+        )
         results = {direction: methods["model"] for direction, methods in results.items()}
         # PSNR without any error is None.
         found = [values[report.find(values, self.metric)] for values in results.values()]

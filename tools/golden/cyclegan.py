@@ -27,16 +27,12 @@ EPOCHS = 200  # the published 100 + 100
 
 def generator(networks, **config):
     """A seeded generator; `config` goes into the file beside its numbers."""
-    net = networks.define_G(
-        config["input_nc"], config["output_nc"], config["ngf"], config["netG"], config["norm"]
-    )
+    net = networks.define_G(config["input_nc"], config["output_nc"], config["ngf"], config["netG"], config["norm"])
     return randomize(net, np.random.default_rng(1))
 
 
 def discriminator(networks, **config):
-    net = networks.define_D(
-        config["input_nc"], config["ndf"], config["netD"], config["n_layers_D"], config["norm"]
-    )
+    net = networks.define_D(config["input_nc"], config["ndf"], config["netD"], config["n_layers_D"], config["norm"])
     return randomize(net, np.random.default_rng(2))
 
 
@@ -112,13 +108,36 @@ def record_discriminators(output, networks):
 
 def cyclegan_options(**changes):
     options = dict(
-        gpu_ids=[], isTrain=True, checkpoints_dir="unused", name="unused", direction="AtoB",
-        preprocess="none", input_nc=3, output_nc=3, ngf=2, ndf=2, netG="resnet_6blocks",
-        netD="basic", n_layers_D=3, norm="instance", no_dropout=True, init_type="normal",
-        init_gain=0.02, gan_mode="lsgan", lambda_A=10.0, lambda_B=10.0, lambda_identity=0.5,
-        pool_size=50, lr=2e-4, beta1=0.5, lr_policy="linear", epoch_count=1, n_epochs=100,
-        n_epochs_decay=100, lr_decay_iters=50,
-    )  # fmt: skip
+        gpu_ids=[],
+        isTrain=True,
+        checkpoints_dir="unused",
+        name="unused",
+        direction="AtoB",
+        preprocess="none",
+        input_nc=3,
+        output_nc=3,
+        ngf=2,
+        ndf=2,
+        netG="resnet_6blocks",
+        netD="basic",
+        n_layers_D=3,
+        norm="instance",
+        no_dropout=True,
+        init_type="normal",
+        init_gain=0.02,
+        gan_mode="lsgan",
+        lambda_A=10.0,
+        lambda_B=10.0,
+        lambda_identity=0.5,
+        pool_size=50,
+        lr=2e-4,
+        beta1=0.5,
+        lr_policy="linear",
+        epoch_count=1,
+        n_epochs=100,
+        n_epochs_decay=100,
+        lr_decay_iters=50,
+    )
     return types.SimpleNamespace(**options | changes)
 
 
@@ -135,8 +154,7 @@ def record_model(output, cycle_gan_model):
         return model
 
     def step(model, samples):
-        model.set_input(dict(A=to_torch(real_A[samples]), B=to_torch(real_B[samples]),
-                             A_paths=[], B_paths=[]))  # fmt: skip
+        model.set_input(dict(A=to_torch(real_A[samples]), B=to_torch(real_B[samples]), A_paths=[], B_paths=[]))
         model.optimize_parameters()
         losses = [getattr(model, "loss_" + name).item() for name in model.loss_names]
         return np.array(losses, np.float32)
@@ -183,9 +201,7 @@ def record_gradient_penalty(output, networks):
     for kind in ["mixed", "real", "fake"]:
         net.zero_grad()
         with mock.patch.object(torch, "rand", lambda *_, **__: torch.from_numpy(alpha[:, None])):
-            penalty, gradient = networks.cal_gradient_penalty(
-                net, to_torch(real), to_torch(fake), "cpu", type=kind
-            )
+            penalty, gradient = networks.cal_gradient_penalty(net, to_torch(real), to_torch(fake), "cpu", type=kind)
         arrays[f"penalty/{kind}"] = penalty.detach().numpy()
         arrays[f"gradient_norm/{kind}"] = gradient.norm(dim=1).detach().numpy()
     net.zero_grad()

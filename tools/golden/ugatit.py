@@ -21,7 +21,7 @@ from golden.common import (
     state,
     to_numpy,
     to_torch,
-)  # fmt: skip
+)
 
 COMMIT = "b8c4251"
 OFFICIAL = {

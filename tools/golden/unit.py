@@ -44,9 +44,17 @@ DISCRIMINATORS = {
 
 def generator_config(**changes):
     config = dict(
-        name="COCOResGen2", ch=2, input_dim_a=3, input_dim_b=3, n_enc_front_blk=3, n_enc_res_blk=3,
-        n_enc_shared_blk=1, n_gen_shared_blk=1, n_gen_res_blk=3, n_gen_front_blk=3,
-    )  # fmt: skip
+        name="COCOResGen2",
+        ch=2,
+        input_dim_a=3,
+        input_dim_b=3,
+        n_enc_front_blk=3,
+        n_enc_res_blk=3,
+        n_enc_shared_blk=1,
+        n_gen_shared_blk=1,
+        n_gen_res_blk=3,
+        n_gen_front_blk=3,
+    )
     return config | changes
 
 
@@ -56,9 +64,15 @@ def discriminator_config(name):
 
 def trainer_config(discriminator):
     return dict(
-        lr=1e-4, ll_direct_link_w=100, kl_direct_link_w=0.1, ll_cycle_link_w=100, kl_cycle_link_w=0.1, gan_w=10,
-        gen=generator_config(ch=1), dis=discriminator_config(discriminator),
-    )  # fmt: skip
+        lr=1e-4,
+        ll_direct_link_w=100,
+        kl_direct_link_w=0.1,
+        ll_cycle_link_w=100,
+        kl_cycle_link_w=0.1,
+        gan_w=10,
+        gen=generator_config(ch=1),
+        dis=discriminator_config(discriminator),
+    )
 
 
 def smoothing_kernel(size, sigma):

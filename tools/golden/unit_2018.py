@@ -44,11 +44,25 @@ def discriminator_config(**changes):
 
 def trainer_config(**changes):
     config = dict(
-        input_dim_a=3, input_dim_b=3, lr=1e-4, beta1=0.5, beta2=0.999, weight_decay=1e-4, init="kaiming",
-        lr_policy="step", step_size=100000, gamma=0.5, gan_w=1, recon_x_w=10, recon_kl_w=0.01, recon_x_cyc_w=10,
-        recon_kl_cyc_w=0.01, vgg_w=0, gen=generator_config(dim=1),
+        input_dim_a=3,
+        input_dim_b=3,
+        lr=1e-4,
+        beta1=0.5,
+        beta2=0.999,
+        weight_decay=1e-4,
+        init="kaiming",
+        lr_policy="step",
+        step_size=100000,
+        gamma=0.5,
+        gan_w=1,
+        recon_x_w=10,
+        recon_kl_w=0.01,
+        recon_x_cyc_w=10,
+        recon_kl_cyc_w=0.01,
+        vgg_w=0,
+        gen=generator_config(dim=1),
         dis=discriminator_config(n_layer=2, num_scales=2),
-    )  # fmt: skip
+    )
     return config | changes
 
 
@@ -279,9 +293,7 @@ def record_checkpoints(output, networks):
 
 def record(checkout, output):
     with mock.patch.dict(sys.modules, {name: mock.MagicMock() for name in ABSENT}):
-        networks, utils, trainer = common.import_official(
-            checkout, OFFICIAL, COMMIT, ["networks", "utils", "trainer"]
-        )
+        networks, utils, trainer = common.import_official(checkout, OFFICIAL, COMMIT, ["networks", "utils", "trainer"])
     record_generator(output, networks)
     record_discriminator(output, networks)
     record_layer_norm(output, networks)

@@ -45,9 +45,14 @@ GENERATORS = {
     "vit-unet": dict(unet_features_list=[1, 2, 4, 8], unet_activ="leakyrelu", unet_norm="instance"),
 }
 STEP_GENERATOR = VIT | dict(
-    features=4, n_blocks=1, ffn_features=6, embed_features=4, activ_output="sigmoid",
-    modnet_features_list=[2, 4], modnet_activ="leakyrelu",
-)  # fmt: skip
+    features=4,
+    n_blocks=1,
+    ffn_features=6,
+    embed_features=4,
+    activ_output="sigmoid",
+    modnet_features_list=[2, 4],
+    modnet_activ="leakyrelu",
+)
 
 # Six heads: what the converter has to assume.
 CHECKPOINT_VIT = dict(features=12, n_heads=6, n_blocks=1, ffn_features=8, embed_features=12, activ="gelu", norm="layer")
@@ -197,12 +202,19 @@ def build(uvcgan2, kind, generator, side=32):
     )
     torch.manual_seed(0)
     return uvcgan2.UVCGAN2(
-        None, config, True, "cpu", lambda_a=10.0, lambda_b=5.0, lambda_idt=0.5, lambda_consist=0.2,
-        head_queue_size=3, avg_momentum=0.75, consistency={"name": "resize", "size": 8},
-        head_config={
-            "name": HEADS[kind], "input_features": 8, "output_features": 1, "activ": "leakyrelu"
-        },
-    )  # fmt: skip
+        None,
+        config,
+        True,
+        "cpu",
+        lambda_a=10.0,
+        lambda_b=5.0,
+        lambda_idt=0.5,
+        lambda_consist=0.2,
+        head_queue_size=3,
+        avg_momentum=0.75,
+        consistency={"name": "resize", "size": 8},
+        head_config={"name": HEADS[kind], "input_features": 8, "output_features": 1, "activ": "leakyrelu"},
+    )
 
 
 def record_steps(output, uvcgan2):
