@@ -1,12 +1,14 @@
 # make quickstart   install, then train, evaluate and export on the bundled sample
-# make test         install with the test extras, then lint and run the tests
+# make test         install with the test extras, then lint and run the tests, within ten minutes on two cores
+# make test-all     the same and the tests marked `thorough`: every situation with every method
 # make install      .venv with the pinned dependencies and this checkout, editable
 # make lint         ruff alone
+# make test-package build the wheel and the sdist, and import each once in a new environment
 # make test-tfa     record again what tensorflow-addons computes, in a Python 3.11 of its own, and compare
 # make clean        delete what builds and tests leave; .venv and runs stay
 #
-# PYTHON=python3.12 picks the interpreter for a new .venv; a finished .venv is used as it is. JOBS=4 runs the
-# tests in four processes of about 3 GiB.
+# PYTHON=python3.12 picks the interpreter for a new .venv; a finished .venv is used as it is. JOBS=4 runs the tests in
+# four processes.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -19,7 +21,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: quickstart test test-tfa install install-test lint clean
+.PHONY: quickstart test test-all test-package test-tfa install install-test lint clean
 
 quickstart: install
 	$(BIN)/python -m tfi2i.train --flagfile=configs/quickstart.flags --run_dir=$(RUN)
@@ -37,13 +39,24 @@ quickstart: install
 	@echo "Next      $(BIN)/python -m tfi2i.train --data=FOLDER --run_dir=runs/mine"
 	@echo "          with your pictures in FOLDER/trainA and FOLDER/trainB; --help lists what else there is"
 
-# Most of a test is Python that builds graphs, on one thread. TensorFlow 2.21 never frees a traced graph, so the tests
-# that trace whole training steps have processes of their own for each method.
+# Most of a test is Python that builds graphs, on one thread.
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist=worksteal
 test: lint
-	$(PYTEST) --ignore=tests/test_conformance.py
-	for method in "cyclegan or row" unit ugatit uvcgan; do \
-	  $(PYTEST) tests/test_conformance.py -k "$$method" || exit 1; done
+	$(PYTEST) -m "not thorough"
+
+test-all: lint
+	$(PYTEST)
+
+# In a folder where no checkout can be imported instead.
+test-package: install
+	rm -rf build dist && $(BIN)/python -c "from setuptools import build_meta as b; b.build_wheel('dist'); b.build_sdist('dist')"
+	folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && $(PYTHON) -m venv "$$folder/venv" && \
+	  "$$folder/venv/bin/python" -m pip --disable-pip-version-check install --quiet -r requirements/runtime.txt && \
+	  for package in "$(CURDIR)"/dist/*.whl "$(CURDIR)"/dist/*.tar.gz; do ( cd "$$folder" && \
+	    venv/bin/python -m pip --disable-pip-version-check install --quiet --no-deps --no-build-isolation \
+	      --force-reinstall "$$package" && \
+	    venv/bin/python -c "import tfi2i.export, tfi2i.layers; print(tfi2i.__version__, [getattr(tfi2i, n) for n in tfi2i.__all__])" && \
+	    venv/bin/tfi2i-train --data=emoji --run_dir=none --dry_run > /dev/null ) || exit 1; done
 
 # What was recorded lies beside what is recorded now only until they are compared.
 test-tfa: $(VENV_TFA)/.installed

@@ -1,12 +1,36 @@
+import pathlib
+import re
+
 from setuptools import find_packages, setup
+
+HERE = pathlib.Path(__file__).parent
+# The one place of the version; nothing is imported, as the requirements need not be there yet.
+VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / "tfi2i" / "__init__.py").read_text("utf-8"), re.MULTILINE)[1]
 
 setup(
     name="tfi2i",
-    version="0.1.0",
+    version=VERSION,
     description="Unpaired image-to-image translation in TensorFlow, from two folders to LiteRT",
+    long_description=(HERE / "README.md").read_text("utf-8"),
+    long_description_content_type="text/markdown",
     # CC-BY-SA-4.0 is for the drawings in tfi2i/data/emoji.
     license_expression="Apache-2.0 AND CC-BY-SA-4.0",
     license_files=["LICENSE", "tfi2i/data/emoji/LICENSE.txt"],
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Environment :: Console",
+        "Intended Audience :: Developers",
+        "Intended Audience :: Science/Research",
+        "Operating System :: MacOS",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Multimedia :: Graphics",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+    keywords=["image-to-image translation", "CycleGAN", "UNIT", "U-GAT-IT", "UVCGAN", "TensorFlow", "Keras", "LiteRT"],
     python_requires=">=3.11,<3.14",
     packages=find_packages(include=["tfi2i", "tfi2i.*"]) + ["tfi2i.export"],
     package_dir={"tfi2i.export": "export"},

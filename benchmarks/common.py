@@ -82,13 +82,13 @@ def _needed(graph):
     """
     stateful = [o for o in graph.get_operations() if o.op_def.is_stateful and o.type != "Placeholder"]
     waiting = [*(x.op for x in graph.outputs), *graph.control_outputs, *stateful]
-    found = set()
+    needed = set()
     while waiting:
         operation = waiting.pop()
-        if operation not in found:
-            found.add(operation)
+        if operation not in needed:
+            needed.add(operation)
             waiting += [*(x.op for x in operation.inputs), *operation.control_inputs]
-    return found
+    return needed
 
 
 def _flops_of_operation(operation):

@@ -11,13 +11,12 @@ import time
 
 from absl import flags
 
-from tfi2i import command, config
+from tfi2i import command, command_line, settings
 
 
 def define_flags():
     """The flags of tfi2i.train, and the benchmark's own."""
-    config.define_flags()
-    flags.adopt_module_key_flags(config)
+    command_line.define_train_flags()
     flags.DEFINE_alias("size", "crop")
     flags.DEFINE_float("step_ms", None, "ms of one training step, to compare with", lower_bound=1e-3)
     flags.DEFINE_integer("samples", 400, "images of each domain to read per pass", lower_bound=1)
@@ -25,19 +24,19 @@ def define_flags():
 
 def main(_):
     """Reads the stream twice, prints the table."""
-    settings = config.resolve(flags.FLAGS.method, config.given_flags())
+    chosen = settings.resolve(flags.FLAGS.method, command_line.given_flags())
     command.import_tensorflow()
     from benchmarks import common
 
     print(common.machine())
-    print(common.table(measure(settings, flags.FLAGS.samples, flags.FLAGS.step_ms)))
+    print(common.table(measure(chosen, flags.FLAGS.samples, flags.FLAGS.step_ms)))
 
 
-def measure(settings, samples=400, step_ms=None):
+def measure(chosen, samples=400, step_ms=None):
     """Times two passes over the same `samples` images of each domain.
 
     Args:
-        settings: `config.Run`.
+        chosen: `settings.Run`.
         samples: images of each domain; rounded up to whole batches.
         step_ms: ms of a training step, or None.
 
@@ -50,16 +49,16 @@ def measure(settings, samples=400, step_ms=None):
     import tensorflow as tf
 
     from tfi2i.data import pipeline, sources
-    from tfi2i.methods import model_class
+    from tfi2i.methods import METHODS
 
-    batch_size = settings.training.batch_size
-    source_a, source_b = sources.open_domains(settings.data, "train")
+    batch_size = chosen.training.batch_size
+    source_a, source_b = sources.open_domains(chosen.data, "train")
     stream = pipeline.TrainingStream(
         source_a,
         source_b,
-        settings.data,
-        value_range=model_class(settings.method).value_range,
-        seed=settings.training.seed,
+        chosen.data,
+        value_range=METHODS[chosen.method].model_class.value_range,
+        seed=chosen.training.seed,
         batch_size=batch_size,
     )
     steps = -(-samples // batch_size)

@@ -14,6 +14,7 @@ from absl import flags
 
 from tfi2i import command
 from tfi2i.config import UserError
+from tfi2i.metrics.protocols import NETWORKS
 
 
 def define_flags():
@@ -33,8 +34,8 @@ def main(_):
     from benchmarks import common
     from tfi2i.metrics import features
 
-    if values.network not in features.NETWORKS:
-        raise UserError(f"--network={values.network}: expected one of {', '.join(features.NETWORKS)}")
+    if values.network not in NETWORKS:
+        raise UserError(f"--network={values.network}: expected one of {', '.join(NETWORKS)}")
     network = features.FeatureNetwork(values.network, values.network_weights)
     print(common.machine())
     print(common.table(measure(network, values.size, values.images, values.batch, values.repeats)))
@@ -86,7 +87,7 @@ def measure(network, size=256, count=256, batch=32, repeats=5):
                 run()
                 if repeat:  # the first is for warming up
                     times[name].append(time.perf_counter() - start)
-    median = {name: statistics.median(found) for name, found in times.items()}
+    median = {name: statistics.median(seconds) for name, seconds in times.items()}
     rows = [[f"{network.name}, {count} JPEG files, {size} px", "images/s", "network alone = 1"]]
     for name, seconds in median.items():
         rows.append([name, f"{count / seconds:.1f}", f"{median['network alone'] / seconds:.2f}"])

@@ -14,13 +14,12 @@ import tempfile
 
 from absl import flags
 
-from tfi2i import command, config
+from tfi2i import command, command_line, config, settings
 
 
 def define_flags():
     """The flags of tfi2i.train, and the benchmark's own."""
-    config.define_flags()
-    flags.adopt_module_key_flags(config)
+    command_line.define_train_flags()
     flags.DEFINE_alias("size", "crop")
     flags.DEFINE_string("run_dir", None, "run directory of tfi2i.train [a new model]")
     flags.DEFINE_enum("direction", "a2b", ("a2b", "b2a"), "which way to translate")
@@ -32,17 +31,17 @@ def define_flags():
 
 def main(_):
     """Makes or loads the model, exports it to a temporary folder, prints the table."""
-    given = config.given_flags()
-    settings = config.resolve(flags.FLAGS.method, given)
+    given = command_line.given_flags()
+    chosen = settings.resolve(flags.FLAGS.method, given)
     command.import_tensorflow()
     from benchmarks import common
-    from tfi2i.training import checkpoints
+    from tfi2i import checkpoints
 
     if flags.FLAGS.run_dir:
         model = checkpoints.load(flags.FLAGS.run_dir)
         size = given.get("crop") or model.run.data.crop
     else:
-        model, size = checkpoints.build(settings, "float32"), settings.data.crop
+        model, size = checkpoints.build(chosen, "float32"), chosen.data.crop
     print(common.machine())
     print(common.table(measure(model, size, flags.FLAGS.direction, flags.FLAGS.formats, flags.FLAGS.seconds)))
 

@@ -1,10 +1,11 @@
-"""The four methods on the bundled drawings, for equal time on one core and with several seeds: the README's table.
+"""All methods on the bundled drawings, for equal time on one core and with several seeds: the README's table.
 
   python -m benchmarks.methods --output=runs/methods --seeds=0,1,2
 
-Trains what is not trained yet (ten minutes a run on one idle core; broken off, the same command goes on), measures
-every run on the test pairs, and prints means over seeds with the lowest and the highest value. --methods takes some of
-them, so that two processes can share the work; --measure_only trains nothing.
+Every configs/METHOD/emoji*.flags is a row, trained after its emoji_pretrain.flags where there is one. Trains what is
+not trained yet (ten minutes a run on one idle core; broken off, the same command goes on), measures every run on the
+test pairs, and prints means over seeds with the lowest and the highest value. --rows takes some of them, so that two
+processes can share the work; --measure_only trains nothing.
 """
 
 import json
@@ -14,86 +15,93 @@ import sys
 
 from absl import flags
 
-from tfi2i import command
+from tfi2i import command, run_directory
 from tfi2i.config import UserError
-from tfi2i.metrics import report
+from tfi2i.methods import trained_by
+from tfi2i.metrics import columns, report
 
-# Method → flagfiles and steps, trained one after the other: about ten minutes in all on one core of an AMD EPYC with
-# AVX512-BF16. A run starts from the one before it.
-METHODS = {
-    "CycleGAN": [("configs/quickstart.flags", 3500)],
-    "UNIT": [("configs/unit/emoji.flags", 3900)],
-    "UNIT 2018": [("configs/unit/emoji_2018.flags", 2650)],
-    "U-GAT-IT light": [("configs/ugatit/emoji.flags", 2700)],
-    "UVCGAN v2": [("configs/uvcgan2/emoji_pretrain.flags", 1500), ("configs/uvcgan2/emoji.flags", 2500)],
-}
-# Metric → what it is multiplied with, and how it is written.
-METRICS = {"kid": (100, "{:.2f}"), "l1": (1, "{:.1f}"), "pixel_accuracy": (100, "{:.1f}")}
+CONFIGS = pathlib.Path("configs")
+# Steps that take about ten minutes in all on one core of an AMD EPYC with AVX512-BF16, where they are not the
+# flagfile's own.
+STEPS = {"unit/emoji": 3900, "unit/emoji_2018": 2650, "ugatit/emoji": 2700, "uvcgan2/emoji": 2500}
+METRICS = ("kid", "l1", "pixel_accuracy")
 DIRECTIONS = ("a2b", "b2a")
+
+
+def rows():
+    """Names of all rows, METHOD/FLAGFILE."""
+    files = [path for method in trained_by("train") for path in sorted((CONFIGS / method).glob("emoji*.flags"))]
+    return [f"{path.parent.name}/{path.stem}" for path in files if not path.stem.endswith("_pretrain")]
 
 
 def define_flags():
     """Declares the flags of this command."""
     flags.DEFINE_string("output", "runs/methods", "folder of the run directories")
     flags.DEFINE_list("seeds", ["0", "1", "2"], "seeds to train with")
-    flags.DEFINE_list("methods", list(METHODS), f"which methods, of {', '.join(METHODS)}")
+    flags.DEFINE_list("rows", None, f"which of {', '.join(rows())} (default: all)")
     flags.DEFINE_bool("measure_only", False, "train nothing; leave out what is not trained to its end")
 
 
-def run_dir(root, method, seed):
-    """Where the last flagfile of a method is trained."""
-    return root / f"{method.lower().replace(' ', '_').replace('-', '')}_{seed}"
+def steps(row):
+    """How many steps a flagfile is trained for."""
+    if row in STEPS:
+        return STEPS[row]
+    command = [sys.executable, "-m", "tfi2i.train", f"--flagfile={CONFIGS / row}.flags", "--run_dir=-", "--dry_run"]
+    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)["training"]["steps"]
 
 
-def is_trained(run, steps):
+def run_dir(root, row, seed):
+    """Where a flagfile is trained."""
+    return root / f"{row.replace('/', '_')}_{seed}"
+
+
+def is_trained(root, row, seed):
     """Whether a run directory holds the checkpoint of its last step."""
-    return (run / "checkpoints" / f"{steps:08d}").is_dir()
+    return run_directory.checkpoint_folder(run_dir(root, row, seed), steps(row)).is_dir()
 
 
-def train(root, method, seed):
-    """Trains all flagfiles of a method that are not trained to their end."""
-    *before, (flagfile, steps) = METHODS[method]
-    target, start = run_dir(root, method, seed), []
-    for number, (earlier, count) in enumerate(before):
-        run = target.with_name(f"{target.name}_pretrain{number or ''}")
-        if not is_trained(run, count):
-            _python("tfi2i.train", f"--flagfile={earlier}", f"--steps={count}", f"--seed={seed}", f"--run_dir={run}")
-        start = [f"--pretrained={run}"]
-    if not is_trained(target, steps):
-        given = [f"--flagfile={flagfile}", f"--steps={steps}", f"--seed={seed}", f"--run_dir={target}"]
-        _python("tfi2i.train", *given, *start)
+def train(root, row, seed):
+    """Trains a flagfile that is not trained to its end, and before it the pre-training beside it."""
+    before, start = f"{pathlib.PurePosixPath(row).parent}/emoji_pretrain", []
+    if row != before and (CONFIGS / f"{before}.flags").is_file():
+        train(root, before, seed)
+        start = [f"--pretrained={run_dir(root, before, seed)}"]
+    if not is_trained(root, row, seed):
+        given = [f"--flagfile={CONFIGS / row}.flags", f"--steps={steps(row)}", f"--seed={seed}"]
+        _python("tfi2i.train", *given, *start, f"--run_dir={run_dir(root, row, seed)}")
 
 
 def measure(run):
     """direction → measured values of a run's last step on the test pairs."""
     _python("tfi2i.evaluate", f"--run_dir={run}", f"--metrics={','.join(METRICS)}")
-    return json.loads((run / "metrics.json").read_text())["directions"]
+    return json.loads((run / "metrics.json").read_text(encoding="utf-8"))["directions"]
 
 
 def table(results):
-    """Markdown: a row for each method.
+    """Markdown: a line for each row.
 
     Args:
-        results: method → list of `measure`, one of each seed.
+        results: row → list of `measure`, one of each seed.
     """
-    heads = [f"{d}: {head}" for d in DIRECTIONS for head in ("KID x100", "L1", "% right")]
+    measured = {name: columns()[name] for name in METRICS}
+    heads = [f"{d}: {column.heading}" for d in DIRECTIONS for column in measured.values()]
     lines = [f"| | seeds | {' | '.join(heads)} |", "|---" * (2 + len(heads)) + "|"]
 
-    def row(name, of_seeds, key):
+    def line(name, of_seeds, key):
         cells = [name, str(len(of_seeds))]
         for direction in DIRECTIONS:
-            for metric, (factor, form) in METRICS.items():
+            for name, column in measured.items():
                 values = [of_seed[direction][key] for of_seed in of_seeds]
-                values = [factor * v[report.find(v, metric)] for v in values]
-                low, mean, high = (form.format(v) for v in (min(values), sum(values) / len(values), max(values)))
+                values = [v[report.key_of(v, name)] for v in values]
+                low, mean, high = map(column.text, (min(values), sum(values) / len(values), max(values)))
                 cells.append(mean if low == high else f"{mean} ({low} to {high})")
         lines.append("| " + " | ".join(cells) + " |")
 
-    for method, of_seeds in results.items():
-        row(method, of_seeds, "model")
+    for row, of_seeds in results.items():
+        line(row, of_seeds, "model")
     # Methods differ in how they resize, and so a little in what doing nothing gives.
     for key in ("match_moments", "do_nothing"):
-        row(f"{report.NAMES[key]}, as {next(iter(results))} resizes", next(iter(results.values()))[:1], key)
+        line(f"{report.NAMES[key]}, as {next(iter(results))} resizes", next(iter(results.values()))[:1], key)
     return "\n".join(lines)
 
 
@@ -107,21 +115,20 @@ def _python(module, *arguments):
 
 def main(_):
     values = flags.FLAGS
-    root = pathlib.Path(values.output)
-    unknown = [m for m in values.methods if m not in METHODS]
+    root, chosen = pathlib.Path(values.output), values.rows or rows()
+    unknown = [row for row in chosen if row not in rows()]
     if unknown:
-        raise UserError(f"--methods={','.join(values.methods)}: {unknown[0]} is none of {', '.join(METHODS)}")
+        raise UserError(f"--rows={','.join(chosen)}: {unknown[0]} is none of {', '.join(rows())}")
     results = {}
     for seed in values.seeds:
-        for method in values.methods:
+        for row in chosen:
             if not values.measure_only:
-                train(root, method, seed)
-            run = run_dir(root, method, seed)
-            if is_trained(run, METHODS[method][-1][1]):
-                results.setdefault(method, []).append(measure(run))
+                train(root, row, seed)
+            if is_trained(root, row, seed):
+                results.setdefault(row, []).append(measure(run_dir(root, row, seed)))
     if not results:
         raise UserError(f"--output={root} has no run that is trained to its end")
-    print(table({m: results[m] for m in METHODS if m in results}))
+    print(table({row: results[row] for row in chosen if row in results}))
 
 
 if __name__ == "__main__":

@@ -10,13 +10,12 @@ import time
 
 from absl import flags
 
-from tfi2i import command, config
+from tfi2i import command, command_line, config, settings
 
 
 def define_flags():
     """The flags of tfi2i.train, and the benchmark's own."""
-    config.define_flags()
-    flags.adopt_module_key_flags(config)
+    command_line.define_train_flags()
     flags.DEFINE_alias("size", "crop")
     flags.DEFINE_alias("batch", "batch_size")
     flags.DEFINE_integer("repeats", 10, "steps to time", lower_bound=1)
@@ -26,16 +25,16 @@ def define_flags():
 
 def main(_):
     """Builds the model as training does, times its step, prints the table."""
-    settings = config.resolve(flags.FLAGS.method, config.given_flags())
+    chosen = settings.resolve(flags.FLAGS.method, command_line.given_flags())
     command.import_tensorflow()
     from benchmarks import common
 
     print(common.machine())
-    print(common.table(measure(settings, flags.FLAGS.repeats, flags.FLAGS.warmup, flags.FLAGS.peak_size)))
+    print(common.table(measure(chosen, flags.FLAGS.repeats, flags.FLAGS.warmup, flags.FLAGS.peak_size)))
 
 
-def measure(settings, repeats=10, warmup=2, peak_size=2048):
-    """Times the training step of `settings` (`config.Run`) on random images.
+def measure(chosen, repeats=10, warmup=2, peak_size=2048):
+    """Times the training step of `chosen` (`settings.Run`) on random images.
 
     Returns:
         rows of (what, value) for `common.table`.
@@ -44,10 +43,10 @@ def measure(settings, repeats=10, warmup=2, peak_size=2048):
     import tensorflow as tf
 
     from benchmarks import common
-    from tfi2i import machine
-    from tfi2i.training import checkpoints, strategies
+    from tfi2i import checkpoints, machine
+    from tfi2i.training import strategies
 
-    t, data = settings.training, settings.data
+    t, data = chosen.training, chosen.data
     strategy = strategies.make_strategy(t.strategy, t.replicas)
     replicas = strategy.num_replicas_in_sync
     if t.batch_size % (replicas * t.accumulate):
@@ -57,9 +56,8 @@ def measure(settings, repeats=10, warmup=2, peak_size=2048):
         )
     precision, xla = strategies.resolve_precision(t.precision), strategies.resolve_xla(t.xla)
     with strategy.scope():
-        model = checkpoints.build(settings, precision)
-        if not model.takes(*data.crop):
-            raise config.UserError(f"--size={data.crop[0]},{data.crop[1]}: the networks take {model.sizes}")
+        model = checkpoints.build(chosen, precision)
+        model.check_crop(*data.crop)
         shapes = [(t.batch_size // replicas, *data.crop, c) for c in (data.channels_a, data.channels_b)]
         model.compile(xla=xla, accumulate=t.accumulate)
         model.build_for_training(*shapes)
@@ -103,7 +101,7 @@ def measure(settings, repeats=10, warmup=2, peak_size=2048):
     speed = flops / (median * 1e6)
     peak, convolution = map(max, zip(before, peaks()))
     return [
-        ("method, size", f"{settings.method}, {h}x{w}"),
+        ("method, size", f"{chosen.method}, {h}x{w}"),
         ("batch, replicas", f"{t.batch_size}, {replicas}"),
         ("precision, XLA", f"{precision}, {'on' if xla else 'off'}"),
         ("ms per step, median", f"{median:.1f}"),

@@ -11,8 +11,8 @@ import dataclasses
 
 from absl import flags
 
-from tfi2i import command, config
-from tfi2i.config import UserError
+from tfi2i import command
+from tfi2i.config import UserError, size_flag
 
 from . import FLOORS
 
@@ -50,7 +50,7 @@ def main(_):
     values = flags.FLAGS
     formats = tuple(dict.fromkeys(f.strip() for f in values.formats))
     floors = parse_floors(values.min_psnr)
-    size = config.size_flag(values.size)
+    size = size_flag(values.size)
     for name in ("calibration_images", "verification_images"):
         if values[name].value is not None and values[name].value < 1:
             raise UserError(f"--{name}={values[name].value}: expected 1 or more")

@@ -8,14 +8,15 @@ import pathlib
 import re
 
 import numpy as np
+import tensorflow as tf
 
 import tfi2i
-from tfi2i import folders
-from tfi2i.config import Data, UserError
+from tfi2i import checkpoints, files
+from tfi2i.config import Data, UserError, local_path
 from tfi2i.data import images, sources
+from tfi2i.levels import to_levels
 from tfi2i.progress import Progress
-from tfi2i.training import checkpoints
-from tfi2i.translate import resolve_fit
+from tfi2i.translation import resolve_fit
 
 from . import FLOORS, verify
 
@@ -62,7 +63,7 @@ def export(
         size: (height, width) of the LiteRT files' images, and what "resize" resizes to; None: the
             only size that the networks take, or the crop that the model was trained on.
         fit: the SavedModel's rule for other sizes, "pad" or "resize"; None: by method. The rule is
-            `tfi2i.translate`'s, see `resolve_fit` there.
+            `tfi2i.translation.resolve_fit`.
         io: "uint8" or "float32": type of the pixels, 0 to 255, that LiteRT files take and give.
         data: `config.Data`, or None: what the model was trained on. Calibration takes training
             images, verification those for test, or else for validation.
@@ -80,11 +81,11 @@ def export(
         UserError: an argument or the data cannot be used.
     """
     floors = FLOORS | (floors or {})
-    output = pathlib.Path(output).resolve()
+    output = pathlib.Path(local_path(output, "output")).resolve()
     run = getattr(model, "run", None)
     data = data or (run and run.data)
-    size = tuple(size or model.fixed_size or (run and run.data.crop) or ())
-    failed = output.with_name(output.name + ".failed")
+    size = tuple(size or model.sizes.fixed or (run and run.data.crop) or ())
+    failed = output / "failed" if files.is_fixed(output) else output.with_name(output.name + ".failed")
     _check(model, direction, formats, size, io, data)
     _check_output(output, overwrite)
     _check_failed(failed)
@@ -92,14 +93,14 @@ def export(
     held_out, split = _held_out(data, direction)
     chosen = _spread(len(held_out), verification_images)
     _, typical = next(_read(held_out, chosen, size, lambda _: None, "verification images"))
-    plan = _Plan(model, direction, size, fit, io, data, calibration_images, log)
+    writer = _Export(model, direction, size, fit, io, data, calibration_images, log)
     try:
-        with folders.beside(output) as partial:
-            graphs = plan.write(partial, formats)
+        with files.beside(output) as partial:
+            graphs = writer.write(partial, formats)
             log(f"verifying on {len(chosen)} images, {split} split")
-            report = plan.verify(partial, formats, graphs, held_out, chosen, typical, split, floors)
+            report = writer.verify(partial, formats, graphs, held_out, chosen, typical, split, floors)
             _write_json(partial / "report.json", report)
-            _write_json(partial / "model.json", plan.sidecar(partial, formats))
+            _write_json(partial / "model.json", writer.sidecar(partial, formats))
             log(verify.table(report))
             for kind, result in report["formats"].items():
                 if "note" in result:
@@ -109,9 +110,9 @@ def export(
                 _check_output(output, overwrite)
             else:
                 _check_failed(failed)
-            folders.swap(partial, output if report["passed"] else failed)
-    except OSError as error:
-        raise UserError(f"--output={output} cannot be written: {error}") from error
+            files.swap(partial, output if report["passed"] else failed)
+    except (OSError, tf.errors.OpError) as error:  # a full disk is one of TensorFlow's where TensorFlow writes
+        raise UserError(f"--output={output} cannot be written: {str(error).splitlines()[0]}") from error
     if not report["passed"]:
         faults = [fault for r in report["formats"].values() for fault in r["faults"]]
         raise FloorError(f"not exported: {'; '.join(faults)}; see {failed}/report.png", report)
@@ -119,7 +120,7 @@ def export(
 
 
 @dataclasses.dataclass
-class _Plan:
+class _Export:
     """One export: what is written, and the same thing computed by Keras."""
 
     model: object
@@ -169,23 +170,20 @@ class _Plan:
         """uint8 [1, H, W, C] → float32 pixels [1, H, W, C'], by the live Keras model."""
         from . import saved_model
 
-        x = self.model.to_float(np.asarray(pixels))
+        x = self.model.to_float(tf.convert_to_tensor(pixels))
         if self.fit == "pad":
             y = self.model.translate(x.numpy(), self.direction)
         else:
             filter = self.data.resize_filter or "bicubic"
             resized = saved_model.any_size(self.model, self.direction, self.fit, self.size, filter)
             y = resized(x).numpy()
-        low, high = self.model.value_range
-        return (y - low) * (255 / (high - low))
+        return to_levels(y, self.model.value_range)
 
     def verify(self, folder, formats, graphs, held_out, chosen, typical, split, floors):
         """Runs the files in `folder` on the `chosen` images of `held_out`; returns the report.
 
         `typical` is one of these images, for warm-up and latency.
         """
-        import tensorflow as tf
-
         threads = verify.threads()
         written, candidates = {}, {}
         if "saved_model" in formats:
@@ -211,7 +209,7 @@ class _Plan:
         times = verify.latencies({k: candidates[k] for k in formats}, typical)
         report = {
             "direction": self.direction,
-            "method": type(self.model).__name__.lower(),
+            "method": self.model.name,
             "images": scores[formats[0]].images,
             "split": split,
             "size": list(self.size),
@@ -239,7 +237,7 @@ class _Plan:
                 faults = []
                 note = _slower(kind, result, written.get("float32"))
                 result |= {"note": note} if note else {}
-            result["faults"] = verify.judge(kind, scores[kind], before, floors[kind]) + faults
+            result["faults"] = verify.floor_faults(kind, scores[kind], before, floors[kind]) + faults
             report["passed"] &= not result["faults"]
             report["formats"][kind] = result
         return report
@@ -256,11 +254,10 @@ class _Plan:
 
     def sidecar(self, folder, formats):
         """What a client must know to use the files, and what they are made of."""
-        channels = (self.model.channels_a, self.model.channels_b)
-        inputs, outputs = channels if self.direction == "a2b" else channels[::-1]
+        inputs, outputs = (self.model.channels_of(domain) for domain in (self.direction[0], self.direction[-1]))
         quantization = {"scale": 1.0, "zero_point": 0} if self.io == "uint8" else None
         pixels = {"dtype": self.io, "range": [0, 255], "quantization": quantization}
-        files = {str(p.relative_to(folder)): checkpoints.sha256(p) for p in _files(folder) if "report" not in p.name}
+        hashes = {str(p.relative_to(folder)): checkpoints.sha256(p) for p in _files(folder) if "report" not in p.name}
         lite = {
             "name": "images",
             "layout": "NHWC",
@@ -278,19 +275,20 @@ class _Plan:
             },
             "image_bytes": {
                 "image_bytes": "string [N]: JPEG, PNG, BMP of 24 or 32 bits, or GIF",
+                "colour": "pixels are taken for sRGB: TensorFlow applies no colour profile, tfi2i.translate does",
                 "returns": {"image_bytes": "string [N]: PNG"},
             },
         }
         return {
-            "method": type(self.model).__name__.lower(),
+            "method": self.model.name,
             "direction": self.direction,
             "checkpoint_step": getattr(self.model, "checkpoint_step", None),
             # Of the network inside; the files' own pixels go from 0 to 255.
             "value_range": list(self.model.value_range),
-            "size_multiple": self.model.size_multiple,
+            "size_multiple": self.model.sizes.multiple,
             "litert": lite if any(f != "saved_model" for f in formats) else None,
             "saved_model": serving if "saved_model" in formats else None,
-            "sha256": files,
+            "sha256": hashes,
             "versions": {
                 "tfi2i": tfi2i.__version__,
                 **{p: importlib.metadata.version(p) for p in _MADE_WITH},
@@ -299,8 +297,6 @@ class _Plan:
 
 
 def _check(model, direction, formats, size, io, data):
-    if direction not in model.generators:
-        raise UserError(f"--direction={direction}: expected one of {', '.join(model.generators)}")
     model.check_direction(direction)
     unknown = [f for f in formats if f not in FLOORS]
     if unknown or not formats:
@@ -330,7 +326,7 @@ def _check_output(output, overwrite):
     sidecar = _json_of(output / "model.json")
     if "sha256" not in sidecar or "tfi2i" not in sidecar.get("versions", {}):
         raise UserError(f"--output={output} is no export (it has no model.json of one): --overwrite leaves it alone")
-    foreign = folders.foreign(output, _OWN)
+    foreign = files.foreign(output, _OWN)
     if foreign:
         raise UserError(
             f"--output={output} is replaced as a whole, and {foreign} in it is not of an export: move it away, or give "
@@ -343,14 +339,14 @@ def _check_failed(failed):
     if not failed.exists() or (failed.is_dir() and not any(failed.iterdir())):
         return
     ours = failed.is_dir() and _json_of(failed / "report.json").get("passed") is False
-    if not ours or folders.foreign(failed, _OWN):
+    if not ours or files.foreign(failed, _OWN):
         raise UserError(f"{failed}, where an export goes that fails, holds something else: move it away")
 
 
 def _json_of(path):
     """The dict in a JSON file; empty where there is none."""
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
@@ -416,8 +412,9 @@ def _slower(kind, result, float32):
 
 
 def _files(path):
+    """A file, or the files in a folder."""
     return [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
 
 
 def _write_json(path, content):
-    path.write_text(json.dumps(content, indent=2) + "\n")
+    files.write_text(path, json.dumps(content, indent=2) + "\n")

@@ -20,7 +20,6 @@ import tempfile
 import warnings
 
 import keras
-import numpy as np
 import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.tools import flatbuffer_utils
@@ -47,16 +46,16 @@ def convert(model, direction, size, kinds=("float32",)):
         dict of kind → the file's bytes. Their signature "translate" is {"images": float32
         [1, H, W, C]} → {"images": float32 [1, H, W, C']}, pixels from 0 to 255.
     """
-    channels = model.channels_a if direction == "a2b" else model.channels_b
-    rows, columns = (_mirrored(length, model.size_multiple, model.size_minimum) for length in size)
+    channels = model.channels_of(direction[0])
+    network = model.styled_generator(direction)
+    # Known now: the file has neither the computation of the rows nor a needless gathering of all.
+    (top, rows), (left, columns) = ([n.numpy() for n in model.sizes.reflected(side)] for side in size)
 
     def generate(x):
-        if rows is None and columns is None:
-            return model.generators[direction](x)
-        x = x if rows is None else tf.gather(x, rows[1], axis=1)
-        x = x if columns is None else tf.gather(x, columns[1], axis=2)
-        top, left = rows[0] if rows else 0, columns[0] if columns else 0
-        return model.generators[direction](x)[:, top : top + size[0], left : left + size[1]]
+        x = x if len(rows) == size[0] else tf.gather(x, rows, axis=1)
+        x = x if len(columns) == size[1] else tf.gather(x, columns, axis=2)
+        y = network(x)
+        return y if y.shape[1:3] == size else y[:, top : top + size[0], left : left + size[1]]
 
     translate = in_pixels(model, generate)
     archive = keras.export.ExportArchive()
@@ -169,12 +168,12 @@ def _operators(model):
 def _last_convolution(file):
     """Name of the tensor that the last CONV_2D in order of execution writes."""
     model = flatbuffer_utils.read_model_from_bytearray(bytearray(file))
-    found = [
+    convolutions = [
         operator
         for operator in model.subgraphs[0].operators
         if flatbuffer_utils.opcode_to_name(model, operator.opcodeIndex) == "CONV_2D"
     ]
-    return model.subgraphs[0].tensors[found[-1].outputs[0]].name.decode()
+    return model.subgraphs[0].tensors[convolutions[-1].outputs[0]].name.decode()
 
 
 @contextlib.contextmanager
@@ -203,17 +202,6 @@ def _conv(layer, x):
     elif pad:
         x = tf.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
     return keras.layers.Conv2D.call(layer, x)
-
-
-def _mirrored(length, multiple, minimum):
-    """As `generate` pads: None for a multiple, or rows before and the source of every padded row."""
-    padded = max(-(-length // multiple) * multiple, minimum)
-    if padded == length:
-        return None
-    before = (padded - length) // 2
-    period = max(2 * (length - 1), 1)
-    position = (np.arange(padded) - before) % period
-    return before, np.minimum(position, period - position) if length > 1 else position * 0
 
 
 def _mirror(x, pad, axis):

@@ -11,6 +11,8 @@ import pathlib
 import keras
 import tensorflow as tf
 
+from tfi2i.levels import to_levels, to_range
+
 
 def in_pixels(model, generate):
     """`generate`, which works in the float range of `model`, as a function of pixels.
@@ -22,11 +24,9 @@ def in_pixels(model, generate):
     Returns:
         the same of float32 pixels, 0 to 255, not rounded.
     """
-    low, high = model.value_range
 
     def translate(pixels):
-        y = generate(pixels * ((high - low) / 255) + low)
-        return (y - low) * (255 / (high - low))
+        return to_levels(generate(to_range(pixels, model.value_range)), model.value_range)
 
     return translate
 
@@ -60,7 +60,7 @@ def write_saved_model(model, folder, direction, fit="pad", size=None, background
         direction, fit, size, filter: as in `any_size`.
         background: R, G, B (0-255) that `image_bytes` puts behind transparent pixels.
     """
-    channels = model.channels_a if direction == "a2b" else model.channels_b
+    channels = model.channels_of(direction[0])
     translate = in_pixels(model, any_size(model, direction, fit, size, filter))
 
     def images(images):
@@ -123,6 +123,7 @@ def decode(contents, channels, background=(255, 255, 255)):
 
     Transparency of PNG is put on the background, 16-bit PNG keeps its 16 bits, the EXIF orientation
     of JPEG and PNG is applied. BMP has 24 or 32 bits; WebP and TIFF are not known to TensorFlow.
+    Colour profiles, which `read_image` applies to 8 bits, are not: TensorFlow has no such operation.
 
     Args:
         contents: string scalar, the file.
@@ -223,8 +224,8 @@ def _orientation(contents):
     small = find(b"\x12\x01\x03\x00\x01\x00\x00\x00", block)  # little endian
     big = find(b"\x01\x12\x00\x03\x00\x00\x00\x01", block)
     value = tf.where(small < big, head[small + 8], head[big + 9])
-    found = tf.logical_and(tf.minimum(small, big) < length, tf.logical_and(value >= 1, value <= 8))
-    return tf.where(found, tf.cast(value, tf.int32), 1)
+    tagged = tf.logical_and(tf.minimum(small, big) < length, tf.logical_and(value >= 1, value <= 8))
+    return tf.where(tagged, tf.cast(value, tf.int32), 1)
 
 
 def _orient(pixels, orientation):

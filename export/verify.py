@@ -202,8 +202,8 @@ def saved_model_faults(loaded, reference, image, encode):
     return faults
 
 
-def judge(kind, score, before_rounding, floor):
-    """Whether a file reaches its floor; a list of sentences, empty if it does.
+def floor_faults(kind, score, before_rounding, floor):
+    """What is wrong with a file that does not reach its floor: a list of sentences, empty if it does.
 
     Args:
         kind: one of the formats.

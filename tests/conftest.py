@@ -3,6 +3,9 @@
 import pytest
 import tensorflow as tf
 
+from tests.toy import ROWS
+from tfi2i.methods import METHODS
+
 # Tests run most graphs once or twice, which does not pay for TensorFlow's rewriting of them, half of the time of a
 # first step. The commands that tests start have it.
 tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
@@ -15,3 +18,12 @@ def own_collectives():
     """Every strategy of a process numbers its collective operations from the same start, and TensorFlow remembers the
     shapes of each number: two models on replicas in one process, here two tests, would be a shape mismatch."""
     tf.distribute.MirroredStrategy._collective_key_base += 100
+
+
+@pytest.fixture(scope="module")
+def toy():
+    """Puts "toy" and "one_way_toy" into the table of methods."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, row in ROWS.items():
+            patch.setitem(METHODS, name, row)
+        yield

@@ -39,7 +39,7 @@ def test_norms_of_tensorflow_addons(case):
 def test_norms_refuse_what_they_cannot_do():
     with pytest.raises(ValueError, match="axis=-2: expected -1, or 1 and more"):
         addons.GroupNormalization(axis=-2)
-    with pytest.raises(ValueError, match="groups=4: 6 channels cannot be divided so"):
+    with pytest.raises(ValueError, match="groups=4: expected a divisor of the 6 channels, or -1"):
         addons.GroupNormalization(groups=4).build((None, 3, 3, 6))
 
 

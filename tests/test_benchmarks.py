@@ -5,11 +5,10 @@ import importlib
 
 import pytest
 import tensorflow as tf
-from absl import flags
 
 from benchmarks import common, methods
-from tfi2i import config
-from tfi2i.training import checkpoints
+from tests.own_flags import call
+from tfi2i import checkpoints, config, settings
 
 
 def count(function, *shapes):
@@ -85,7 +84,7 @@ def test_what_cannot_be_counted_is_an_error():
 
 
 def test_generator_equals_its_layers():
-    run = config.resolve("cyclegan", {"generator": "resnet_6blocks", "generator_width": 4})
+    run = settings.resolve("cyclegan", {"generator": "resnet_6blocks", "generator_width": 4})
     model = checkpoints.build(run, "float32")
     layers = [
         (16 * 16, 7 * 7 * 3, 4), (8 * 8, 9 * 4, 8), (4 * 4, 9 * 8, 16), *[(4 * 4, 9 * 16, 16)] * 12,
@@ -103,20 +102,11 @@ def test_table_aligns():
 
 
 @pytest.fixture
-def run(monkeypatch, capsys):
+def run(capsys):
     """Runs a benchmark by its command line; returns what it prints, in lines."""
 
     def run(program, *arguments):
-        mine = flags.FlagValues()
-        with monkeypatch.context() as patch:
-            for name in (n for n in dir(flags) if n.startswith("DEFINE") and n != "DEFINE_flag"):
-                patch.setattr(flags, name, functools.partial(getattr(flags, name), flag_values=mine))
-            patch.setattr(flags, "adopt_module_key_flags", lambda module: None)
-            patch.setattr(flags, "FLAGS", mine)
-            module = importlib.import_module(f"benchmarks.{program}")
-            module.define_flags()
-            assert mine([program, *arguments]) == [program]
-            module.main([])
+        call(importlib.import_module(f"benchmarks.{program}"), *arguments)
         return capsys.readouterr().out.splitlines()
 
     return run
@@ -173,5 +163,5 @@ def test_the_table_of_methods_has_means_and_extremes():
     ]  # fmt: skip
     head, _, row, *baselines = methods.table({"CycleGAN": runs}).splitlines()
     assert head.count("|") == row.count("|") == 9
-    assert row.startswith("| CycleGAN | 2 | 2.50 (1.00 to 4.00) | 3.0 | 50.0 | 2.50")
-    assert [b.split(" | ")[3] for b in baselines] == ["8.0", "9.0"]
+    assert row.startswith("| CycleGAN | 2 | 2.50 (1.00 to 4.00) | 3.00 | 50.0 % | 2.50")
+    assert [b.split(" | ")[3] for b in baselines] == ["8.00", "9.00"]

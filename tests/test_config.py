@@ -2,16 +2,25 @@
 
 import dataclasses
 import functools
+import importlib
 import json
+import pathlib
+import re
 import subprocess
 import sys
+import typing
 
 import pytest
 from absl import flags
 
-from tfi2i import config
-from tfi2i.config import UserError, parse_size, resolve
+from tests.own_flags import own_flags
+from tfi2i import command_line, config, settings
+from tfi2i.config import UserError, parse_size
+from tfi2i.methods import METHODS
+from tfi2i.methods.unit import config as unit_config
+from tfi2i.settings import resolve
 
+ROOT = pathlib.Path(__file__).resolve().parent.parent
 GIVEN = {
     "data": "photos", "crop": (128, 192), "background": (0, 128, 255), "flip": 0.25, "flip_first": True,
     "epochs": 12.5, "batch_size": 4, "accumulate": 2, "dropout": True, "download": False, "lambda_identity": 0.0,
@@ -19,23 +28,29 @@ GIVEN = {
 }  # fmt: skip
 
 
+# What there is to train: (method, task).
+TRAINED = [(m, t) for m, row in METHODS.items() for t in ("translate", "pretrain") if row.of_task(t)]
+COMMANDS = ("train", "adapt", "translate", "evaluate", "convert", "export.__main__")
+
+
+def config_class(method, task="translate"):
+    return METHODS[method].of_task(task).config_class
+
+
 @pytest.fixture
-def parse(monkeypatch):
-    """Parses a command line by flags that only this test sees; returns (method, flags that were given)."""
-    mine = flags.FlagValues()
-    for name in ("DEFINE", "DEFINE_string", "DEFINE_bool", "DEFINE_integer", "DEFINE_float", "DEFINE_enum"):
-        monkeypatch.setattr(flags, name, functools.partial(getattr(flags, name), flag_values=mine))
-    monkeypatch.setattr(flags, "FLAGS", mine)
-    config.define_flags()
+def parse():
+    """Parses a command line of `tfi2i.train`; returns (method, flags that were given)."""
+    with own_flags() as mine:
+        command_line.define_train_flags()
+        yield functools.partial(parse_again, mine)
 
-    def run(*arguments):
-        mine.unparse_flags()
-        for name in mine:
-            mine[name].unparse()
-        assert mine(["train", *map(str, arguments)]) == ["train"]
-        return mine.method, config.given_flags()
 
-    return run
+def parse_again(mine, *arguments):
+    mine.unparse_flags()
+    for name in mine:
+        mine[name].unparse()
+    assert mine(["train", *map(str, arguments)]) == ["train"]
+    return mine.method, command_line.given_flags()
 
 
 # Recipes
@@ -113,7 +128,7 @@ def test_the_later_flag_wins(parse, tmp_path):
 
 @pytest.mark.parametrize(
     "argument",
-    ["--crop=256,", "--crop=1,2,3", "--batch_size=two", "--norm=layer", "--background=white", "--no_such_flag=1"],
+    ["--crop=256,", "--crop=1,2,3", "--batch_size=two", "--background=white", "--no_such_flag=1"],
 )
 def test_arguments_that_cannot_be_read(parse, argument):
     with pytest.raises(flags.Error):
@@ -122,47 +137,142 @@ def test_arguments_that_cannot_be_read(parse, argument):
 
 def test_flags_text_gives_the_same_run_again(parse, tmp_path):
     file = tmp_path / "flags.txt"
-    file.write_text(config.flags_text("cyclegan", GIVEN))
+    file.write_text(command_line.flags_text("cyclegan", GIVEN))
     method, given = parse(f"--flagfile={file}")
     assert given == GIVEN and resolve(method, given) == resolve("cyclegan", GIVEN)
 
 
-def test_every_field_is_a_flag_with_a_text(parse):
-    for kind in (config.Data, config.Training, *config.METHODS.values()):
-        for field in dataclasses.fields(kind):
-            assert flags.FLAGS[field.name].value is None and len(flags.FLAGS[field.name].help) > 10
-    assert "[cyclegan: 256,256, " in flags.FLAGS["crop"].help
-    assert "0.5" in flags.FLAGS["lambda_identity"].help
-
-
 def test_a_variants_defaults_are_its_own_and_what_is_given_wins():
-    paper, later = config.resolve("unit", {}), config.resolve("unit", {"unit_variant": "2018"})
+    paper, later = settings.resolve("unit", {}), settings.resolve("unit", {"unit_variant": "2018"})
     assert (paper.model.lambda_gan, paper.model.shared_blocks, paper.training.steps) == (10, 1, 500_000)
     assert (later.model.lambda_gan, later.model.shared_blocks, later.training.steps) == (1, 0, 1_000_000)
-    given = config.resolve("unit", {"unit_variant": "2018", "lambda_gan": 3.0, "epochs": 2.0})
+    given = settings.resolve("unit", {"unit_variant": "2018", "lambda_gan": 3.0, "epochs": 2.0})
     assert given.model.lambda_gan == 3 and given.training.steps is None and given.training.epochs == 2
-    assert config.Run.from_json(later.to_json()) == later
-    assert config.UNIT(unit_variant="2018") == later.model
+    assert settings.Run.from_json(later.to_json()) == later
+    assert unit_config.UNIT(unit_variant="2018") == later.model
 
 
-def test_one_flag_takes_the_choices_of_all_methods_and_each_method_checks_its_own(parse):
-    help = flags.FLAGS["discriminator"].help
-    assert "cyclegan: n_layers" in help and "unit: stack/multiscale" in help
-    with pytest.raises(config.UserError, match="--discriminator=pixel: expected one of stack, shared, multiscale"):
-        config.resolve("unit", {"discriminator": "pixel"})
+def test_flags_of_a_variant_that_are_another_ones_defaults():
+    """5 layers are the paper model's default and not that of 2018."""
+    run = resolve("unit", {"unit_variant": "2018", "discriminator_layers": 5})
+    given = settings.differing(run)
+    assert resolve("unit", given) == run and given["discriminator_layers"] == 5
 
 
-def test_help_loads_no_tensorflow():
-    code = (
-        "import runpy, sys\n"
-        "sys.argv = ['train', '--help']\n"
-        "try:\n    runpy.run_module('tfi2i.train', run_name='__main__')\n"
-        "finally:\n    print('heavy:', sorted({'tensorflow', 'keras', 'numpy'} & set(sys.modules)))\n"
+def test_a_crop_of_its_own_keeps_the_usual_resize():
+    """Which the crop alone would change."""
+    run = resolve("cyclegan", {"crop": (128, 128), "resize": (286, 286)})
+    assert settings.differing(run) == {"crop": (128, 128), "resize": (286, 286)}
+
+
+def test_choices_are_those_of_the_method():
+    assert resolve("cyclegan", {"discriminator": "pixel"}).model.discriminator == "pixel"
+    with pytest.raises(UserError, match="--discriminator=pixel: expected one of stack, shared, multiscale"):
+        resolve("unit", {"discriminator": "pixel"})
+
+
+# What --help shows
+
+
+def shown(*arguments):
+    """The flags that --help shows with the given arguments, as a dict of name to flag."""
+    with own_flags() as mine:
+        command_line.define_train_flags(["train", *arguments])
+        return {flag.name: flag for flag in mine.get_key_flags_for_module(__name__)}
+
+
+def test_help_of_unit_by_hand():
+    help = {name: flag.help for name, flag in shown("--method=unit").items()}
+    assert help["gan_loss"] == "<lsgan|vanilla>: adversarial loss [paper: vanilla, 2018: lsgan]"
+    assert (
+        help["discriminator"].startswith("<stack|shared|multiscale>: ")
+        and "stride 2; shared: " in help["discriminator"]
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert "heavy: []" in done.stdout, done.stderr
-    for word in ("--run_dir", "--lambda_identity", "--method", "--crop", "--[no]dropout"):
-        assert word in done.stdout, word
+    assert help["dropout"].startswith("dropout 0.5 at the end of every residual block")
+    assert help["generator_width"] == "channels after the generator's first layer (ngf) [64]"
+    assert help["steps"].endswith("[paper: 500000, 2018: 1000000]") and help["resize_mode"].endswith("[short_side]")
+    assert "upsample" not in help and "vit_width" not in help and "source" not in help
+    assert help["method"].startswith("one of cyclegan, unit, ugatit, uvcgan2, uvcgan; ")
+
+
+@pytest.mark.parametrize(
+    "arguments, variant",
+    [
+        ([], "cyclegan_variant"),
+        (["--method=cylcegan"], "cyclegan_variant"),
+        (["--method", "unit"], "unit_variant"),
+        (["-method=unit", "--method=ugatit"], "ugatit_variant"),
+        (["--flagfile=configs/unit/emoji.flags"], "unit_variant"),
+        (["--method=unit", "--flagfile=configs/ugatit/emoji.flags"], "ugatit_variant"),
+        (["--flagfile=missing.flags", "--method=unit"], "unit_variant"),
+        (["--method=unit", "--task=pretrain"], "unit_variant"),  # which has none, as parsing says
+    ],
+)
+def test_help_is_of_the_method_that_the_command_line_names(arguments, variant, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert [name for name in shown(*arguments) if name.endswith("_variant")] == [variant]
+
+
+@pytest.mark.parametrize("method, task", [(m, t) for m, t in TRAINED if METHODS[m].command == "train"])
+def test_help_shows_the_methods_own_flags_choices_texts_and_defaults(method, task):
+    kind, seen = config_class(method, task), shown(f"--method={method}", f"--task={task}")
+    run = resolve(method, {"task": task})
+    assert set(seen) == {
+        "method",
+        *(n for k in (kind, kind.data_class, config.Training) for n in settings.field_names(k)),
+    }
+    for part in (run.model, run.data, run.training):
+        for field in dataclasses.fields(part):
+            flag, choices = seen[field.name], field.metadata["choices"]
+            head = f"<{'|'.join(map(str, choices))}>: " if choices else ""
+            text, bracket, default = flag.help.removeprefix(head + field.metadata["help"]).partition(" [")
+            assert not text and flag.value is None
+            if field.name in kind.follows:
+                assert default == f"--{kind.follows[field.name]}]"
+            elif any(field.name in values for values in kind.variants.values()):
+                flag_of_variant = next(n for n in settings.field_names(kind) if n.endswith("_variant"))
+                for variant, values in kind.variants.items():
+                    other = resolve(method, {flag_of_variant: variant})
+                    resolved = getattr(other.model, field.name, getattr(other.training, field.name, None))
+                    assert f"{variant}: {config.as_text(resolved)}" in default
+            elif bracket and field.name != "task":
+                assert default == f"{config.as_text(getattr(part, field.name))}]"
+            else:
+                assert field.default is None or field.name == "task"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_help_text_stands_alone(command):
+    """--help sorts flags by name, so no text may point at a neighbour or begin in the middle of a sentence."""
+    with own_flags() as mine:
+        importlib.import_module(f"tfi2i.{command}").define_flags()
+    texts = {name: mine[name].help for name in mine if name not in ("flagfile", "undefok")}
+    for name, text in texts.items():
+        text = re.sub(r"^<[^>]*>: ", "", text)
+        assert len(text) > 10, name
+        assert not re.search(
+            r"\b(the same(?! \w+s\b)|likewise|ditto|as above|as before|the former|the latter)\b", text
+        ), name
+        assert not re.match(r"(its?|they|their|them|this|these|that|those|he|she|of|or|and|else)\b", text, re.I), name
+
+
+LIGHT = [("train", f"--method={m}", f"--task={t}") for m, t in TRAINED if METHODS[m].command == "train"]
+
+
+@pytest.mark.parametrize("command, arguments", [(c, a) for c, *a in LIGHT] + [(c, []) for c in COMMANDS[1:]])
+def test_help_is_instant(command, arguments):
+    """Nothing that takes seconds to import is imported."""
+    code = (
+        "import importlib, sys\n"
+        f"module = importlib.import_module('tfi2i.{command}')\n"
+        f"sys.argv = ['command', *{arguments}, '--help']\n"
+        "try:\n    module.run()\n"
+        "finally:\n    print('heavy:', sorted({'tensorflow', 'keras', 'numpy', 'PIL'} & set(sys.modules)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert "heavy: []" in done.stdout, done.stdout[-500:] + done.stderr
+    flag = "lambda_" if command in ("train", "adapt") and "pretrain" not in str(arguments) else "run_dir"
+    assert f"  --{flag}" in done.stdout
 
 
 # Files
@@ -170,9 +280,57 @@ def test_help_loads_no_tensorflow():
 
 def test_json_round_trip():
     run = resolve("cyclegan", GIVEN)
-    again = config.Run.from_json(run.to_json())
+    again = settings.Run.from_json(run.to_json())
     assert again == run and again.data.crop == (128, 192) and again.to_json() == run.to_json()
     assert json.loads(run.to_json())["model"]["gan_loss"] == "wgan-gp"
+
+
+# What some flags cannot be given without.
+COMPANIONS = {
+    "accumulate": {"batch_size": 6}, "gp_form": {"gp_center": 100.0}, "eval_metrics": {"best_metric": None},
+    "csv": {"domain_a": "x", "domain_b": "!x"}, "domain_a": {"domain_b": "!x"}, "domain_b": {"domain_a": "x"},
+}  # fmt: skip
+
+
+def others(field, value):
+    """Values of a field besides `value`, of its type, some of them impossible."""
+    if field.name in ("eval_metrics", "best_metric"):
+        return ["kid", "kid,fid"]
+    if field.metadata["choices"]:
+        return [choice for choice in field.metadata["choices"] if choice != value]
+    if isinstance(value, bool):
+        return [not value]
+    if isinstance(value, (int, float)):
+        return [type(value)(2 * value + 1), type(value)(value / 2)]
+    if isinstance(value, tuple):
+        return [tuple(n // 2 for n in value), tuple(n * 2 for n in value)]
+    hint = next(t for t in typing.get_args(field.type) if t is not type(None)) if value is None else field.type
+    return {int: [3], float: [0.25], config.Size: [(64, 96)]}.get(hint, ["some"])
+
+
+@pytest.mark.parametrize("method, task", TRAINED)
+def test_every_flag_comes_back_from_json_and_from_the_flags_that_differ(method, task):
+    usual = resolve(method, {"task": task})
+    variants = config_class(method, task).variants or [None]
+    flag_of_variant = next((n for n in settings.field_names(type(usual.model)) if n.endswith("_variant")), None)
+    seen = set()
+    for variant in variants:
+        base = {"task": task} | ({flag_of_variant: variant} if variant else {})
+        default = resolve(method, base)
+        for part in (default.model, default.data, default.training):
+            for field in dataclasses.fields(part):
+                for value in others(field, getattr(part, field.name)):
+                    try:
+                        run = resolve(method, base | COMPANIONS.get(field.name, {}) | {field.name: value})
+                    except UserError:
+                        continue  # impossible alone
+                    assert settings.Run.from_json(run.to_json()) == run
+                    given = settings.differing(run)
+                    assert resolve(method, given) == run, (field.name, value, given)
+                    seen.add(field.name)
+    names = {n for part in (usual.model, usual.data, usual.training) for n in settings.field_names(type(part))}
+    assert names - seen <= {"task", "pretrained", "eval_every"}  # which some methods cannot have
+    assert settings.differing(usual) == ({} if task == "translate" else {"task": task})
 
 
 # Errors

@@ -1,15 +1,17 @@
 """Every flagfile parses, resolves, and says what it is."""
 
 import dataclasses
-import functools
 import pathlib
 import re
 
 import pytest
 from absl import flags
 
-from tfi2i import config
-from tfi2i.methods import model_class
+from tests.own_flags import own_flags
+from tfi2i import command_line, settings
+from tfi2i.methods import METHODS
+from tfi2i.methods.ugatit import config as ugatit_config
+from tfi2i.methods.unit import config as unit_config
 
 ROOT = pathlib.Path(__file__).parent.parent
 ALL = sorted(p.relative_to(ROOT).as_posix() for p in (ROOT / "configs").rglob("*.flags"))
@@ -32,34 +34,31 @@ CYCLEGAN = (
 )
 
 
-def resolver(monkeypatch, define):
-    """Resolves a command line, from the repository's root, by flags that only this test sees."""
-    mine = flags.FlagValues()
-    for name in ("DEFINE", "DEFINE_string", "DEFINE_bool", "DEFINE_integer", "DEFINE_float", "DEFINE_enum"):
-        monkeypatch.setattr(flags, name, functools.partial(getattr(flags, name), flag_values=mine))
-    monkeypatch.setattr(flags, "FLAGS", mine)
-    monkeypatch.chdir(ROOT)
-    define()
-    flags.DEFINE_string("run_dir", None, "")
+def resolver(define):
+    """Yields a function that resolves a command line, from the repository's root."""
+    with pytest.MonkeyPatch.context() as patch, own_flags() as mine:
+        patch.chdir(ROOT)
+        define()
+        flags.DEFINE_string("run_dir", None, "")
 
-    def run(*arguments):
-        mine.unparse_flags()
-        for name in mine:
-            mine[name].unparse()
-        assert mine(["train", *arguments]) == ["train"]
-        return config.resolve(mine.method if "method" in mine else "adaptation", config.given_flags())
+        def run(*arguments):
+            mine.unparse_flags()
+            for name in mine:
+                mine[name].unparse()
+            assert mine(["train", *arguments]) == ["train"]
+            return settings.resolve(mine.method if "method" in mine else "adaptation", command_line.given_flags())
 
-    return run
+        yield run
 
 
 @pytest.fixture
-def resolve(monkeypatch):
-    return resolver(monkeypatch, config.define_flags)
+def resolve():
+    yield from resolver(command_line.define_train_flags)
 
 
 @pytest.fixture
-def resolve_adaptation(monkeypatch):
-    return resolver(monkeypatch, config.define_adaptation_flags)
+def resolve_adaptation():
+    yield from resolver(command_line.define_adapt_flags)
 
 
 def opening(file):
@@ -83,8 +82,8 @@ def test_resolves_to_something_that_can_be_built(file, resolve):
     steps, per_epoch = run.training.total_steps(1000, 1200)
     assert steps >= 1 and per_epoch >= 1
     channels = {"channels_a": run.data.channels_a, "channels_b": run.data.channels_b}
-    model = model_class(run.method)(**channels, **dataclasses.asdict(run.model))
-    assert all(side % model.size_multiple == 0 and side >= model.size_minimum for side in run.data.crop)
+    model = METHODS[run.method].of_task(run.training.task).model_class(**channels, **dataclasses.asdict(run.model))
+    model.check_crop(*run.data.crop)
 
 
 @pytest.mark.parametrize("file", FILES)
@@ -155,7 +154,7 @@ def test_adaptation_resolves_and_says_what_it_is(file, resolve_adaptation):
     assert a in run.data.source and b in run.data.target and a not in run.data.target
     if a == "svhn":
         assert run.data.source_split == "extra" and run.data.target_inverted and run.data.channels_a == 3
-        assert dataclasses.asdict(run.model) == dataclasses.asdict(config.Adaptation())
+        assert dataclasses.asdict(run.model) == dataclasses.asdict(unit_config.Adaptation())
 
 
 UGATIT_ABLATION = {
@@ -175,7 +174,7 @@ def test_ugatit_ablation_differs_from_the_whole_in_one_thing(name, resolve):
 @pytest.mark.parametrize("name", ["selfie2anime", "horse2zebra", "cat2dog", "photo2portrait", "photo2vangogh"])
 def test_ugatit_data_sets_have_the_papers_settings(name, resolve):
     run = resolve(f"--flagfile=configs/ugatit/{name}.flags")
-    assert run.model == config.UGATIT() and run.training == config.resolve("ugatit", {"data": "x"}).training
+    assert run.model == ugatit_config.UGATIT() and run.training == settings.resolve("ugatit", {"data": "x"}).training
     text = opening(f"configs/ugatit/{name}.flags")
     assert text.count("+-") == 2  # both directions
     if run.data.tfds:

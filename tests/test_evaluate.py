@@ -15,15 +15,17 @@ from tests.test_translate import command, run_dir  # noqa: F401  (a fixture)
 from tfi2i import config, evaluate, pictures
 from tfi2i.config import UserError
 from tfi2i.data import images, sources
-from tfi2i.metrics import evaluation, gallery, realism, report, study
-from tfi2i.metrics.evaluation import match_names
-from tfi2i.metrics.protocols import PRESETS
+from tfi2i.methods.sizes import Sizes
+from tfi2i.metrics import candidates, evaluation, gallery, held_out, pages, pairs, realism, report, study
+from tfi2i.metrics.pairs import match_names
+from tfi2i.metrics.protocols import PRESETS, Protocol, make_protocol
 
 
 class Constant:
     """Stands in for a model: adds 10 to go from A to B, and subtracts 10."""
 
     channels_a = channels_b = 3
+    directions, sizes = ("a2b", "b2a"), Sizes()
     run = types.SimpleNamespace(method="constant")
 
     def translate(self, x, direction="a2b", batch_size=1):
@@ -44,10 +46,10 @@ def folder(tmp_path):
 
 def run(folder, model=None, *, data=None, batch_size=8, rows=6, **options):
     model, data = model or Constant(), data or config.Data(data=str(folder))
-    methods = {"model": evaluation.of_model(model, batch_size)}
-    methods |= evaluation.baselines(data, {"a": model.channels_a, "b": model.channels_b})
-    protocol = evaluation.Protocol(**options)
-    return evaluation.evaluate(methods, data, protocol, batch_size=batch_size, active=False, rows=rows)
+    compared = {"model": candidates.of_model(model, batch_size)}
+    compared |= candidates.baselines(data, {"a": model.channels_a, "b": model.channels_b})
+    protocol = Protocol(**options)
+    return evaluation.evaluate(compared, data, protocol, batch_size=batch_size, active=False, rows=rows)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 8])
@@ -96,7 +98,7 @@ def test_a_single_pair(folder):
 
 
 def test_moments_of_the_training_sets(folder):
-    moments = evaluation.training_moments(config.Data(data=str(folder)))
+    moments = candidates.training_moments(config.Data(data=str(folder)))
     np.testing.assert_allclose(moments["a"], [[30] * 3, [10] * 3])
     np.testing.assert_allclose(moments["b"], [[40] * 3, [10] * 3])
 
@@ -104,9 +106,9 @@ def test_moments_of_the_training_sets(folder):
 def test_match_moments_by_hand():
     x = np.array([[[[90, 100, 110]]]], np.uint8)
     source, target = (np.full(3, 100.0), np.full(3, 10.0)), (np.full(3, 50.0), np.array([20.0, 20.0, 200.0]))
-    np.testing.assert_array_equal(evaluation.match_moments(x, source, target), [[[[30, 50, 250]]]])
+    np.testing.assert_array_equal(candidates.match_moments(x, source, target), [[[[30, 50, 250]]]])
     # To grey by the mean of the channels, which is 0 standard deviations here.
-    assert evaluation.match_moments(x, source, (np.array([7.0]), np.array([3.0]))).tolist() == [[[[7]]]]
+    assert candidates.match_moments(x, source, (np.array([7.0]), np.array([3.0]))).tolist() == [[[[7]]]]
 
 
 def test_16_bit_and_grey_images_are_compared_as_8_bits(tmp_path):
@@ -136,6 +138,8 @@ def test_names_that_match():
     ]  # fmt: skip
     assert match_names(["testA/s/x.png", "testA/x.png"], ["testB/s/x.png", "testB/x.png"]) == [(0, 0), (1, 1)]
     assert match_names(["a.png"], ["b.png"]) == []
+    # As macOS and Linux spell the same name.
+    assert match_names(["Zu\u0308rich.png", "b.png"], ["a.png", "Z\u00fcrich.png"]) == [(0, 1)]
     # The exact name comes first: plan_A is the plan of flat A here, not the side of a pair.
     assert match_names(["plan_A.png", "plan.png"], ["plan.png", "plan_A.png"]) == [(0, 1), (1, 0)]
     assert match_names(["plan_A.png", "plan.png"], ["plan.png", "x.png"]) == [(1, 0)]
@@ -161,7 +165,7 @@ def test_names_of_tfds_are_no_pairs():
     assert match_names(ids[:2], ids[2:]) == []
     assert match_names(ids, [f"fakes/{ids[2]}.png"]) == [(2, 0)]
     a, b = (sources.Source([f"{split}/0"], [None], [1], "", named=False) for split in ("testA", "testB"))
-    assert evaluation.find_pairs(a, b, evaluation.Protocol()) == []
+    assert pairs.find_pairs(a, b) == []
 
 
 def test_images_of_one_name_need_not_be_pairs(folder):
@@ -280,8 +284,9 @@ def test_without_pairs_images_are_compared_with_their_inputs(unpaired):
     assert found["input_l2"] == pytest.approx(10 * np.sqrt(8 * 8 * 3) / 255)
     assert nothing["input_psnr"] is None and nothing["il2_levels"] == 0 and "cycle" not in nothing
     assert examples["a2b"][0]["truth"] is None and examples["b2a"][0]["l1"] == 10
-    text = report.table(results, evaluation.Protocol(("l1",), network=Levels()))
-    assert "L1 (of 255) to input" in text and "no quality by itself" in text and "levels" in text
+    text = report.table(results, Protocol(("l1",), network=Levels()))
+    assert "L1 (of 255) to input" in text and "Features: levels" in text
+    assert "alone proves nothing: an unchanged input scores perfectly" in text
     assert report.picture(Constant(), examples, "unpaired").ndim == 3
 
 
@@ -294,7 +299,7 @@ def test_images_without_a_partner_count_for_realism_alone(folder):
 
 def test_images_are_read_ahead_in_order_and_not_all_at_once():
     begun = []
-    ahead = evaluation._ahead(lambda i: begun.append(i) or -i, iter(range(50)), 3)
+    ahead = held_out.read_ahead(lambda i: begun.append(i) or -i, iter(range(50)), 3)
     assert [next(ahead) for _ in range(2)] == [0, -1] and len(begun) <= 5
     assert list(ahead) == [-i for i in range(2, 50)]
 
@@ -302,7 +307,7 @@ def test_images_are_read_ahead_in_order_and_not_all_at_once():
 def test_mean_kid_mixes_the_distance_to_the_inputs_in():
     rng = np.random.default_rng(0)
     real, fake, source = (rng.normal(size=(6, 3)) + k for k in (0, 1, 2))
-    protocol = evaluation.Protocol(("mean_kid",), network=Levels(), kid_subset_size=3, kid_subsets=5)
+    protocol = Protocol(("mean_kid",), network=Levels(), kid_subset_size=3, kid_subsets=5)
     found = evaluation.compare_sets(real, fake, protocol, source)
     kid = [realism.kernel_distance(x, fake, 3, 5).mean() for x in (real, source)]
     assert found["mean_kid_levels"] == pytest.approx((0.02 * kid[0] + 0.98 * kid[1]) / 2)
@@ -337,14 +342,74 @@ def test_features_of_real_images_are_kept(unpaired, tmp_path):
 
 def test_unknown_metrics_are_refused():
     with pytest.raises(UserError, match="--metrics=l1,fdi: fdi is none of fid, kid"):
-        evaluation.Protocol(("l1", "fdi"))
+        Protocol(("l1", "fdi"))
 
 
-def test_methods_of_one_direction(unpaired):
-    model = Constant()
-    model.directions = ("b2a",)
-    results, examples = measured(unpaired, "l1", "cycle", model=model)
-    assert set(results["a2b"]) == {"match_moments", "do_nothing"} and "cycle" not in results["b2a"]["model"]
+# ------------------------------------------------------------------------------------------------------- one direction
+
+
+class OneWay(Constant):
+    """Stands in for a model that translates A to B alone."""
+
+    directions = ("a2b",)
+    checkpoint_step, run_dir = 7, "one way"
+
+    def __init__(self, data):
+        self.run = types.SimpleNamespace(method="one way", data=data)
+
+    def translate(self, x, direction="a2b", batch_size=1):
+        assert direction == "a2b"
+        return super().translate(x)
+
+
+@pytest.fixture
+def one_way(unpaired, monkeypatch):
+    """The data set of `unpaired` without test images of B, and a run that a `OneWay` comes from."""
+    shutil.rmtree(unpaired / "testB")
+    data = config.Data(data=str(unpaired))
+    monkeypatch.setattr("tfi2i.checkpoints.load", lambda *_: OneWay(data))
+    monkeypatch.setattr("tfi2i.run_directory.steps", lambda *_: [7])
+    return unpaired
+
+
+def test_one_direction_is_measured_without_images_of_the_other_domain(one_way, with_levels, tmp_path, capsys):
+    given = {"metrics": ["l1", "il2", "cycle"], "feature_cache": ""}
+    (tmp_path / "run").mkdir()
+    figures = pages.evaluate_run(tmp_path / "run", "all", **given)
+    assert list(figures["directions"]) == ["a2b"] and figures["images"] == {"a2b": 5}
+    found = figures["directions"]["a2b"]["model"]
+    assert found["input_l1"] == 10 and found["il2_levels"] == pytest.approx(10 * np.sqrt(2)) and "cycle" not in found
+    assert images.read_image(tmp_path / "run" / "evaluate.png").ndim == 3 and "b2a" not in capsys.readouterr().out
+    figures = pages.compare(["x", "y"], output=tmp_path / "gallery", **given)
+    assert list(figures["directions"]["a2b"]) == ["x", "y", "match_moments", "do_nothing"]
+    assert {p.name for p in (tmp_path / "gallery").glob("*.png")} == {"a2b.png"}
+    pages.write_study(tmp_path / "study", ["x", "y"], rows=2)
+    questions = json.loads(study.key_path(tmp_path / "study").read_text())["questions"].values()
+    assert [q["direction"] for q in questions] == ["a2b", "a2b"]
+
+
+def test_one_direction_needs_images_that_it_is_compared_with(one_way, with_levels, tmp_path):
+    for metrics in (["kid"], None):
+        with pytest.raises(UserError, match="no folder for domain B: expected testB"):
+            pages.evaluate_run(tmp_path, metrics=metrics, feature_cache="")
+    with pytest.raises(UserError, match="no folder for domain B: expected testB"):
+        pages.write_study(tmp_path / "study", ["x", "y"], study_examples=1)
+    with pytest.raises(UserError, match="--metrics=cycle needs a model that translates both ways"):
+        pages.evaluate_run(tmp_path, metrics=["cycle"])
+    shutil.rmtree(one_way / "testA")
+    with pytest.raises(UserError, match="no test images"):
+        pages.evaluate_run(tmp_path, metrics=["l1"])
+
+
+def test_directions_that_nothing_translates(one_way, unpaired, tmp_path):
+    with pytest.raises(UserError, match="--direction=b2a: .* translates a2b only"):
+        pages.evaluate_run(tmp_path, direction="b2a")
+    with pytest.raises(UserError, match="--direction=b2a: x, y translate a2b only"):
+        pages.compare(["x", "y"], output=tmp_path / "gallery", direction="b2a")
+    # The baselines translate both, but are of no interest alone.
+    candidate = {"model": candidates.of_model(OneWay(None))} | candidates.baselines(config.Data(), {"a": 3, "b": 3})
+    results, examples = evaluation.evaluate(candidate, config.Data(data=str(unpaired)), Protocol(("l1",)), active=False)
+    assert list(results) == list(examples) == ["a2b"]
 
 
 # ---------------------------------------------------------------------------------------------------------- folders
@@ -352,33 +417,33 @@ def test_methods_of_one_direction(unpaired):
 
 def test_two_folders(folder):
     """B's images against A's, as if they were translations: 10, 10, 10, 10 and 30 apart."""
-    protocol = evaluation.Protocol(("l1", "fid"), network=Levels(), feature_cache="")
-    results, examples = evaluation.evaluate_folders(folder / "testA", folder / "testB", protocol=protocol, active=False)
+    protocol = Protocol(("l1", "fid"), network=Levels(), feature_cache="")
+    results, examples = evaluation.compare_folders(folder / "testA", folder / "testB", protocol=protocol, active=False)
     found = results["a2b"]["fake"]
     assert (found["n"], found["l1"], found["n_real"]) == (5, 14, 5) and found["fid_levels"] > 0
     assert examples["a2b"][-1]["l1"] == 30 and examples["a2b"][-1]["input"] is None
     assert report.picture(None, examples, "folders").ndim == 3
-    same = evaluation.evaluate_folders(folder / "testA", folder / "testA", protocol=protocol, active=False)[0]
+    same = evaluation.compare_folders(folder / "testA", folder / "testA", protocol=protocol, active=False)[0]
     assert same["a2b"]["fake"]["fid_levels"] == pytest.approx(0, abs=1e-9)
 
 
 def test_sets_of_images_may_have_any_sizes(folder):
     images.write_image(folder / "testB" / "1.png", np.full((9, 30, 3), 50, np.uint8))
-    protocol = evaluation.Protocol(("fid",), network=Levels(), feature_cache="")
-    results, examples = evaluation.evaluate_folders(folder / "testA", folder / "testB", protocol=protocol, active=False)
+    protocol = Protocol(("fid",), network=Levels(), feature_cache="")
+    results, examples = evaluation.compare_folders(folder / "testA", folder / "testB", protocol=protocol, active=False)
     assert results["a2b"]["fake"]["n_fake"] == 5
     assert [e["truth"] is None for e in examples["a2b"] if e["name"] == "1.png"] == [True]
     assert report.picture(None, examples, "sizes").ndim == 3
 
 
 def test_two_folders_and_what_was_translated(unpaired):
-    protocol = evaluation.Protocol(("il2", "l1"), network=Levels(), feature_cache="")
-    results, examples = evaluation.evaluate_folders(
+    preparation = {"resize": (16, 16), "resize_mode": "exact", "crop": (16, 16)}
+    protocol = Protocol(("il2", "l1"), network=Levels(), feature_cache="", preparation=preparation)
+    results, examples = evaluation.compare_folders(
         unpaired / "testB",
         unpaired / "testA",
-        unpaired / "testA",
         protocol,
-        {"resize": (16, 16), "resize_mode": "exact", "crop": (16, 16)},
+        unpaired / "testA",
         active=False,
     )
     assert results["a2b"]["fake"]["il2_levels"] == 0 and results["a2b"]["fake"]["input_l1"] == 0
@@ -389,8 +454,8 @@ def test_folders_that_cannot_be_compared(unpaired):
     a, b = unpaired / "testA", unpaired / "testB"
 
     def refused(*metrics):
-        protocol = evaluation.Protocol(metrics, network=Levels(), feature_cache="")
-        return evaluation.evaluate_folders(a, b, protocol=protocol, active=False)
+        protocol = Protocol(metrics, network=Levels(), feature_cache="")
+        return evaluation.compare_folders(a, b, protocol=protocol, active=False)
 
     with pytest.raises(UserError, match="no two images of .* have the same name"):
         refused("l1")
@@ -401,18 +466,19 @@ def test_folders_that_cannot_be_compared(unpaired):
         refused("l1")
 
 
-def test_a_folder_as_a_method_lacks_pictures(unpaired):
-    sides = dict(zip("ab", sources.open_domains(config.Data(data=str(unpaired)), "test")))
+def test_a_folder_as_a_candidate_lacks_pictures(unpaired):
+    domains = dict(zip("ab", sources.open_domains(config.Data(data=str(unpaired)), "test")))
     for name in ("testA/0.png", "testA/1.png"):
         images.write_image(unpaired / "out" / "a2b" / name, np.full((16, 16, 1), 9, np.uint8))
-    method = evaluation.of_folder(unpaired / "out", sides)
-    assert method.directions == ("a2b",)
-    made = method.translate(np.zeros((1, 8, 8, 3), np.uint8), "a2b", ["testA/1.png"])
+    candidate = candidates.of_pictures(candidates.direction_folders(unpaired / "out"), domains)
+    assert candidate.directions == ("a2b",)
+    made = candidate.translate(np.zeros((1, 8, 8, 3), np.uint8), "a2b", ["testA/1.png"])
     assert made.shape == (1, 8, 8, 3) and (made == 9).all()
     with pytest.raises(UserError, match="has no a2b picture of the name of testA/2.png"):
-        method.translate(np.zeros((1, 8, 8, 3), np.uint8), "a2b", ["testA/2.png"])
+        candidate.translate(np.zeros((1, 8, 8, 3), np.uint8), "a2b", ["testA/2.png"])
     with pytest.raises(UserError, match="has no folder a2b or b2a"):
-        evaluation.of_folder(unpaired / "trainA", sides)
+        candidates.direction_folders(unpaired / "trainA")
+    assert candidates.direction_folders(unpaired / "trainA", ("b2a",)) == {"b2a": unpaired / "trainA"}
 
 
 # ---------------------------------------------------------------------------------------------------------- command
@@ -423,7 +489,7 @@ def test_command_on_the_bundled_sample(run_dir, tmp_path):  # noqa: F811
         f"--run_dir={run_dir}", "--split=val", "--limit=3", f"--output={tmp_path}/page.png", module="tfi2i.evaluate"
     )
     assert done.returncode == 0, done.stderr
-    report = json.loads((run_dir / "evaluate.json").read_text())
+    report = json.loads((tmp_path / "evaluate.json").read_text())
     assert report["pairs"] == {"a2b": 3, "b2a": 3} and report["checkpoint_step"] == 7 and report["size"] == [64, 64]
     for direction in ("a2b", "b2a"):
         assert f"\n{direction}  this model         3" in done.stdout
@@ -455,34 +521,39 @@ def with_levels(monkeypatch):
 
 def test_metrics_of_a_run(run_dir, tmp_path, with_levels, capsys):  # noqa: F811
     asked = ["kid", "ssim", "il2", "cycle"]
-    given = values(run_dir=[str(run_dir)], split="val", limit=4, metrics=asked, feature_cache=str(tmp_path))
-    evaluate.evaluate_run(given, tmp_path / "page.png")
-    written = json.loads((run_dir / "metrics.json").read_text())
+    given = {"split": "val", "limit": 4, "metrics": asked, "feature_cache": str(tmp_path)}
+    figures = pages.evaluate_run(run_dir, output=tmp_path / "page.png", **given)
+    written = json.loads((tmp_path / "metrics.json").read_text())
     found = written["directions"]["a2b"]["model"]
     assert {"kid_levels", "ssim", "il2_levels", "cycle", "n_real"} <= found.keys() and "l1" not in found
     assert written["protocol"]["network"] == "levels" and written["protocol"]["seed"] == 2020
     assert written["protocol"]["metrics"] == ["kid", "ssim", "il2", "cycle"]
     assert (written["pairs"]["a2b"], found["kid_subset_size"], found["n_fake"]) == (4, 2, 4)
-    assert "KID: 100 subsets of 2, seed 2020" in capsys.readouterr().out
+    assert figures["directions"] == written["directions"]
+    assert "KID: 100 subsets of 2 images, seed 2020" in capsys.readouterr().out
     assert images.read_image(tmp_path / "page.png").shape[1] > 8 * 96
 
 
 def test_one_direction_of_a_run(run_dir, tmp_path):  # noqa: F811
-    given = values(run_dir=[str(run_dir)], split="val", limit=2, direction="b2a")
-    evaluate.evaluate_run(given, tmp_path / "page.png")
-    written = json.loads((run_dir / "evaluate.json").read_text())
+    pages.evaluate_run(run_dir, output=tmp_path / "page.png", split="val", limit=2, direction="b2a")
+    written = json.loads((tmp_path / "evaluate.json").read_text())
     assert list(written["directions"]) == ["b2a"] and written["pairs"] == {"b2a": 2}
 
 
-def test_a_protocol_sets_what_was_not_given(capsys):
-    given = values(protocol="egsde_fid", metrics=["fid"])
-    evaluate.apply_preset(given)
-    assert (given.split, given.network, given.feature_resize) == ("val", "inception_2015", "pytorch_fid")
-    assert given.metrics == ["fid"] and "AFHQ val" in capsys.readouterr().out
-    assert evaluate.preparation(given) == {}  # images as they are
-    assert evaluate.preparation(values(protocol="egsde"))["crop"] == (256, 256)
-    assert evaluate.preparation(values(protocol="egsde", size="64"))["crop"] == (64, 64)
-    assert evaluate.preparation(values()) == {}
+def test_a_protocol_sets_what_was_not_given(monkeypatch):
+    networks = []
+    monkeypatch.setattr("tfi2i.metrics.features.FeatureNetwork", lambda *given: networks.append(given) or Levels())
+    protocol = make_protocol("egsde_fid", seed=1)
+    assert (protocol.split, protocol.names, protocol.seed, protocol.preset) == ("val", ("fid",), 1, "egsde_fid")
+    assert networks == [("inception_2015", None, "pytorch_fid")] and "AFHQ val" in protocol.report()["note"]
+    assert protocol.preparation == {}  # images as they are
+    protocol = make_protocol("egsde_fid", split="test", network="efficientnet_lite0", feature_resize="clean")
+    assert protocol.split == "test" and networks[1] == ("efficientnet_lite0", None, "clean")
+    assert make_protocol("egsde").preparation["crop"] == (256, 256)
+    assert make_protocol("egsde", size="64").preparation["crop"] == (64, 64)
+    assert make_protocol() == Protocol()
+    with pytest.raises(UserError, match="--protocol=egsd: expected one of uvcgan2_celeba, "):
+        make_protocol("egsd")
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -490,15 +561,14 @@ def test_protocols_can_be_measured(name):
     preset = PRESETS[name]
     config.Data(**preset.data)
     given = values(**preset.flags)  # all are flags, of values that these take
-    evaluation.Protocol(tuple(given.metrics))
+    Protocol(tuple(given.metrics))
     assert preset.note
 
 
 def test_a_protocol_brings_images_to_its_size(run_dir, tmp_path, with_levels):  # noqa: F811
-    given = values(run_dir=[str(run_dir)], protocol="cyclegan_cityscapes", metrics=["l1"], limit=2)
-    evaluate.apply_preset(given)
-    evaluate.evaluate_run(given, tmp_path / "page.png")
-    written = json.loads((run_dir / "metrics.json").read_text())
+    given = {"protocol": "cyclegan_cityscapes", "metrics": ["l1"], "limit": 2}
+    pages.evaluate_run(run_dir, output=tmp_path / "page.png", **given)
+    written = json.loads((tmp_path / "metrics.json").read_text())
     assert written["size"] == [128, 128] and written["protocol"]["preset"] == "cyclegan_cityscapes"
     assert "nearest one" in written["protocol"]["note"]
 
@@ -508,9 +578,9 @@ def test_every_checkpoint(run_dir, tmp_path, with_levels):  # noqa: F811
     shutil.copytree(run / "checkpoints" / "00000007", run / "checkpoints" / "00000009")
     manifest = run / "checkpoints" / "00000009" / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"step": 7', '"step": 9'))
-    given = values(run_dir=[str(run)], split="val", limit=4, metrics=["kid", "l1"], feature_cache="", checkpoint="all")
-    evaluate.evaluate_run(given, tmp_path / "page.png")
-    steps = json.loads((run / "metrics.json").read_text())["steps"]
+    given = {"split": "val", "limit": 4, "metrics": ["kid", "l1"], "feature_cache": ""}
+    pages.evaluate_run(run, "all", output=tmp_path / "page.png", **given)
+    steps = json.loads((tmp_path / "metrics.json").read_text())["steps"]
     assert list(steps) == ["7", "9"] and list(steps["7"]["a2b"]) == ["model"]
     assert steps["7"]["a2b"]["model"] == steps["9"]["a2b"]["model"]
     assert {p.name for p in tmp_path.glob("page*.png")} == {
@@ -544,11 +614,11 @@ def test_a_plot_marks_its_points_where_they_are():
 
 
 def test_metrics_of_folders(folder, tmp_path, with_levels):
-    given = values(real=str(folder / "testA"), fake=str(folder / "testB"), feature_cache=str(tmp_path))
-    evaluate.evaluate_folders(given, tmp_path / "out" / "page.png")
+    output = tmp_path / "out" / "page.png"
+    pages.evaluate_folders(folder / "testA", folder / "testB", output=output, feature_cache=str(tmp_path))
     written = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert {"fid_levels", "kid_levels", "precision_levels", "recall_levels"} <= written["results"].keys()
-    assert (tmp_path / "out" / "page.png").is_file()
+    assert written["protocol"]["split"] is None and output.is_file()
 
 
 def made_by_others(run_dir, folder):  # noqa: F811
@@ -574,8 +644,7 @@ def test_a_comparison(run_dir, tmp_path, with_levels, monkeypatch, capsys):  # n
     monkeypatch.setattr(evaluate.flags, "FLAGS", given)
     evaluate.main([])
     written = json.loads((output / "metrics.json").read_text())
-    methods = written["directions"]["a2b"]
-    assert list(methods) == [run_dir.name, "dark", "match_moments", "do_nothing"]
+    assert list(written["directions"]["a2b"]) == [run_dir.name, "dark", "match_moments", "do_nothing"]
     assert "dark" not in written["directions"]["b2a"] and written["checkpoint_steps"] == {run_dir.name: 7}
     page = (output / "index.html").read_text()
     assert page.count("<tr>") >= 2 * (1 + 3) and ">dark</th>" in page and "KID x100" in page
@@ -603,21 +672,31 @@ def test_a_comparison_of_folders_alone(folder, tmp_path, with_levels):
     for name in ("one", "two"):
         for i in range(5):
             images.write_image(tmp_path / name / f"{i}.png", np.full((8, 8, 3), 10 * i, np.uint8))
-    named = [f"{n}={tmp_path / n}" for n in ("one", "two")]
-    given = values(folder=named, data=str(folder), direction="a2b", size="16")
-    evaluate.compare(given, tmp_path / "out")
+    named = {name: str(tmp_path / name) for name in ("one", "two")}
+    given = {"data": str(folder), "direction": "a2b", "size": "16"}
+    pages.compare(folder=named, output=tmp_path / "out", **given)
     written = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert list(written["directions"]) == ["a2b"]
     assert written["directions"]["a2b"]["one"] == written["directions"]["a2b"]["two"]
     for change, message in (
-        ({"folder": ["one"]}, "expected NAME=FOLDER"),
-        ({"folder": [named[0], named[0]]}, "two of the methods have one name"),
-        ({"folder": ["do nothing=x"]}, "as one of the baselines"),
+        ({"folder": {"do nothing": named["one"]}}, "'do nothing' is a name of this command's own"),
         ({"data": None}, "give --data=FOLDER"),
     ):
-        given = {"folder": named, "data": str(folder), "direction": "a2b"} | change
         with pytest.raises(UserError, match=message):
-            evaluate.compare(values(**given), tmp_path / "new")
+            pages.compare(**{"folder": named, "output": tmp_path / "new", **given} | change)
+
+
+def test_folders_have_names_of_their_own(run_dir, tmp_path):  # noqa: F811
+    assert evaluate.named_folders(["one=a=b", "two=c"]) == {"one": "a=b", "two": "c"}
+    for texts, message in (
+        (["one"], "--folder=one: expected NAME=FOLDER"),
+        (["a=b", "a=c"], "two folders have one name"),
+    ):
+        with pytest.raises(UserError, match=message):
+            evaluate.named_folders(texts)
+    for run_dirs, folders in (([run_dir, run_dir], {}), ([run_dir], {run_dir.name: tmp_path})):
+        with pytest.raises(UserError, match="two of the runs and folders have one name"):
+            pages.compare(run_dirs, folders, output=tmp_path / "new")
 
 
 # -------------------------------------------------------------------------------------------- folders that are replaced
@@ -628,7 +707,7 @@ def test_a_page_replaces_only_a_page(tmp_path):
 
     def write():
         with gallery.replaced(folder, "--study") as partial:
-            assert partial.parent.parent == tmp_path and partial.parent.name.startswith(".tfi2i-page-")
+            assert partial.parent.parent == tmp_path and partial.parent.name.startswith(".tfi2i-")
             (partial / "index.html").write_text(gallery.page("title", "body"))
 
     (tmp_path / "page.tmp").mkdir()
@@ -674,19 +753,19 @@ def test_a_page_can_be_read_by_others_and_be_behind_a_link(tmp_path):
 
 
 @pytest.fixture
-def two_methods(folder, tmp_path):
-    """Flags for the methods "one" and "two", whose pictures are all of level 1 and all of level 2."""
+def two_folders(folder, tmp_path):
+    """Arguments for the candidates "one" and "two", whose pictures are all of level 1 and all of level 2."""
     for level, name in ((1, "one"), (2, "two")):
         for i in range(5):
             images.write_image(tmp_path / name / f"{i}.png", np.full((8, 8, 3), level, np.uint8))
-    return {"folder": [f"{n}={tmp_path / n}" for n in ("one", "two")], "data": str(folder), "direction": "a2b"}
+    return {"folder": {n: tmp_path / n for n in ("one", "two")}, "data": str(folder), "direction": "a2b"}
 
 
 @pytest.fixture
-def asked(two_methods, tmp_path):
-    """A study of `two_methods`."""
-    given = values(**two_methods, rows=4, study_examples=2, domain_names=["horses", "ze<bras"])
-    evaluate.write_study(given, tmp_path / "study")
+def asked(two_folders, tmp_path):
+    """A study of `two_folders`."""
+    more = {"rows": 4, "study_examples": 2, "domain_names": ["horses", "ze<bras"]}
+    pages.write_study(tmp_path / "study", **two_folders, **more)
     return tmp_path / "study"
 
 
@@ -708,45 +787,45 @@ def test_a_study_is_blind(asked):
 
 
 @pytest.mark.parametrize("rows, limit, n", [(1, None, 1), (3, 4, 3), (4, 2, 2), (9, 9, 5)])
-def test_a_study_translates_what_it_shows(two_methods, tmp_path, monkeypatch, rows, limit, n):
+def test_a_study_translates_what_it_shows(two_folders, tmp_path, monkeypatch, rows, limit, n):
     translated = []
 
-    def of_folder(*given, original=evaluation.of_folder):
-        method = original(*given)
+    def of_pictures(*given, original=candidates.of_pictures):
+        candidate = original(*given)
 
         def translate(inputs, direction, names):
             translated.extend(names)
-            return method.translate(inputs, direction, names)
+            return candidate.translate(inputs, direction, names)
 
-        return evaluation.Method(translate, method.directions)
+        return candidates.Candidate(translate, candidate.directions)
 
-    monkeypatch.setattr(evaluation, "of_folder", of_folder)
-    evaluate.write_study(values(**two_methods, rows=rows, limit=limit), tmp_path / "study")
+    monkeypatch.setattr(candidates, "of_pictures", of_pictures)
+    pages.write_study(tmp_path / "study", **two_folders, rows=rows, limit=limit)
     questions = json.loads(study.key_path(tmp_path / "study").read_text())["questions"].values()
     assert sorted(translated) == sorted(2 * [q["name"] for q in questions]) and len(translated) == 2 * n
 
 
-def test_a_study_needs_neither_pairs_nor_pictures_of_one_size(two_methods, folder, tmp_path):
+def test_a_study_needs_neither_pairs_nor_pictures_of_one_size(two_folders, folder, tmp_path):
     """Of B one picture has a partner, of another size; of A one is larger than the others and one is broken."""
     for i in (0, 1, 2, 4):
         (folder / "testB" / f"{i}.png").rename(folder / "testB" / f"b{i}.png")
     images.write_image(folder / "testB" / "3.png", np.zeros((9, 5, 3), np.uint8))
     images.write_image(folder / "testA" / "1.png", np.zeros((12, 8, 3), np.uint8))
     (folder / "testA" / "2.png").write_bytes(b"")
-    evaluate.write_study(values(**two_methods), tmp_path / "study")
+    pages.write_study(tmp_path / "study", **two_folders)
     key = json.loads(study.key_path(tmp_path / "study").read_text())
     assert sorted(q["name"][-5:] for q in key["questions"].values()) == ["0.png", "1.png", "3.png", "4.png"]
 
 
-def test_a_study_of_something_else_is_another_study(two_methods, folder, tmp_path):
+def test_a_study_of_something_else_is_another_study(two_folders, folder, tmp_path):
     def identity(**given):
-        evaluate.write_study(values(**two_methods | given), tmp_path / "study")
+        pages.write_study(tmp_path / "study", **two_folders | given)
         return json.loads(study.key_path(tmp_path / "study").read_text())["study"]
 
     first = identity()
     assert re.fullmatch("[0-9a-f]{16}", first) and identity() == first
     assert f'data-study="{first}"' in (tmp_path / "study" / "index.html").read_text()
-    other_name = [two_methods["folder"][0], two_methods["folder"][1].replace("two=", "three=")]
+    other_name = {"one": tmp_path / "one", "three": tmp_path / "two"}
     found = [first, identity(folder=other_name), identity(seed=1), identity(study_examples=1), identity(rows=4)]
     for path in (tmp_path / "two" / "4.png", folder / "testA" / "0.png"):
         images.write_image(path, np.full((8, 8, 3), 77, np.uint8))
@@ -754,23 +833,23 @@ def test_a_study_of_something_else_is_another_study(two_methods, folder, tmp_pat
     assert len(set(found)) == 7
 
 
-def test_a_study_leaves_the_folders_of_others_alone(asked, two_methods):
+def test_a_study_leaves_the_folders_of_others_alone(asked, two_folders):
     earlier = study.key_path(asked).read_text()
     (asked / "answers.json").touch()
     with pytest.raises(UserError, match="--study=.*study is replaced as a whole, and answers.json in it"):
-        evaluate.write_study(values(**two_methods, rows=1), asked)
+        pages.write_study(asked, **two_folders, rows=1)
     assert (asked / "answers.json").is_file() and study.key_path(asked).read_text() == earlier
     (asked / "answers.json").unlink()
-    evaluate.write_study(values(**two_methods, rows=1), asked)
+    pages.write_study(asked, **two_folders, rows=1)
     assert study.key_path(asked).read_text() != earlier
     assert {p.name for p in asked.iterdir()} == {"index.html", "images"}
     assert not [p for p in asked.parent.iterdir() if "tmp" in p.name or p.name.startswith(".")]
 
 
-def test_real_examples_of_a_study_are_written_once(two_methods, tmp_path, monkeypatch):
+def test_real_examples_of_a_study_are_written_once(two_folders, tmp_path, monkeypatch):
     written, write_image = [], images.write_image
     monkeypatch.setattr(images, "write_image", lambda path, *given: written.append(path) or write_image(path, *given))
-    evaluate.write_study(values(**two_methods, study_examples=2), tmp_path / "study")
+    pages.write_study(tmp_path / "study", **two_folders, study_examples=2)
     # Five questions of an input and two translations, and what all of them show.
     assert len(written) == len(set(written)) == 5 * 3 + 2
 
@@ -788,8 +867,9 @@ def test_answers_are_counted(asked, tmp_path, capsys):
     counted = study.count(asked, files)["a2b"]
     assert (counted["two"]["chosen"], counted["one"]["chosen"], counted["two"]["n"]) == (11, 1, 12)
     assert counted["two"]["share"] == pytest.approx(11 / 12)
-    evaluate.count_study(values(answers=list(map(str, files))), asked)
-    assert "11 of 12" in capsys.readouterr().out
+    assert study.count_study(asked, files)["a2b"] == counted and "11 of 12" in capsys.readouterr().out
+    written = json.loads((tmp_path / "study.results.json").read_text())
+    assert written["directions"]["a2b"]["one"]["n"] == 12 and written["answers"] == list(map(str, files))
     files[0].write_text(json.dumps({"study": "other", "answers": {}}))
     with pytest.raises(UserError, match="belongs to another study"):
         study.count(asked, files)
@@ -808,21 +888,21 @@ def test_wilsons_interval():
     assert study.wilson(0, 0) == (0, 1)
 
 
-def test_a_study_needs_two_methods(folder, tmp_path):
+def test_a_study_needs_two_folders(folder, tmp_path):
     images.write_image(tmp_path / "one" / "0.png", np.zeros((8, 8, 3), np.uint8))  # of five: none is translated before
-    given = {"folder": [f"one={tmp_path}/one"], "data": str(folder), "direction": "a2b"}
-    with pytest.raises(UserError, match="at least two methods"):
-        evaluate.write_study(values(**given), tmp_path / "study")
+    given = {"folder": {"one": tmp_path / "one"}, "data": str(folder), "direction": "a2b"}
+    with pytest.raises(UserError, match="at least two runs or folders"):
+        pages.write_study(tmp_path / "study", **given)
     with pytest.raises(UserError, match="expected two names"):
-        evaluate.write_study(values(**given, domain_names=["x"]), tmp_path / "study")
+        pages.write_study(tmp_path / "study", **given, domain_names=["x"])
     assert not (tmp_path / "study").exists() and not study.key_path(tmp_path / "study").exists()
 
 
 def test_directions_that_a_study_can_ask_about():
-    both, one = evaluation.Method(None), evaluation.Method(None, ("a2b",))
+    both, one = candidates.Candidate(None), candidates.Candidate(None, ("a2b",))
     assert study.directions({"x": both, "y": both}, ("a2b", "b2a")) == ["a2b", "b2a"]
     assert study.directions({"x": one, "y": one}, ("a2b", "b2a")) == ["a2b"]
-    with pytest.raises(UserError, match="at least two methods, fewer translate b2a: give"):
+    with pytest.raises(UserError, match="at least two runs or folders, fewer translate b2a: give"):
         study.directions({"x": one, "y": both}, ("a2b", "b2a"))
     with pytest.raises(UserError, match="fewer translate b2a"):
         study.directions({"x": one, "y": one}, ("b2a",))
@@ -836,13 +916,41 @@ def test_directions_that_a_study_can_ask_about():
         ({"real": "x"}, "go together"),
         ({"real": "x", "fake": "y", "run_dir": ["z"]}, "give --run_dir"),
         ({"source": "x", "run_dir": ["z"]}, "go together"),
-        ({"real": "x", "fake": "y", "split": "val"}, "--split is of no account"),
+        ({"real": "x", "fake": "y", "split": "val"}, "--split has no effect with --real"),
     ],
 )
 def test_what_is_measured_must_be_said_once(monkeypatch, given, message):
     monkeypatch.setattr(evaluate.flags, "FLAGS", values(**given))
     with pytest.raises(UserError, match=message):
         evaluate.main([])
+
+
+@pytest.mark.parametrize(
+    "given, called, arguments",
+    [
+        ({"run_dir": ["x"]}, "evaluate_run", ["x", None, None, None, "both", 8]),
+        ({"run_dir": ["x"], "metrics": ["kid"], "size": "64"}, "evaluate_run", {"metrics": ["kid"], "size": "64"}),
+        ({"run_dir": ["x"], "protocol": "egsde", "seed": 7}, "evaluate_run", {"protocol": "egsde", "seed": 7}),
+        ({"run_dir": ["x", "y"], "limit": 3}, "compare", {"run_dir": ["x", "y"], "output": "comparison", "limit": 3}),
+        ({"folder": ["n=f"], "data": "d"}, "compare", {"folder": {"n": "f"}, "data": "d", "run_dir": []}),
+        ({"real": "x", "fake": "y", "network": "inception_2015"}, "evaluate_folders", {"network": "inception_2015"}),
+        ({"run_dir": ["x"], "study": "s", "rows": 3}, "write_study", {"rows": 3, "domain_names": None}),
+    ],
+)
+def test_flags_become_arguments(monkeypatch, given, called, arguments):
+    """One call, with what was given; of how to measure, with nothing else: a protocol has values of its own."""
+    calls = []
+    for name in ("evaluate_run", "evaluate_folders", "compare", "write_study"):
+        monkeypatch.setattr(pages, name, lambda *a, name=name, **k: calls.append((name, list(a), k)))
+    monkeypatch.setattr(evaluate.flags, "FLAGS", values(**given))
+    evaluate.main([])
+    ((name, positional, keywords),) = calls
+    assert name == called
+    if isinstance(arguments, list):
+        assert (positional, keywords) == (arguments, {})
+    else:
+        assert arguments.items() <= keywords.items()
+        assert {n: v for n, v in keywords.items() if n in evaluate._PROTOCOL}.items() <= given.items()
 
 
 def test_help_names_the_flags():

@@ -7,6 +7,7 @@ import threading
 import numpy as np
 import pytest
 
+from tests.drawing import nothing_drawn
 from tfi2i.config import UserError
 from tfi2i.conversion import torch_files
 from tfi2i.data import images
@@ -23,8 +24,10 @@ def golden():
 
 
 @pytest.fixture(scope="module")
+@nothing_drawn()
 def blank():
-    """An Inception of 2015 without weights of a file; building one takes a second."""
+    """The one Inception of 2015 of these tests: building another one would take a second. Its weights are `state_2015`
+    or zeros."""
     return inception.Inception()
 
 
@@ -35,18 +38,26 @@ def made_state(network, classes):
 
 
 @pytest.fixture(scope="module")
-def weights_2015(blank, tmp_path_factory):
+def state_2015(blank):
+    return made_state(blank, 1008)
+
+
+@pytest.fixture(scope="module")
+def weights_2015(state_2015, tmp_path_factory):
     path = tmp_path_factory.mktemp("weights") / "made_1008.pth"
-    torch_files.save(path, made_state(blank, 1008))
+    torch_files.save(path, state_2015)
     return path
 
 
 @pytest.fixture(scope="module")
-def network_2015(weights_2015):
-    return features.FeatureNetwork("inception_2015", weights_2015, resize="original")
+def network_2015(blank, weights_2015):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inception, "Inception", lambda: blank)
+        return features.FeatureNetwork("inception_2015", weights_2015, resize="original")
 
 
 @pytest.fixture(scope="module")
+@nothing_drawn()
 def lite0():
     return features.FeatureNetwork()
 
@@ -82,11 +93,11 @@ def test_inception_2015_as_pytorch_fid(network_2015, golden):
         close(whole.features(golden[name]), golden[f"pytorch_fid/{name}"])
 
 
-def test_inception_of_the_frozen_graph_is_the_same(blank, tmp_path):
+def test_inception_of_the_frozen_graph_is_the_same(blank, state_2015, tmp_path, monkeypatch):
     """A graph with the constants of TensorFlow's file under its names."""
     import tensorflow as tf
 
-    network, state = blank, made_state(blank, 1008)
+    network, state = blank, state_2015
     parts = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
     graph = tf.compat.v1.GraphDef()
 
@@ -101,7 +112,7 @@ def test_inception_of_the_frozen_graph_is_the_same(blank, tmp_path):
     constant("softmax/weights", state["fc.weight"].T)
     path = tmp_path / "classify_image_graph_def.pb"
     path.write_bytes(graph.SerializeToString())
-    network.load(path)
+    monkeypatch.setattr(inception, "Inception", lambda: network)
     assert features._inception_2015(path)[2] is None  # whose hash is not known
     theirs = {name: place.theirs() for name, place in network.places().items()}
     for name in ("Conv2d_1a_3x3.conv.weight", "Mixed_6c.branch7x7dbl_4.bn.running_var", "Mixed_7c.branch_pool.bn.bias"):
@@ -117,6 +128,7 @@ def test_inception_of_the_frozen_graph_is_the_same(blank, tmp_path):
     assert len(set(names.values())) == len(names) == 94
 
 
+@nothing_drawn()
 def test_torchvisions_inception(blank, golden, tmp_path):
     path = tmp_path / "made_1000.pth"
     torch_files.save(path, made_state(blank, 1000))
@@ -140,7 +152,8 @@ def test_keras_inception_from_a_file(tmp_path):
     theirs = keras.applications.InceptionV3(include_top=False, weights=None, pooling="avg", input_shape=(299, 299, 3))
     path = tmp_path / "inception_v3.weights.h5"
     theirs.save_weights(path)
-    network = features.FeatureNetwork("inception_keras", path)
+    with nothing_drawn():
+        network = features.FeatureNetwork("inception_keras", path)
     x = np.random.default_rng(0).integers(0, 256, (1, 299, 299, 3), np.uint8)
     scaled = keras.applications.inception_v3.preprocess_input(x.astype(np.float32))
     close(network.features(x), np.asarray(theirs(scaled)), 1e-5)
@@ -184,11 +197,11 @@ def test_extraction_is_in_order_and_leaves_out_what_cannot_be_read(lite0):
 
 
 def test_perceptual_distance(lite0):
-    x = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), np.uint8)
+    x = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     near = np.clip(x.astype(int) + 8, 0, 255).astype(np.uint8)
-    assert lite0.perceptual_distance(x, x).tolist() == [0, 0]
-    assert (lite0.perceptual_distance(x, near) < lite0.perceptual_distance(x, x[::-1])).all()
-    np.testing.assert_allclose(lite0.perceptual_distance(x, near), lite0.perceptual_distance(near, x))
+    equal, little, back, much = lite0.perceptual_distance([x, x, near, x], [x, near, x, x[::-1]])
+    assert equal == 0 < little < much
+    assert back == pytest.approx(little)
 
 
 def test_the_cache_knows_network_content_and_resizing(lite0, tmp_path):
@@ -216,7 +229,8 @@ def test_the_cache_knows_network_content_and_resizing(lite0, tmp_path):
 # ---------------------------------------------------------------------------------------------------------- errors
 
 
-def test_what_is_missing_is_said(tmp_path, monkeypatch):
+def test_what_is_missing_is_said(blank, tmp_path, monkeypatch):
+    monkeypatch.setattr(inception, "Inception", lambda torchvision=False: blank)
     with pytest.raises(UserError, match="pt_inception-2015-12-05-6726825d.pth"):
         features.FeatureNetwork("inception_2015")
     with pytest.raises(UserError, match="inception_v3_google-0cc3c7bd.pth"):
@@ -234,6 +248,7 @@ def test_what_is_missing_is_said(tmp_path, monkeypatch):
         features.FeatureNetwork()
 
 
+@nothing_drawn()
 def test_other_weights_are_refused(blank, tmp_path):
     torch_files.save(tmp_path / "other.pth", {"_conv_stem.weight": np.zeros((32, 3, 3, 3), np.float32)})
     with pytest.raises(UserError, match="--network_weights=.*lacks"):

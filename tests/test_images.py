@@ -271,3 +271,53 @@ def test_find_images_explains_what_is_wrong(tmp_path, monkeypatch):
     monkeypatch.setattr(images.os, "scandir", refuse)
     with pytest.raises(UserError, match="cannot read the folder .*: Permission denied"):
         images.find_images(tmp_path)
+
+
+# Finding
+
+
+def made(folder, *names):
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+@pytest.mark.parametrize("pattern, expected", [
+    ("**/*.jpg", ["a.jpg", "x/b.jpg", "x/y/c.jpg"]), ("x/**/*.jpg", ["x/b.jpg", "x/y/c.jpg"]),
+    ("**/y/*.jpg", ["x/y/c.jpg"]), ("**", ["a.jpg", "x/b.jpg", "x/d.PNG", "x/y/c.jpg"]),
+    ("x/**", ["x/b.jpg", "x/d.PNG", "x/y/c.jpg"]),
+    ("*/*.jpg", ["x/b.jpg"]), ("[ax]*/**/?.jpg", ["x/b.jpg", "x/y/c.jpg"]), ("**/*.PNG", ["x/d.PNG"]),
+])  # fmt: skip
+def test_patterns_go_round_no_circles(tmp_path, pattern, expected):
+    made(tmp_path, "a.jpg", "x/b.jpg", "x/y/c.jpg", "x/d.PNG", "x/notes.txt", ".hidden/e.jpg")
+    (tmp_path / "x" / "y" / "back").symlink_to(tmp_path / "x")
+    found = images.find_images(f"{tmp_path}/{pattern}")
+    assert [p.relative_to(tmp_path).as_posix() for p in found] == expected
+
+
+def test_thumbnails_and_bins_of_disk_stations_are_no_pictures(tmp_path, caplog):
+    made(
+        tmp_path,
+        "a.jpg",
+        "@eaDir/a.jpg/SYNOPHOTO_THUMB_M.jpg",
+        "#recycle/b.jpg",
+        "__MACOSX/._a.jpg",
+        "x/@Recycle/c.jpg",
+    )
+    assert [p.name for p in images.find_images(tmp_path)] == ["a.jpg"]
+    assert not caplog.text
+
+
+def test_jpeg_by_all_its_names_and_what_is_left_out_is_counted(tmp_path, caplog):
+    made(tmp_path, "a.jfif", "b.JPE", "c.heic", "d.heic", "e.avif", "f.txt")
+    assert [p.name for p in images.find_images(tmp_path)] == ["a.jfif", "b.JPE"]
+    assert "left out: 1 .avif, 2 .heic" in caplog.text
+    images.write_image(tmp_path / "g.jfif", noise(4, 4, 3))
+    assert (tmp_path / "g.jfif").read_bytes()[:2] == b"\xff\xd8"
+
+
+def test_names_may_be_as_long_as_the_file_system_allows(tmp_path):
+    for name in ("x" * 251 + ".png", "写" * 82 + ".png"):
+        images.write_image(tmp_path / name, noise(4, 4, 3))
+        assert images.read_image(tmp_path / name).shape == (4, 4, 3)

@@ -1,13 +1,17 @@
-"""Layers against answers computable by hand."""
+"""Layers against answers computable by hand, and against the layer test of Keras."""
 
-import json
+import importlib
+import inspect
+import pkgutil
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from keras.src import testing
 
 from tfi2i import layers, optim
+from tfi2i.layers import addons
 
 
 @pytest.fixture
@@ -137,11 +141,6 @@ def test_conv_reflects_without_the_edge():
     np.testing.assert_array_equal(apply(conv, x, delta(3, 0, 0)), [[4, 3, 4], [1, 0, 1], [4, 3, 4]])
 
 
-def test_conv_refuses_an_unknown_pad_mode():
-    with pytest.raises(ValueError, match="pad_mode='same': expected 'zeros' or 'reflect'"):
-        layers.Conv2D(1, 3, pad=1, pad_mode="same")
-
-
 def test_transposed_conv_kernel_3_drops_the_first_row_and_column():
     x = np.array([[1, 2], [3, 4]])
     up = layers.Conv2DTranspose(1, 3, 2, pad=1, output_pad=1, use_bias=False)
@@ -157,6 +156,10 @@ def test_transposed_conv_sizes():
     x = np.array([[1, 2], [3, 4]])
     up = layers.Conv2DTranspose(1, 3, 2, pad=1, use_bias=False)
     np.testing.assert_array_equal(apply(up, x, delta(3, 1, 1)), [[1, 0, 2], [0, 0, 0], [3, 0, 4]])
+    up = layers.Conv2DTranspose(1, 2, 1, dilation_rate=2, use_bias=False)
+    np.testing.assert_array_equal(
+        apply(up, x, delta(2, 1, 1)), [[0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 1, 2], [0, 0, 3, 4]]
+    )
     up = layers.Conv2DTranspose(1, 4, 2, pad=1, use_bias=False)
     np.testing.assert_array_equal(apply(up, x, np.ones((4, 4, 1, 1))), [
         [1, 3, 3, 2],
@@ -241,24 +244,147 @@ def test_dropout_keeps_half_and_doubles_it():
 
 # Keras
 
+MAP = (2, 8, 6, 4)
+TOKENS = (2, 5, 4)
+SEEDS = np.array([[1, 2], [3, 4]], np.int32)
+
+# Every public layer: class, arguments, shape of the input or of each input by name, shape of the output.
+PUBLIC_LAYERS = [
+    (layers.Conv2D, {"filters": 3, "kernel_size": (4, 3), "strides": (2, 1), "pad": 1}, MAP, (2, 4, 6, 3)),
+    (layers.Conv2D, {"filters": 3, "kernel_size": 7, "pad": 3, "pad_mode": "reflect"}, MAP, (2, 8, 6, 3)),
+    (layers.Conv2DTranspose, {"filters": 3, "kernel_size": 3, "pad": 1, "output_pad": 1}, MAP, (2, 16, 12, 3)),
+    (
+        layers.ModulatedConv2D,
+        {"filters": 3, "kernel_size": 3, "pad": 1, "kernel_initializer": layers.initializer("xavier", 2, 3)},
+        {"x_shape": MAP, "scale_shape": (2, 4)},
+        (2, 8, 6, 3),
+    ),
+    (layers.InstanceNormalization, {}, MAP, MAP),
+    (layers.InstanceNormalization, {"epsilon": 0.1, "center": True, "scale": True}, MAP, MAP),
+    (layers.BatchNormalization, {"epsilon": 0.1, "momentum": 0.8, "gain": 0.3, "offset": 0.2, "seed": 4}, MAP, MAP),
+    (layers.BatchNormalization, {"scale": False}, MAP, MAP),
+    (layers.SampleNormalization, {"epsilon": 0.1, "seed": 4}, MAP, MAP),
+    (layers.LayerInstanceNormalization, {"rho": 0.5, "smoothing": 0.1, "unbiased": True, "epsilon": 0.1}, MAP, MAP),
+    (
+        layers.LayerInstanceNormalization,
+        {"kind": "in", "adaptive": True},
+        {"x_shape": MAP, "gamma_shape": (2, 4), "beta_shape": (2, 4)},
+        MAP,
+    ),
+    (layers.Dropout, {"rate": 0.25, "index": 3}, MAP, MAP),
+    (layers.SpectralNormalization, {"seed": 3, "u_first": True}, (3, 3, 4, 5), (3, 3, 4, 5)),
+    (layers.SpectralConv2D, {"filters": 3, "kernel_size": (4, 3), "strides": (2, 1), "pad": 1}, MAP, (2, 4, 6, 3)),
+    (
+        layers.SpectralConv2D,
+        {"filters": 3, "kernel_size": 4, "pad": (1, 2), "pad_mode": "zeros", "init": "torch", "u_first": True},
+        MAP,
+        (2, 8, 6, 3),
+    ),
+    (layers.SelfAttention, {"width": 4, "heads": 2, "seed": 3, "init": "xavier"}, TOKENS, TOKENS),
+    (layers.TransformerBlock, {"width": 4, "heads": 2, "ffn_width": 8, "init_gain": 0.1}, TOKENS, TOKENS),
+    (addons.GroupNormalization, {"groups": 2, "beta_regularizer": "l2"}, MAP, MAP),
+    (addons.InstanceNormalization, {"epsilon": 0.1, "center": False}, MAP, MAP),
+    (addons.SpectralNormalization, {"layer": keras.layers.Conv2D(3, 3)}, MAP, (2, 6, 4, 3)),
+]
+each_public_layer = pytest.mark.parametrize(
+    "layer_class, arguments, input_shape, output_shape",
+    PUBLIC_LAYERS,
+    ids=[f"{layer_class.__name__}-{i}" for i, (layer_class, *_) in enumerate(PUBLIC_LAYERS)],
+)
+
+
+def test_the_table_has_every_public_layer():
+    modules = [importlib.import_module(m.name) for m in pkgutil.iter_modules(layers.__path__, "tfi2i.layers.")]
+    public = {
+        value
+        for module in modules
+        for name, value in vars(module).items()
+        if isinstance(value, type)
+        and issubclass(value, keras.layers.Layer)
+        and value.__module__ == module.__name__
+        and not name.startswith("_")
+        # A base class, such as `Network`, computes nothing by itself.
+        and value.call is not keras.layers.Layer.call
+    }
+    assert public == {layer_class for layer_class, *_ in PUBLIC_LAYERS}
+
+
+@pytest.mark.filterwarnings("ignore:`shuffle=True` was passed", "ignore:The model does not have any trainable weights")
+@each_public_layer
+def test_layers_pass_the_layer_test_of_keras(layer_class, arguments, input_shape, output_shape):
+    """Configuration, symbolic and eager calls, one step of `fit`, mixed precision.
+
+    The step of `fit` that this test takes knows one input; `test_layers_train_and_load_in_a_model` takes one with all.
+    """
+    # Not a subclass: `setUp` would clear Keras' global state under the tests that follow.
+    testing.TestCase().run_layer_test(
+        layer_class,
+        arguments,
+        input_shape=input_shape,
+        call_kwargs={"seeds": SEEDS} if layer_class is layers.Dropout else None,
+        expected_output_shape=output_shape,
+        run_training_check=not isinstance(input_shape, dict),
+    )
+
+
+@each_public_layer
+def test_layers_train_and_load_in_a_model(tmp_path, layer_class, arguments, input_shape, output_shape):
+    """A functional model of unknown batch size, height and width. A kernel's size is known."""
+    shapes = list(input_shape.values()) if isinstance(input_shape, dict) else [input_shape]
+    known = layer_class is layers.SpectralNormalization
+    inputs = [keras.Input(batch_shape=s if known else (*[None] * (len(s) - 1), s[-1])) for s in shapes]
+    model = keras.Model(inputs, layer_class(**arguments)(*inputs))
+    rng = np.random.default_rng(0)
+    x = [rng.normal(size=shape).astype("float32") for shape in shapes]
+    if model.trainable_variables:
+        before = [v.numpy() for v in model.trainable_variables]
+        model.compile("sgd", "mse")
+        model.train_on_batch(x, rng.normal(size=output_shape))
+        assert any((v.numpy() != old).any() for v, old in zip(model.trainable_variables, before))
+    y = model(x)
+    assert y.shape == output_shape
+    model.save(tmp_path / "model.keras")
+    np.testing.assert_array_equal(keras.models.load_model(tmp_path / "model.keras")(x), y)
+
+
+@pytest.mark.parametrize("policy", ["float64", "bfloat16", "mixed_bfloat16"])
+@each_public_layer
+def test_layers_compute_in_their_dtype(layer_class, arguments, input_shape, output_shape, policy):
+    layer = layer_class(**arguments, dtype=policy)
+    shapes = input_shape.values() if isinstance(input_shape, dict) else [input_shape]
+    x = [tf.ones(shape, layer.compute_dtype) for shape in shapes]
+    for training in [{}, {"training": True}] if "training" in inspect.signature(layer.call).parameters else [{}]:
+        y = layer(*x, **training)
+        assert y.dtype == layer.compute_dtype and np.isfinite(np.asarray(y, "float32")).all()
+
 
 @pytest.mark.parametrize(
-    "layer",
+    "make, message",
     [
-        layers.Conv2D(4, 3, 2, pad=1, pad_mode="reflect", kernel_initializer=layers.initializer("xavier", 2, 3)),
-        layers.Conv2DTranspose(4, 3, 2, pad=1, output_pad=1, use_bias=False),
-        layers.InstanceNormalization(epsilon=0.1, center=True, scale=True, dtype="mixed_bfloat16"),
-        layers.BatchNormalization(epsilon=0.1, momentum=0.8, gain=0.3, seed=4),
-        layers.Dropout(0.25, index=3),
+        (lambda: layers.Conv2D(1, 3, pad=(1, 2)), r"pad=\(1, 2\): expected an integer, 0 or more"),
+        (lambda: layers.Conv2D(1, 3, padding="same"), "padding='same': expected 'valid'"),
+        (lambda: layers.Conv2D(1, 3, data_format="channels_first"), "expected 'channels_last'"),
+        (lambda: layers.Conv2D(1, 3, pad_mode="same"), "pad_mode='same': expected 'zeros' or 'reflect'"),
+        (lambda: layers.SpectralConv2D(1, 3, pad_mode="same"), "pad_mode='same': expected 'zeros' or 'reflect'"),
+        (lambda: layers.SpectralConv2D(1, (3, 0)), r"kernel_size=\(3, 0\): expected one or two integers, 1 or more"),
+        (lambda: layers.SpectralConv2D(1, 3, pad=(1, 1, 1)), r"pad=\(1, 1, 1\): expected one or two integers"),
+        (lambda: layers.SpectralConv2D(1, 3, strides=0.5), "strides=0.5: expected one or two integers, 1 or more"),
+        (lambda: layers.Conv2DTranspose(1, 3, pad=-1), "pad=-1: expected an integer, 0 or more"),
+        (lambda: layers.Conv2DTranspose(1, 3, output_pad=1), "output_pad=1: expected at most pad=0"),
+        (lambda: layers.Conv2DTranspose(1, 3, output_padding=1), "expected None; see `output_pad`"),
+        (lambda: layers.ModulatedConv2D(2, 3, groups=2), "groups=2: expected 1"),
+        (lambda: layers.ModulatedConv2D(1, 3, activation="tanh"), "activation=tanh: expected None"),
+        (lambda: layers.SelfAttention(6, 4), "width=6: expected a multiple of heads=4"),
+        (lambda: layers.Dropout(1.0), "rate=1.0: expected 0 or more, and less than 1"),
+        (lambda: layers.LayerInstanceNormalization("bn"), "kind='bn': expected lin, in, ln or gn"),
+        (lambda: layers.LayerInstanceNormalization(adaptive=True)(tf.ones(MAP)), "True: expected gamma and beta"),
+        (lambda: layers.LayerInstanceNormalization()(tf.ones(MAP), *[tf.ones((2, 4))] * 2), "False: expected x alone"),
+        (lambda: layers.InstanceNormalization()(tf.ones((2, 5, 4))), "expected ndim=4, found ndim=3"),
     ],
-    ids=lambda layer: type(layer).__name__,
 )
-def test_layers_survive_serialization(layer):
-    again = keras.layers.deserialize(json.loads(json.dumps(keras.layers.serialize(layer))))
-    assert type(again) is type(layer)
-    assert keras.layers.serialize(again) == keras.layers.serialize(layer)
-    x = np.random.default_rng(0).normal(size=(1, 8, 8, 3)).astype(np.float32)
-    np.testing.assert_array_equal(again(x).shape, layer(x).shape)
+def test_layers_refuse_what_they_cannot_do(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
 
 
 # LIN, AdaLIN, group norm
@@ -378,5 +504,15 @@ def test_spectral_convolution():
     padded = np.pad(x, ((0, 0), (1, 2), (1, 2), (0, 0)), mode="reflect")
     kernel = layer.spectral(layer.kernel.value)
     np.testing.assert_allclose(y, tf.nn.conv2d(padded, kernel, 1, "VALID"), atol=1e-5)
-    again = layers.SpectralConv2D.from_config(layer.get_config())
-    np.testing.assert_array_equal(again(x, training=True), y)
+
+
+def test_spectral_convolution_takes_a_number_or_a_pair():
+    x = np.random.default_rng(0).normal(size=(1, 5, 6, 2)).astype(np.float32)
+    number, pair = layers.SpectralConv2D(3, 3, 2, 1), layers.SpectralConv2D(3, (3, 3), [2, 2], (1, 1))
+    np.testing.assert_array_equal(number(x), pair(x))
+    layer = layers.SpectralConv2D(3, (2, 4), (1, 2), (0, 1), "zeros")
+    y = layer(x)
+    assert layer.kernel.shape == (2, 4, 2, 3) and y.shape == (1, 5, 2, 3) == layer.compute_output_shape(x.shape)
+    padded = np.pad(x, ((0, 0), (0, 1), (0, 1), (0, 0)))
+    expected = tf.nn.conv2d(padded, layer.spectral(layer.kernel.value), (1, 2), "VALID")
+    np.testing.assert_allclose(y, expected, atol=1e-5)

@@ -1,9 +1,50 @@
-"""Distances between images, by hand."""
+"""The table of metrics; distances between images, by hand."""
+
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
+from tfi2i import config, metrics
+from tfi2i.config import UserError
 from tfi2i.metrics import faithfulness as f
+from tfi2i.metrics import realism
+
+
+def test_the_table_is_read_without_tensorflow():
+    loaded = "import sys, tfi2i.evaluate; print({'numpy', 'tensorflow', 'PIL'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True).stdout == "set()\n"
+
+
+def test_the_table_is_consistent():
+    names = [name for metric in metrics.METRICS.values() for name in metric.columns]
+    assert len(names) == len(set(names)) and list(metrics.columns()) == names
+    by_kind = [metrics.columns(kind) for kind in ("real", "truth", "input", "labels")]
+    assert sum(map(len, by_kind)) == len(names) and all(by_kind)
+    assert metrics.metric_of("recall") is metrics.METRICS["precision_recall"]
+    assert metrics.METRICS["precision_recall"].least_images == realism.NEIGHBOURS + 1
+    higher = {name for name, column in metrics.columns().items() if column.higher_is_better}
+    assert {"psnr", "ssim", "precision", "recall", "channel_accuracy", "class_iou"} <= higher
+    assert not {"fid", "kid", "mean_kid", "l1", "l2", "lpips_like", "il2", "cycle"} & higher
+
+
+def test_values_are_written_as_their_column_says():
+    columns = metrics.columns()
+    assert columns["kid"].text(0.0306, 0.0037) == "3.06 ± 0.37" and columns["l1"].text(1.004) == "1.00"
+    assert columns["pixel_accuracy"].text(0.5, 0.25) == "50.0 ± 25.0 %" and columns["psnr"].text(18.94) == "18.9 dB"
+
+
+def test_what_may_decide_on_the_best_step():
+    given = "cycle,precision_recall,pixel_accuracy,kid"
+    training = config.Training(eval_metrics=given, eval_every=1)
+    decides = ("precision", "recall", "pixel_accuracy", "channel_accuracy", "kid")
+    assert metrics.best_metrics(training) == decides
+    for name in decides:
+        metrics.check_training(config.Training(eval_metrics=given, eval_every=1, best_metric=name))
+    for name in ("cycle", "precision_recall", "l1"):
+        with pytest.raises(UserError, match=f"--best_metric={name}: expected one of precision, recall, .*, kid, which"):
+            metrics.check_training(config.Training(eval_metrics=given, eval_every=1, best_metric=name))
 
 
 def grey(*levels):
@@ -23,6 +64,11 @@ def test_l1_counts_channels_equally():
     y = x.copy()
     y[..., 1] = 9
     assert f.l1(x, y) == 3
+
+
+def test_l2_is_the_length_of_the_difference():
+    """3 channels of 2 pixels are 255 off: the root of 6."""
+    assert f.l2(grey(0, 0, 9), grey(255, 255, 9)) == pytest.approx(np.sqrt(6))
 
 
 def test_pixel_accuracy_needs_every_channel_within_16():

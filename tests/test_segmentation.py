@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from tests.damage import damaged
-from tests.test_evaluate import values
-from tfi2i import config, evaluate
+from tfi2i import config
 from tfi2i.config import UserError
 from tfi2i.data import images
-from tfi2i.metrics import evaluation, report, segmentation
+from tfi2i.metrics import check_training, evaluation, pages, report, segmentation
+from tfi2i.metrics.candidates import Candidate
+from tfi2i.metrics.protocols import Protocol, make_protocol
 from tools.golden import caffe_files, made_weights
 
 GOLDEN = pathlib.Path(__file__).parent / "golden" / "fcn8s.npz"
@@ -156,11 +157,11 @@ class Painter:
         return segmentation.nearest_class(pixels)
 
 
-def measured(streets, methods, network=Painter(), directions=("a2b", "b2a"), **options):
+def measured(streets, candidates, network=Painter(), directions=("a2b", "b2a"), **options):
     labelled = segmentation.Segmentation(None, streets / "gtFine", **options)
     labelled.network = network
-    protocol = evaluation.Protocol(("fcn_score",), segmentation=labelled)
-    return evaluation.evaluate(methods, config.Data(data=str(streets)), protocol, directions, active=False)[0]
+    protocol = Protocol(("fcn_score",), segmentation=labelled)
+    return evaluation.evaluate(candidates, config.Data(data=str(streets)), protocol, directions, active=False)[0]
 
 
 def test_true_labels_reach_one(streets):
@@ -170,9 +171,9 @@ def test_true_labels_reach_one(streets):
         found = [pictures[int(name.split("/")[-1][0])] for name in names]
         return np.stack(found) if direction == "a2b" else inputs
 
-    methods = {"model": evaluation.Method(translate), "black": evaluation.Method(lambda x, d, n: np.zeros_like(x))}
-    methods["do_nothing"] = evaluation.Method(lambda x, d, n: x, baseline=True)
-    results = measured(streets, methods)
+    candidates = {"model": Candidate(translate), "black": Candidate(lambda x, d, n: np.zeros_like(x))}
+    candidates["do_nothing"] = Candidate(lambda x, d, n: x, baseline=True)
+    results = measured(streets, candidates)
     for direction in ("a2b", "b2a"):
         assert results[direction]["model"]["n"] == 3
         # Black is nearest to the blue of trucks.
@@ -183,36 +184,36 @@ def test_true_labels_reach_one(streets):
     # What is to be segmented is enlarged bilinearly, so a painter of labels loses the edges.
     assert 0.85 < results["b2a"]["model"]["per_pixel_accuracy"] < 1
     assert results["b2a"]["truth"]["per_pixel_accuracy"] < 0.5  # grey photographs
-    text = report.table(results, evaluation.Protocol(("fcn_score",)))
+    text = report.table(results, Protocol(("fcn_score",)))
     assert "per-class acc." in text and "the truth" in text and "to input" not in text
     json.dumps(results, allow_nan=False)
 
 
 def test_what_fcn_score_needs_is_said(streets):
-    unchanged = {"model": evaluation.Method(lambda x, d, n: x)}
+    unchanged = {"model": Candidate(lambda x, d, n: x)}
     with pytest.raises(UserError, match="of b2a segments photographs: give --segmentation_weights=FILE.*direction=a2b"):
         measured(streets, unchanged, network=None)
     assert measured(streets, unchanged, network=None, directions=("a2b",))["a2b"]["model"]["n"] == 3
     with pytest.raises(UserError, match="is not the label map of .*Expected Cityscapes' colours in domain"):
         measured(streets, unchanged, label_domain="a")
     with pytest.raises(UserError, match="give --labels=FOLDER"):
-        evaluate.protocol_of(values(metrics=["fcn_score"]))
+        make_protocol(metrics=["fcn_score"])
     with pytest.raises(UserError, match="'fcn_score' is none of"):
-        config.Training(eval_metrics="fcn_score")
+        check_training(config.Training(eval_metrics="fcn_score"))
 
 
 def test_folders_of_photographs(streets, tmp_path, capsys):
     """As the code of pix2pix takes them, with its network (narrow, and of no use: its answers are chance)."""
-    given = values(
-        real=str(streets / "testA"),
-        fake=str(streets / "testA"),
-        source=str(streets / "testB"),
+    pages.evaluate_folders(
+        real=streets / "testA",
+        fake=streets / "testA",
+        source=streets / "testB",
+        output=tmp_path / "out" / "page.png",
         label_domain="a",
         metrics=["fcn_score"],
         labels=str(streets / "gtFine"),
         segmentation_weights=str(caffemodel(tmp_path)),
     )
-    evaluate.evaluate_folders(given, tmp_path / "out" / "page.png")
     written = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert 0 <= written["results"]["per_pixel_accuracy"] < 0.5 and written["results"]["n"] == 3
     assert written["protocol"]["segmentation_weights"] == "net.caffemodel"

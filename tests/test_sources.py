@@ -70,6 +70,20 @@ def test_one_domain_asks_nothing_of_the_other(tmp_path, tfds_dir):
     assert sources.open_domain(prepared, "B", "train").names == b.names
 
 
+def test_an_empty_folder_of_held_out_images_is_as_good_as_none(tmp_path):
+    write(tmp_path / "trainA", "x.png", "y.png")
+    write(tmp_path / "testA", "x.png")
+    (tmp_path / "testB").mkdir()
+    (tmp_path / "trainB").mkdir()
+    data = Data(data=str(tmp_path))
+    with pytest.raises(sources.MissingSplit, match="testB has no images"):
+        sources.open_domains(data, "test")
+    assert len(sources.open_domain(data, "A", "test")) == 1
+    with pytest.raises(UserError, match="trainB has no images") as refused:  # to learn from, it is needed
+        sources.open_domains(data)
+    assert not isinstance(refused.value, sources.MissingSplit)
+
+
 def test_the_bundled_sample_is_there():
     a, b = sources.open_domains(Data(data="emoji"))
     assert len(a) > 100 and len(b) > 100

@@ -1,34 +1,36 @@
 """The loop around the steps: refusals, damage, interruption, what is written."""
 
 import dataclasses
+import fcntl
 import json
 import os
 import pathlib
 import shutil
 import signal
 import subprocess
-import sys
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 import tfi2i
-from tfi2i import config
+from tests.toy import command as toy_command
+from tfi2i import checkpoints, run_directory, settings
 from tfi2i.config import UserError
 from tfi2i.data import images, pipeline
-from tfi2i.training import checkpoints, loop, strategies, summaries
-from tfi2i.training.judge import Judge
+from tfi2i.training import loop, strategies, summaries
+from tfi2i.training.validation import Validation
+
+pytestmark = pytest.mark.usefixtures("toy")
 
 TINY = {
-    "generator": "resnet_6blocks", "generator_width": 4, "discriminator_width": 4, "discriminator_layers": 1,
-    "pool_size": 2, "resize": (18, 18), "crop": (16, 16), "precision": "float32",
-    "save_every": 1, "sample_every": 100, "log_every": 1,
+    "toy_width": 4, "pool_size": 2, "precision": "float32", "save_every": 1, "sample_every": 100, "log_every": 1,
 }  # fmt: skip
 
 
-def settings(**given):
-    return config.resolve("cyclegan", {"data": "emoji", **TINY, **given})
+def configured(method="one_way_toy", **given):
+    """One direction, which is traced in a third of the time, unless a test looks at both."""
+    return settings.resolve(method, {"data": "emoji", **TINY, **given})
 
 
 def lines(run_dir, event):
@@ -37,10 +39,10 @@ def lines(run_dir, event):
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def finished(toy, tmp_path_factory):
     """A run of three steps; copy it before changing it."""
     folder = tmp_path_factory.mktemp("runs") / "finished"
-    loop.train(settings(steps=3, keep=2), folder)
+    loop.train(configured(steps=3, keep=2), folder)
     return folder
 
 
@@ -59,25 +61,25 @@ def test_a_run_directory_holds_what_the_readme_says(finished):
     for path in (finished / "train").iterdir():
         for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
             scalars |= {v.tag for v in tf.compat.v1.Event.FromString(record).summary.value}
-    assert {"loss/cycle_a", "loss/discriminator_b", "run/images_per_second", "samples"} <= scalars
+    assert {"loss/gan_a2b", "loss/discriminator_b", "run/images_per_second", "samples"} <= scalars
 
 
 def test_flags_file_gives_the_same_configuration(finished):
     text = (finished / "flags.txt").read_text()
-    command = [sys.executable, "-m", "tfi2i.train", f"--flagfile={finished}/flags.txt", "--run_dir=x", "--dry_run"]
+    command = [*toy_command("tfi2i.train"), f"--flagfile={finished}/flags.txt", "--run_dir=x", "--dry_run"]
     shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert config.Run.from_json(shown) == checkpoints.read_config(finished), text
+    assert settings.Run.from_json(shown) == run_directory.read(finished), text
 
 
 @pytest.mark.parametrize("batch_size, noted", [(1, False), (2, True)])
 def test_another_batch_than_the_published_one_is_noted(tmp_path, capsys, batch_size, noted):
-    loop.train(settings(steps=1, batch_size=batch_size), tmp_path / "run")
+    loop.train(configured(steps=1, batch_size=batch_size), tmp_path / "run")
     assert ("note: published results use batch 1; 2 may need" in capsys.readouterr().out) == noted
 
 
 def test_finished_run_has_nothing_to_do(run, capsys):
     before = sorted(p.stat().st_mtime_ns for p in run.rglob("state.*"))
-    loop.train(settings(steps=3, keep=2), run)
+    loop.train(configured(steps=3, keep=2), run)
     assert "finished at step 3" in capsys.readouterr().out
     assert before == sorted(p.stat().st_mtime_ns for p in run.rglob("state.*"))
 
@@ -85,7 +87,7 @@ def test_finished_run_has_nothing_to_do(run, capsys):
 @pytest.mark.parametrize(
     "changed, message",
     [
-        ({"lambda_a": 5.0}, "--lambda_a was 10.0, is 5.0"),
+        ({"lambda_cycle": 5.0}, "--lambda_cycle was 10.0, is 5.0"),
         ({"crop": (12, 12)}, "--crop was .*16.*is .*12"),
         ({"steps": 5}, "--steps was 3, is 5"),  # a linear schedule would have had other rates
         ({"precision": "mixed_bfloat16"}, "--precision was float32"),
@@ -94,12 +96,12 @@ def test_finished_run_has_nothing_to_do(run, capsys):
 )
 def test_another_configuration_is_refused(run, changed, message):
     with pytest.raises(UserError, match=message):
-        loop.train(settings(**{"steps": 3, "keep": 2, **changed}), run)
+        loop.train(configured(**{"steps": 3, "keep": 2, **changed}), run)
 
 
 def test_what_may_change_on_resume(run):
     shutil.rmtree(run / "checkpoints" / "00000003")
-    loop.train(settings(steps=3, keep=1, log_every=5, xla="off", strategy="mirrored"), run)
+    loop.train(configured(steps=3, keep=1, log_every=5, xla="off", strategy="mirrored"), run)
     assert checkpoints.steps(run) == [3]
 
 
@@ -110,19 +112,19 @@ def test_changed_files_are_refused_unless_accepted(run, tmp_path):
         for i in range(3):
             images.write_image(data / name / f"{i}.png", np.full((18, 18, 3), 40 * i, np.uint8))
     own = tmp_path / "own"
-    loop.train(settings(data=str(data), steps=1, lr_schedule="constant"), own)
+    loop.train(configured(data=str(data), steps=1, lr_schedule="constant"), own)
     images.write_image(data / "trainA" / "3.png", np.zeros((18, 18, 3), np.uint8))
     more = {"data": str(data), "steps": 2, "lr_schedule": "constant"}
     with pytest.raises(UserError, match="domain A .*--accept_changed_data"):
-        loop.train(settings(**more), own)
-    loop.train(settings(**more, accept_changed_data=True), own)
+        loop.train(configured(**more), own)
+    loop.train(configured(**more, accept_changed_data=True), own)
     assert checkpoints.steps(own) == [1, 2]
 
 
 def test_foreign_folder_is_refused(tmp_path):
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(UserError, match="not a run directory"):
-        loop.train(settings(steps=1), tmp_path)
+        loop.train(configured(steps=1), tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
 
 
@@ -141,7 +143,7 @@ def test_damaged_checkpoint_is_noticed_and_the_one_before_is_used(run, damage, c
     damage(run / "checkpoints" / "00000003" / "state.data-00000-of-00001")
     assert checkpoints.newest_good(run).name == "00000002"
     assert "00000003 is damaged" in caplog.text
-    again = loop.train(settings(steps=3, keep=2), run)
+    again = loop.train(configured(steps=3, keep=2), run)
     assert int(again.step.numpy()) == 3
     assert checkpoints.newest_good(run).name == "00000003"
 
@@ -150,7 +152,7 @@ def test_all_checkpoints_damaged(run):
     for step in checkpoints.steps(run):
         damage_flip(run / "checkpoints" / f"{step:08d}" / "state.index")
     with pytest.raises(UserError, match="all 2 checkpoints .* damaged"):
-        loop.train(settings(steps=3, keep=2), run)
+        loop.train(configured(steps=3, keep=2), run)
 
 
 def test_unfinished_checkpoint_is_no_checkpoint(run):
@@ -167,7 +169,7 @@ def test_full_disk_leaves_the_last_good_checkpoint(run, monkeypatch):
 
     monkeypatch.setattr(tf.train.Checkpoint, "write", full)
     with pytest.raises(UserError, match="No space left on device; the last good one is step 2"):
-        loop.train(settings(steps=3, keep=2), run)
+        loop.train(configured(steps=3, keep=2), run)
     assert checkpoints.steps(run) == [2] and checkpoints.newest_good(run).name == "00000002"
     assert not list(run.glob("checkpoints/*.tmp"))
 
@@ -177,9 +179,9 @@ def test_loss_that_is_not_finite_stops_with_the_files_and_keeps_what_was(tmp_pat
     monkeypatch.setattr(
         pipeline.TrainingStream, "sample", lambda self, domain, k: sample(self, domain, k) * (np.nan if k == 2 else 1)
     )
-    match = r"step 3: .*cycle_a is nan.* Batch: A \['.*\.png'\], B .*The last checkpoint is step 2"
+    match = r"step 3: .*gan_a2b is nan.* Batch: A \['.*\.png'\], B .*The last checkpoint is step 2"
     with pytest.raises(FloatingPointError, match=match):
-        loop.train(settings(steps=5), tmp_path / "run")
+        loop.train(configured(steps=5), tmp_path / "run")
     assert checkpoints.steps(tmp_path / "run") == [1, 2]
     assert lines(tmp_path / "run", "stopped")[0]["step"] == 3
 
@@ -191,17 +193,17 @@ def test_bad_files_are_counted(tmp_path):
         for i in range(3):
             images.write_image(data / name / f"{i}.png", np.full((18, 18, 3), 40 * i, np.uint8))
     (data / "trainA" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n half a header")
-    loop.train(settings(data=str(data), steps=4), tmp_path / "run")
+    loop.train(configured(data=str(data), steps=4), tmp_path / "run")
     assert lines(tmp_path / "run", "step")[-1]["bad_files"] == 1
     with pytest.raises(UserError, match="max_bad_files=0"):
-        loop.train(settings(data=str(data), steps=4, max_bad_files=0), tmp_path / "strict")
+        loop.train(configured(data=str(data), steps=4, max_bad_files=0), tmp_path / "strict")
 
 
 def test_sigterm_saves_and_the_same_command_goes_on(tmp_path):
     run_dir = tmp_path / "run"
     given = [f"--{k}={','.join(map(str, v)) if isinstance(v, tuple) else v}" for k, v in TINY.items()]
-    command = [sys.executable, "-m", "tfi2i.train", "--data=emoji", *given, "--save_every=1000000", "--steps=1000000"]
-    command += [f"--run_dir={run_dir}", "--lr_schedule=constant"]
+    command = [*toy_command("tfi2i.train"), "--method=one_way_toy", "--data=emoji", *given, "--save_every=1000000"]
+    command += ["--steps=1000000", f"--run_dir={run_dir}", "--lr_schedule=constant"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     for line in process.stdout:  # plain lines appear as steps are done
         if "/1000000 steps" in line:
@@ -231,13 +233,15 @@ def test_an_interruption_is_an_exception_for_python(run, monkeypatch, number):
         lambda self, step, *a, **k: (losses(self, step, *a, **k), step == 2 and signal.raise_signal(number)),
     )
     with pytest.raises(KeyboardInterrupt) as stop:
-        loop.train(settings(steps=3, keep=2, save_every=1000), run)
+        loop.train(configured(steps=3, keep=2, save_every=1000), run)
     assert (stop.value.signal, stop.value.step) == (number, 2)
     assert checkpoints.steps(run) == [2]
     assert handlers == [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
 
 
 # ------------------------------------------------------------------------------------------------------ evaluation
+
+BOTH = ("a2b", "b2a")
 
 
 def evaluated(run_dir):
@@ -246,16 +250,16 @@ def evaluated(run_dir):
 
 
 @pytest.fixture(scope="module")
-def judged(tmp_path_factory):
-    """The run `finished`, measured after each step."""
-    folder = tmp_path_factory.mktemp("runs") / "judged"
+def validated(toy, tmp_path_factory):
+    """A run of three steps that translates both ways, measured after each step."""
+    folder = tmp_path_factory.mktemp("runs") / "validated"
     more = {"eval_every": 1, "eval_metrics": "psnr,l1", "best_metric": "l1", "eval_images": 3}
-    loop.train(settings(steps=3, keep=9, **more), folder)
+    loop.train(configured("toy", steps=3, keep=9, **more), folder)
     return folder, more
 
 
-def test_the_best_step_is_kept(judged):
-    folder, _ = judged
+def test_the_best_step_is_kept(validated):
+    folder, _ = validated
     found = evaluated(folder)
     assert list(found) == [1, 2, 3] and len(set(found.values())) == 3
     first = lines(folder, "eval")[0]
@@ -278,13 +282,13 @@ def test_the_best_step_is_kept(judged):
     assert {"eval_a2b/l1", "eval_b2a/psnr"} <= scalars
 
 
-def test_a_resumed_run_remembers_its_best(judged, tmp_path):
-    folder, more = judged
+def test_a_resumed_run_remembers_its_best(validated, tmp_path):
+    folder, more = validated
     run = shutil.copytree(folder, tmp_path / "run")
     manifest = json.loads((run / "best" / "manifest.json").read_text())
     (run / "best" / "manifest.json").write_text(json.dumps(manifest | {"value": 0.001, "step": 77}))
     shutil.rmtree(run / "checkpoints" / "00000003")
-    loop.train(settings(steps=3, keep=9, **more), run)
+    loop.train(configured("toy", steps=3, keep=9, **more), run)
     assert checkpoints.best(run)["step"] == 77  # nothing was better
     # As a kill between two renames leaves it.
     (run / "best").rename(run / "best.old")
@@ -297,21 +301,22 @@ def test_a_resumed_run_remembers_its_best(judged, tmp_path):
         checkpoints.load(run, "best")
 
 
-def test_evaluation_does_not_change_what_is_learned(judged, finished):
-    a, b = (checkpoints.load(folder, 3).networks for folder in (judged[0], finished))
+def test_evaluation_does_not_change_what_is_learned(validated, tmp_path):
+    loop.train(configured("toy", steps=3), tmp_path / "without")
+    a, b = (checkpoints.load(folder, 3).networks for folder in (validated[0], tmp_path / "without"))
     for name, network in a.items():
         assert all(np.array_equal(x, y) for x, y in zip(network.weights, b[name].weights))
 
 
 def test_which_value_is_best():
-    run = settings(steps=1, eval_every=1, eval_metrics="l1,ssim")
-    lower = Judge(run)
+    run = configured(steps=1, eval_every=1, eval_metrics="l1,ssim")
+    lower = Validation(run, BOTH)
     assert (lower.metric, lower.split) == ("l1", "val")
     assert [lower.is_best(v) for v in (5, 6, 5, 4)] == [True, False, False, True]
-    higher = Judge(settings(steps=1, eval_every=1, eval_metrics="l1,ssim", best_metric="ssim"))
+    higher = Validation(configured(steps=1, eval_every=1, eval_metrics="l1,ssim", best_metric="ssim"), BOTH)
     assert [higher.is_best(v) for v in (0.5, 0.4, 0.5, 0.6)] == [True, False, False, True]
-    assert Judge(run, {"metric": "l1", "value": 3}).is_best(4) is False
-    assert Judge(run, {"metric": "psnr", "value": 3}).is_best(4)
+    assert Validation(run, BOTH, {"metric": "l1", "value": 3}).is_best(4) is False
+    assert Validation(run, BOTH, {"metric": "psnr", "value": 3}).is_best(4)
 
 
 def test_realism_decides_where_it_is_asked_to(monkeypatch, tmp_path):
@@ -319,8 +324,8 @@ def test_realism_decides_where_it_is_asked_to(monkeypatch, tmp_path):
 
     monkeypatch.setattr("tfi2i.metrics.features.FeatureNetwork", Levels)
     monkeypatch.setattr("tfi2i.metrics.features.default_cache", lambda: tmp_path)
-    judge = Judge(settings(steps=1, eval_every=1, eval_metrics="kid,precision_recall", eval_images=8))
-    results, value = judge.measure(Constant())
+    validation = Validation(configured(steps=1, eval_every=1, eval_metrics="kid,precision_recall", eval_images=8), BOTH)
+    results, value = validation.measure(Constant())
     assert value == np.mean([results[d]["kid_levels"] for d in ("a2b", "b2a")])
     assert results["a2b"]["n_fake"] == results["a2b"]["n_real"] == 8 and "recall_levels" in results["b2a"]
 
@@ -330,18 +335,38 @@ def test_evaluation_takes_the_test_images_where_there_are_no_others(tmp_path):
         for i in range(2):
             images.write_image(tmp_path / name / f"{i}.png", np.full((18, 18, 3), 40 * i, np.uint8))
     given = {"data": str(tmp_path), "steps": 1, "eval_every": 1, "eval_metrics": "l1"}
-    assert Judge(settings(**given)).split == "test"
+    assert Validation(configured(**given), BOTH).split == "test"
     with pytest.raises(UserError, match="--metrics=precision_recall needs at least 4 images"):
-        Judge(settings(**given | {"eval_metrics": "precision_recall"}))
+        Validation(configured(**given | {"eval_metrics": "precision_recall"}), BOTH)
     for i in range(2):
         (tmp_path / "testB" / f"{i}.png").rename(tmp_path / "testB" / f"b{i}.png")
-    with pytest.raises(UserError, match="--best_metric=l1 needs pairs, .* changes nothing is best: choose kid"):
-        Judge(settings(**given))
+    with pytest.raises(UserError, match="--best_metric=l1 needs pairs, .* an unchanged input is best: choose kid"):
+        Validation(configured(**given), BOTH)
     with pytest.raises(UserError, match="--eval_metrics=il2,cycle has nothing that can decide on best/"):
-        settings(**given | {"eval_metrics": "il2,cycle"})
+        configured(**given | {"eval_metrics": "il2,cycle"})
     shutil.rmtree(tmp_path / "testA"), shutil.rmtree(tmp_path / "testB")
     with pytest.raises(UserError, match="--eval_every needs held-out images"):
-        Judge(settings(**given))
+        Validation(configured(**given), BOTH)
+
+
+def test_validation_of_one_direction(monkeypatch, tmp_path):
+    from tests.test_evaluate import Constant, Levels
+
+    monkeypatch.setattr("tfi2i.metrics.features.FeatureNetwork", Levels)
+    monkeypatch.setattr("tfi2i.metrics.features.default_cache", lambda: tmp_path / "cache")
+    for name in ("trainA", "trainB", "valA", "testA", "testB"):
+        for i in range(2):
+            images.write_image(tmp_path / name / f"{i}.png", np.full((18, 18, 3), 40 * i, np.uint8))
+    given = {"data": str(tmp_path), "steps": 1, "eval_every": 1}
+    # KID compares with real images of B, which only the test split has.
+    validation = Validation(configured(**given, eval_metrics="kid,cycle"), ("a2b",))
+    model = Constant()
+    model.directions = ("a2b",)
+    results, value = validation.measure(model)
+    assert validation.split == "test" and list(results) == ["a2b"] and value == results["a2b"]["kid_levels"]
+    shutil.rmtree(tmp_path / "testB")
+    with pytest.raises(UserError, match="--eval_every needs held-out images"):
+        Validation(configured(**given, eval_metrics="kid"), ("a2b",))
 
 
 def test_a_checkpoint_that_is_not_there(finished):
@@ -358,43 +383,44 @@ def test_a_refused_run_leaves_nothing_behind(tmp_path):
             images.write_image(tmp_path / "data" / name / f"{i}.png", np.full((18, 18, 3), 40 * i, np.uint8))
     for _ in range(2):  # the second time it is not in use by the first
         with pytest.raises(UserError, match="--eval_every needs held-out images"):
-            loop.train(settings(**given), tmp_path / "run")
+            loop.train(configured(**given), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
 def test_two_processes_cannot_share_a_run(run):
     held = os.open(run / ".lock", os.O_RDWR)
     try:
-        loop.fcntl.flock(held, loop.fcntl.LOCK_EX)
+        fcntl.flock(held, fcntl.LOCK_EX)
         with pytest.raises(UserError, match="in use by another"):
-            loop.train(settings(steps=3, keep=2), run)
+            loop.train(configured(steps=3, keep=2), run)
     finally:
         os.close(held)
 
 
 def test_batches_must_fit_the_replicas(tmp_path):
     with pytest.raises(UserError, match="multiple of 2"):
-        loop.train(settings(steps=1, strategy="mirrored", replicas=2), tmp_path / "run")
+        loop.train(configured(steps=1, strategy="mirrored", replicas=2), tmp_path / "run")
 
 
 def test_float16_is_for_one_replica(tmp_path):
     with pytest.raises(UserError, match="use mixed_bfloat16"):
         more = {"strategy": "mirrored", "replicas": 2, "precision": "mixed_float16", "batch_size": 2}
-        loop.train(settings(steps=1, **more), tmp_path / "run")
+        loop.train(configured(steps=1, **more), tmp_path / "run")
 
 
 def test_crop_must_fit_the_networks(tmp_path):
-    with pytest.raises(UserError, match="multiples of 4"):
-        loop.train(settings(steps=1, crop=(18, 18)), tmp_path / "run")
-    with pytest.raises(UserError, match="need 48 pixels a side"):
-        loop.train(settings(steps=1, discriminator_layers=4), tmp_path / "run")
+    with pytest.raises(UserError, match="multiples of 2"):
+        loop.train(configured(steps=1, crop=(17, 17)), tmp_path / "run")
+    with pytest.raises(UserError, match="need 8 pixels a side: make it larger, or take"):
+        loop.train(configured(steps=1, crop=(6, 6)), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
 def test_init_from_starts_there_and_a_constant_rate_may_go_on_for_longer(finished, tmp_path):
-    tuned = settings(steps=1, lr_schedule="constant", learning_rate=1e-9, init_from=str(finished))
-    start = tfi2i.load(finished).networks["generator_a2b"].variables
-    for x, y in zip(loop.train(tuned, tmp_path / "tuned").networks["generator_a2b"].variables, start, strict=True):
+    tuned = configured(steps=1, lr_schedule="constant", learning_rate=1e-9, init_from=str(finished))
+    start = tfi2i.load(finished).networks["generator_a2b"].trainable_variables
+    trained = loop.train(tuned, tmp_path / "tuned").networks["generator_a2b"].trainable_variables
+    for x, y in zip(trained, start, strict=True):
         np.testing.assert_allclose(x.numpy(), y.numpy(), atol=1e-8)
     longer = dataclasses.replace(tuned, training=dataclasses.replace(tuned.training, steps=2))
     assert int(loop.train(longer, tmp_path / "tuned").step.numpy()) == 2
@@ -402,7 +428,7 @@ def test_init_from_starts_there_and_a_constant_rate_may_go_on_for_longer(finishe
 
 def test_init_from_another_architecture_is_refused(finished, tmp_path):
     with pytest.raises(UserError, match="holds another network"):
-        loop.train(settings(steps=1, generator_width=8, init_from=str(finished)), tmp_path / "run")
+        loop.train(configured(steps=1, toy_width=8, init_from=str(finished)), tmp_path / "run")
 
 
 def test_cut_log_keeps_what_was_and_drops_a_torn_line(tmp_path):
@@ -440,7 +466,7 @@ def test_alarms():
 
 def test_durations():
     for given, expected in (({"steps": 7}, 7), ({"epochs": 2.0}, 10), ({"images": 12}, 6)):
-        training = dataclasses.replace(settings(steps=1).training, **{"steps": None, "batch_size": 2, **given})
+        training = dataclasses.replace(configured(steps=1).training, **{"steps": None, "batch_size": 2, **given})
         assert training.total_steps(8, 11) == (expected, 5)
 
 

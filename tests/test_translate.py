@@ -9,28 +9,33 @@ import types
 import numpy as np
 import pytest
 
-from tfi2i import config, progress, tiling, translate
+from tfi2i import config, progress, settings, tiling, translation
 from tfi2i.config import UserError
 from tfi2i.data import images
-from tfi2i.methods.translator import Translator
+from tfi2i.methods.sizes import Sizes
 
 
 class Negative:
     """Stands in for a model: the translation is the negative, so every answer is known."""
 
     value_range = (-1.0, 1.0)
-    size_multiple, size_minimum, fixed_size = 4, 4, None
-    takes, nearest_size, sizes = Translator.takes, Translator.nearest_size, Translator.sizes
+    sizes = Sizes(multiple=4, minimum=4)
 
     def __init__(self, channels_a=3, channels_b=3, crop=(16, 12)):
         self.channels_a, self.channels_b = channels_a, channels_b
         self.run = types.SimpleNamespace(data=config.Data(background=(255, 255, 255), crop=crop))
         self.shapes = []
 
+    def check_direction(self, direction):
+        assert direction in ("a2b", "b2a")
+
+    def channels_of(self, domain):
+        return {"a": self.channels_a, "b": self.channels_b}[domain]
+
     def translate(self, x, direction="a2b", batch_size=1):
         self.shapes.append(x.shape)
         y = -x if x.dtype == np.float32 else np.iinfo(x.dtype).max - x
-        into = self.channels_b if direction == "a2b" else self.channels_a
+        into = self.channels_of(direction[-1])
         return y if y.shape[-1] == into else np.repeat(y[..., :1], into, axis=-1)
 
 
@@ -44,17 +49,17 @@ def save(path, pixels, alpha=None):
 
 
 def run(input, output, model=None, **options):
-    return translate.translate_files(model or Negative(), str(input), str(output), active=False, **options)
+    return translation.translate_files(model or Negative(), str(input), str(output), active=False, **options)
 
 
 @pytest.fixture(scope="module")
 def run_dir(tmp_path_factory):
     """A run directory with a tiny CycleGAN, untrained, checkpoint of step 7."""
-    from tfi2i.training import checkpoints
+    from tfi2i import checkpoints
 
     folder = tmp_path_factory.mktemp("translate") / "run"
     folder.mkdir()
-    settings = config.resolve(
+    chosen = settings.resolve(
         "cyclegan",
         {
             "generator": "resnet_6blocks",
@@ -64,11 +69,11 @@ def run_dir(tmp_path_factory):
             "crop": (64, 64),
         },
     )
-    model = checkpoints.build(settings)
+    model = checkpoints.build(chosen)
     model.compile()
     model.build_for_training((1, 8, 8, 3), (1, 8, 8, 3))
     model.build_optimizers()
-    (folder / "config.json").write_text(settings.to_json())
+    (folder / "config.json").write_text(chosen.to_json())
     checkpoints.save(folder, model, 7, 3)
     return folder
 
@@ -101,7 +106,7 @@ def test_extension_changes_only_where_the_format_cannot_hold_the_picture(tmp_pat
     save(tmp_path / "in" / "b.png", noise(8, 8, seed=1))
     save(tmp_path / "in" / "c.pgm", noise(8, 8, 1))
     save(tmp_path / "in" / "c.gif", noise(8, 8))
-    translate.translate_files(Negative(), tmp_path / "in", tmp_path / "out")
+    translation.translate_files(Negative(), tmp_path / "in", tmp_path / "out")
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
         "a.png", "b.gif.png", "b.png", "c.pgm.png", "c.png",
     ]  # fmt: skip
@@ -230,7 +235,7 @@ def test_resize_gives_the_network_the_size_or_the_crop_of_the_training(tmp_path)
 
 def test_networks_of_one_size_get_every_image_at_that_size(tmp_path):
     class Fixed(Negative):
-        fixed_size = (8, 8)
+        sizes = Sizes(fixed=(8, 8))
 
     for size in ((1, 1), (8, 8), (30, 20)):
         save(tmp_path / "in" / f"{size[0]}.png", noise(*size))
@@ -366,7 +371,8 @@ def test_a_result_that_cannot_be_written_is_reported(tmp_path):
 class Attentive(Negative):
     """Stands in for U-GAT-IT: it looks at everything."""
 
-    config = types.SimpleNamespace(cam_generator=True, cam_discriminator=True)
+    def check_heatmaps(self, discriminators=False):
+        pass
 
     def heatmaps(self, pixels, direction="a2b", discriminators=False):
         names = ("generator", "global", "local") if discriminators else ("generator",)
@@ -421,10 +427,12 @@ def test_a_heatmap_that_fails_is_reported_and_the_rest_done(tmp_path, monkeypatc
 
 def test_networks_without_attention_are_refused_before_anything_is_written(tmp_path):
     class Blind(Attentive):
-        config = types.SimpleNamespace(cam_generator=True, cam_discriminator=False)
+        def check_heatmaps(self, discriminators=False):
+            if discriminators:
+                raise UserError("discriminators without attention")
 
     save(tmp_path / "x.png", noise(4, 4))
-    with pytest.raises(UserError, match="trained with --nocam_discriminator"):
+    with pytest.raises(UserError, match="discriminators without attention"):
         run(tmp_path / "x.png", tmp_path / "out", Blind(), discriminator_heatmaps=True)
     assert run(tmp_path / "x.png", tmp_path / "out", Blind(), heatmaps=True)[0]
 
@@ -495,6 +503,8 @@ def test_command_translates_with_a_trained_model(tmp_path, run_dir):
     "flags, message",
     [
         (["--input=nowhere.png"], "error: nowhere.png does not exist"),
+        (["--output=r.avif"], "error: --output=r.avif: pictures are not written as .avif: use .bmp, .gif"),
+        (["--output=gs://bucket/out"], "error: --output=gs://bucket/out is a URL: copy it to this machine"),
         (["--size=12,ab"], "error: --size=12,ab: '12,ab' is not a size"),
         (["--run_dir=tests"], "error: tests is not a run directory"),
         (["stray"], "error: 'stray' is not a flag"),
@@ -513,9 +523,9 @@ def test_tiles_of_a_trained_model_end_where_the_image_does(run_dir):
     model = tfi2i.load(run_dir)
     whole = noise(30, 46)[None]
     expected = model.translate(whole)
-    one = translate.translate_fitted(model, whole, fit="tile", tile=64, overlap=16)
+    one = translation.translate_fitted(model, whole, fit="tile", tile=64, overlap=16)
     assert np.abs(one.astype(int) - expected).max() <= 1
-    tiled = translate.translate_fitted(model, whole, fit="tile", tile=16, overlap=8)
+    tiled = translation.translate_fitted(model, whole, fit="tile", tile=16, overlap=8)
     assert tiled.shape == expected.shape and tiled.dtype == np.uint8
 
 

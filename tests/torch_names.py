@@ -2,6 +2,9 @@
 
 import numpy as np
 
+# What no network of ours holds: positions, which follow from a map's size, and statistics that nothing reads.
+_CONSTANTS = ("x_const", "y_const", "running_mean", "running_var", "num_batches_tracked")
+
 
 def in_our_order(file, prefix, trainable=False):
     """Arrays `prefix/KEY` of a golden file, [(KEY, array)], kernels as Keras lays them out.
@@ -21,6 +24,33 @@ def load(network, file, prefix="weights"):
     network.set_weights([v for _, v in arrays])
 
 
+def recorded(places, file, prefix, fallback=None):
+    """Arrays that a golden file has for a network: [(variable, the array as the variable holds it, KEY)].
+
+    Args:
+        places: dict of KEY → `tfi2i.conversion.Place`, what the method's `published` says of the network.
+        file: holds arrays `prefix/KEY`; each must have its place, but for constants of the published code.
+        prefix: see `file`.
+        fallback: prefix of the arrays that are not under the first.
+    """
+    stored = {key.removeprefix(f"{prefix}/") for key in file.files if key.startswith(f"{prefix}/")}
+    assert all(key.endswith(_CONSTANTS) for key in stored - places.keys())
+    arrays = []
+    for key, place in places.items():
+        path = f"{prefix if key in stored else fallback}/{key}"
+        if path in file.files:
+            arrays.append((place.variable, place.ours(file[path]), key))
+    return arrays
+
+
+def load_recorded(network, places, file, prefix, fallback=None):
+    """Gives every variable of a built network its array of a golden file, see `recorded`."""
+    arrays = recorded(places, file, prefix, fallback)
+    assert {id(variable) for variable, _, _ in arrays} == {id(v) for v in network.variables}
+    for variable, array, _ in arrays:
+        variable.assign(array)
+
+
 def before_norm(key):
     """Whether KEY, of an instance-norm network, is a bias whose true gradient is 0 because a norm follows.
 
@@ -37,8 +67,7 @@ def differences(ours, theirs):
 def watch_gradients(model):
     """dict that each step of the model's optimizers fills: id of variable → gradient."""
     gradients = {}
-    for role in ("generator", "discriminator"):
-        optimizer = getattr(model, f"{role}_optimizer")
+    for optimizer in map(model.optimizer_of, model.roles):
 
         def apply(grads, variables, apply=optimizer.apply):
             gradients.update({id(v): np.asarray(g) for g, v in zip(grads, variables)})

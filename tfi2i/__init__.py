@@ -4,16 +4,18 @@ Everything public is here; names are imported on first use, so that `import tfi2
 """
 
 import importlib
+import sys
 
-__version__ = "0.1.0"
+from tfi2i.methods import trained_by
+
+if sys.platform == "win32":
+    raise ImportError("tfi2i runs on Linux, macOS and WSL2, and this is Python for Windows: install it within WSL2")
+
+__version__ = "0.2.0"
 
 _PUBLIC = {
-    "CycleGAN": "tfi2i.methods.cyclegan",
-    "UNIT": "tfi2i.methods.unit",
-    "UGATIT": "tfi2i.methods.ugatit",
-    "UVCGAN": "tfi2i.methods.uvcgan2",
-    "UVCGAN2": "tfi2i.methods.uvcgan2",
-    "load": "tfi2i.training.checkpoints",
+    **{method.name: method.model_module for method in trained_by("train").values()},
+    "load": "tfi2i.checkpoints",
     "train": "tfi2i.training.loop",
     "UserError": "tfi2i.config",
 }

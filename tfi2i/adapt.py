@@ -19,35 +19,35 @@ label of the target is looked at before. (The published code tests every 100 ste
 settings without the target's labels, there is translated_accuracy: the source's test digits, translated.
 """
 
+import json
 import pathlib
 
 from absl import flags
 
-from tfi2i import command, config, evaluate
+from tfi2i import command, command_line, files, settings
 
 
 def define_flags():
     """Declares the flags of this command."""
-    config.define_adaptation_flags()
-    flags.adopt_module_key_flags(config)
+    command_line.define_adapt_flags()
     flags.DEFINE_string("run_dir", None, "folder of the run: configuration, checkpoints, samples, logs", required=True)
     flags.DEFINE_bool("dry_run", False, "print the resolved configuration as JSON and stop")
 
 
 def main(_):
-    settings = config.resolve("adaptation", config.given_flags())
+    run = settings.resolve("adaptation", command_line.given_flags())
     if flags.FLAGS.dry_run:
-        print(settings.to_json())
+        print(run.to_json())
         return
     command.import_tensorflow()
-    adapt(settings, flags.FLAGS.run_dir)
+    adapt(run, flags.FLAGS.run_dir)
 
 
-def adapt(settings, run_dir):
+def adapt(run, run_dir):
     """Trains, or resumes, and measures.
 
     Args:
-        settings: `config.Run` of the method "adaptation".
+        run: `tfi2i.settings.Run` of the method "adaptation".
         run_dir: folder of the run; gets metrics.json.
 
     Returns:
@@ -61,21 +61,21 @@ def adapt(settings, run_dir):
     from tfi2i.data import digits
     from tfi2i.training import loop, strategies
 
-    model = loop.train(settings, run_dir)
+    model = loop.train(run, run_dir)
     if not strategies.is_chief(model.distribute_strategy):
         return None
-    metrics = {"step": int(model.step.numpy()), "baseline": settings.model.baseline}
+    metrics = {"step": int(model.step.numpy()), "baseline": run.model.baseline}
     for name, letter in (("target", "b"), ("source", "a")):
-        channels = settings.data.channels_a if settings.model.baseline else None
-        test = digits.open_domain(settings.data, name, "test", channels)
+        channels = run.data.channels_a if run.model.baseline else None
+        test = digits.open_domain(run.data, name, "test", channels)
         metrics[f"{name}_accuracy"] = round(model.accuracy(test.images, test.labels, letter), 6)
         metrics[f"{name}_digits"] = len(test)
         print(f"{name}: {metrics[f'{name}_accuracy']:.2%} of {test.description}, are recognised")
-    if not settings.model.baseline:
+    if not run.model.baseline:
         translated = model.translate(test.images, "a2b", batch_size=256)
         metrics["translated_accuracy"] = round(model.accuracy(translated, test.labels, "b"), 6)
         print(f"source as target: {metrics['translated_accuracy']:.2%} are recognised")
-    evaluate.write_json(pathlib.Path(run_dir) / "metrics.json", metrics)
+    files.write_text(pathlib.Path(run_dir) / "metrics.json", json.dumps(metrics, indent=2, allow_nan=False) + "\n")
     return metrics
 
 

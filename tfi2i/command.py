@@ -1,5 +1,6 @@
 """How every command starts and fails."""
 
+import errno
 import os
 import sys
 import tempfile
@@ -7,6 +8,12 @@ import tempfile
 from absl import app, flags, logging
 
 from tfi2i.config import UserError
+
+# Faults of disks and permissions, not of this program.
+_OF_THE_MACHINE = (
+    errno.EACCES, errno.EBUSY, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENAMETOOLONG, errno.ENOSPC, errno.EPERM,
+    errno.EROFS, errno.ESTALE,
+)  # fmt: skip
 
 
 def run(main):
@@ -28,6 +35,10 @@ def run(main):
             return main(argv)
         except (UserError, FloatingPointError) as error:
             fail(str(error))
+        except OSError as error:
+            if error.errno not in _OF_THE_MACHINE:
+                raise
+            fail(f"{error.filename or 'a file'} cannot be read or written: {error.strerror}")
         except KeyboardInterrupt:
             print("\nstopped", file=sys.stderr)
             sys.exit(130)

@@ -12,41 +12,50 @@ file is executed. The run directory translates and exports, and --init_from trai
 generator translates and exports that direction only.
 """
 
-import importlib
-import json
+import dataclasses
 import math
 import os
 import pathlib
 
 from absl import flags
 
-from tfi2i import __version__, command, config, folders
-from tfi2i.config import UserError
+from tfi2i import command, files, run_directory, settings
+from tfi2i.config import UserError, local_path, size_flag
+from tfi2i.methods import METHODS
 
-# Method → module of `tfi2i.conversion`.
-_METHODS = {"cyclegan": "cyclegan", "unit": "unit", "ugatit": "ugatit", "uvcgan2": "uvcgan2", "uvcgan": "uvcgan2"}
+_PUBLISHED = {name: method for name, method in METHODS.items() if method.published}
+# Own flags of methods whose values a published file cannot always say → the dataclass field.
+_TOLD = {
+    field.name: field
+    for method in _PUBLISHED.values()
+    for field in dataclasses.fields(method.config_class)
+    if field.name in method.config_class.told
+}
 
 
 def define_flags():
     """Declares the flags of this command."""
     flags.DEFINE_string("source", None, "published checkpoint: a file, a folder, or a zip of a folder")
     flags.DEFINE_string("run_dir", None, "run directory to make, or with --export to read", required=True)
-    flags.DEFINE_enum("method", None, list(_METHODS), "refuse a source that is of another method [what it is]")
-    flags.DEFINE_string("epoch", None, "of a folder with several, which: latest, 200, … [latest, or the last]")
+    flags.DEFINE_enum("method", None, list(_PUBLISHED), "refuse a source that is of another method [what it is]")
+    flags.DEFINE_string("epoch", None, "which epoch of a folder with several: latest, 200, … [latest, or the last]")
     flags.DEFINE_enum(
         "direction",
         None,
         ("a2b", "b2a"),
         "which way a generator translates whose file name does not say [a2b]; with --export: which one [both]",
     )
-    flags.DEFINE_enum("norm", None, ("none", "instance"), "UNIT's paper model: what its file cannot always say")
+    for name, field in _TOLD.items():
+        owners = ", ".join(n for n, method in _PUBLISHED.items() if name in method.config_class.told)
+        text = f"with files of {owners} that do not say: {field.metadata['help']}"
+        flags.DEFINE_enum(name, None, field.metadata["choices"], text)
     flags.DEFINE_string("size", None, "size of the pictures that it was trained on: N or H,W [the method's own]")
     flags.DEFINE_enum("export", None, ("pytorch",), "write --run_dir as the official code's checkpoints to --output")
     flags.DEFINE_string("checkpoint", None, "with --export: step of a kept checkpoint, or best [the newest]")
     flags.DEFINE_string("output", None, "with --export: folder for the files")
 
 
-def convert(source, run_dir, method=None, epoch=None, direction=None, norm=None, size=None, log=print):
+def convert(source, run_dir, method=None, epoch=None, direction=None, size=None, log=print, **told):
     """Makes a run directory of a published checkpoint.
 
     Nothing is written until all of it has been read and understood; `run_dir` appears whole.
@@ -57,9 +66,9 @@ def convert(source, run_dir, method=None, epoch=None, direction=None, norm=None,
         method: refuse anything else; None: whatever it is.
         epoch: of a folder with several, which.
         direction: "a2b" or "b2a", for a generator whose file does not say.
-        norm: "none" or "instance", for a file of UNIT's paper model that does not say.
         size: (height, width) of training's pictures; None: the method's default.
-        log: function that is told, in lines of text, what was found.
+        log: function that is told, in lines of text, what the files are.
+        **told: hyper-parameters that a file may not say, such as norm="instance" for UNIT's paper model.
 
     Returns:
         The `Translator`, as `tfi2i.load` gives it.
@@ -67,43 +76,43 @@ def convert(source, run_dir, method=None, epoch=None, direction=None, norm=None,
     Raises:
         UserError: the source is not a checkpoint that is known, or is damaged; the folder is not empty, or the current.
     """
+    from tfi2i import checkpoints
     from tfi2i.conversion import fill, sources
-    from tfi2i.training import checkpoints
 
+    source, run_dir = local_path(source, "source"), local_path(run_dir, "run_dir")
     folder = pathlib.Path(run_dir).resolve()
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise UserError(f"--run_dir={run_dir} is there already: give a new or empty folder")
-    if folder == pathlib.Path.cwd():
-        raise UserError(f"--run_dir={run_dir} is the folder that you are in, which cannot be replaced: give a new one")
-    files, hashes, note = sources.read(source, epoch)
-    found = _recognise(files, source, direction, norm, size)
-    size = size or found.size
-    if method and method != found.method:
-        raise UserError(f"--method={method}, but --source={source} is a checkpoint of {found.method}")
-    if direction and found.directions != (direction,):
-        have = " and ".join(found.directions)
+    patterns = [pattern for module in _modules() for pattern in module.FILE_NAMES]
+    contents, hashes, note = sources.read(source, patterns, epoch)
+    published = _recognise(contents, source, {k: v for k, v in told.items() if v is not None}, direction, size)
+    size = size or published.size
+    if method and method != published.method:
+        raise UserError(f"--method={method}, but --source={source} is a checkpoint of {published.method}")
+    if direction and published.directions != (direction,):
+        have = " and ".join(published.directions)
         raise UserError(f"--direction={direction}: --source={source} translates {have}, by its files: leave it out")
-    given = found.options | {"channels_a": found.channels[0], "channels_b": found.channels[1]}
-    settings = config.resolve(found.method, given | ({"crop": size} if size else {}))
-    model = checkpoints.build(settings, "float32")
-    names = {"tensorflow": True} if found.tensorflow else {}
-    layout = _module(found.method).layout(model, **names)
+    given = published.options | {f"channels_{domain}": published.channels[domain] for domain in "ab"}
+    run = settings.resolve(published.method, given | ({"crop": size} if size else {}))
+    model = checkpoints.build(run, "float32")
+    names = {"tensorflow": True} if published.tensorflow else {}
+    layout = METHODS[published.method].published_module.layout(model, **names)
     filled, unused = set(), 0
-    for part, state in found.states.items():
+    for part, state in published.states.items():
         unused += len(fill(layout[part], state, part))
         filled |= {id(place.variable) for place in layout[part].values()}
     missing = [n for n, net in model.networks.items() if not any(id(v) in filled for v in net.variables)]
-    for line in _report(source, note, found, given, settings, unused, missing):
+    for line in _report(source, note, published, given, run, unused, missing):
         log(line)
     origin = {"source": os.path.basename(os.path.normpath(source)), "sha256": hashes}
-    origin |= {"directions": found.directions, "missing": missing}
-    description = json.loads(settings.to_json()) | {"tfi2i": __version__, "converted": origin}
+    origin |= {"directions": published.directions, "missing": missing}
     try:
-        with folders.beside(folder) as partial:
-            checkpoints.save(partial, model, found.step or 0, keep=1, without=missing)
-            (partial / "config.json").write_text(json.dumps(description, indent=2) + "\n")
-            (partial / "flags.txt").write_text(config.flags_text(found.method, config.differing(settings)))
-            partial.replace(folder)  # refused by the system where files have appeared in it
+        with files.beside(folder) as partial:
+            checkpoints.save(partial, model, published.step or 0, keep=1, without=missing)
+            run_directory.write(partial, run, converted=origin)
+            if folder.exists() and any(p != partial.parent for p in folder.iterdir()):
+                raise UserError(f"--run_dir={run_dir} is no longer empty: give a new or empty folder")
+            files.swap(partial, folder)
     except OSError as error:
         raise UserError(f"--run_dir={run_dir} cannot be written: {error}") from error
     log(f"written to {run_dir}")
@@ -117,7 +126,7 @@ def export(run_dir, output, checkpoint=None, direction=None, log=print):
         run_dir: a run directory.
         output: folder for the files; it may not hold any of them yet.
         checkpoint: step of a kept checkpoint; None: the newest.
-        direction: "a2b" or "b2a": this generator of CycleGAN alone; None: all networks.
+        direction: "a2b" or "b2a": this generator alone, where the published code has it in a file; None: all.
         log: function that is told what was written.
 
     Returns:
@@ -126,16 +135,17 @@ def export(run_dir, output, checkpoint=None, direction=None, log=print):
     Raises:
         UserError: the official code has no such network, or the folder cannot be written.
     """
+    from tfi2i import checkpoints
     from tfi2i.conversion import as_published, torch_files
-    from tfi2i.training import checkpoints
 
+    run_dir, output = local_path(run_dir, "run_dir"), local_path(output, "output")
     model = checkpoints.load(run_dir, checkpoint)
     method = model.run.method
-    if method not in _METHODS:
+    if method not in _PUBLISHED:
         raise UserError(f"--export=pytorch: {run_dir} is a run of {method}, which is not offered")
-    module = _module(method)
+    module = METHODS[method].published_module
     layout = module.layout(model)
-    origin = checkpoints.origin_of(run_dir)
+    origin = run_directory.description(run_dir).get("converted")
     networks = {n: net for n, net in model.networks.items() if not origin or n not in origin["missing"]}
     present = {id(v) for net in networks.values() for v in net.variables}
     named = {id(place.variable) for places in layout.values() for place in places.values()}
@@ -145,21 +155,21 @@ def export(run_dir, output, checkpoint=None, direction=None, log=print):
     parts = {p: places for p, places in layout.items() if all(id(x.variable) in present for x in places.values())}
     if direction:
         model.check_direction(direction)
-        wanted = {"a2b": "G_A", "b2a": "G_B"} if method == "cyclegan" else None
-        if wanted is None:
+        alone = getattr(module, "GENERATOR_OF", None)
+        if alone is None:
             raise UserError(f"--direction={direction}: a checkpoint of {method} holds both, leave it out")
-        parts = {wanted[direction]: parts[wanted[direction]]}
+        parts = {alone[direction]: parts[alone[direction]]}
     extra = getattr(module, "constants", lambda model, part: {})
-    files = module.files_of({part: as_published(places) | extra(model, part) for part, places in parts.items()})
+    states = module.files_of({part: as_published(places) | extra(model, part) for part, places in parts.items()})
     folder = pathlib.Path(output)
-    taken = [name for name in files if (folder / name).exists()]
+    taken = [name for name in states if (folder / name).exists()]
     if taken:
         raise UserError(f"--output={output} has {', '.join(taken)} already: give another folder")
-    paths = [folder / name for name in files]
+    paths = [folder / name for name in states]
     begun = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for path, state in zip(paths, files.values()):
+        for path, state in zip(paths, states.values()):
             begun.append(path.with_name(f"{path.name}.tmp"))
             torch_files.save(begun[-1], state)
         for partial, path in zip(tuple(begun), paths):
@@ -176,66 +186,69 @@ def export(run_dir, output, checkpoint=None, direction=None, log=print):
     return paths
 
 
-def _module(method):
-    return importlib.import_module(f"tfi2i.conversion.{_METHODS[method]}")
+def _modules():
+    """The modules that know published checkpoints, in the order of the methods."""
+    return list(dict.fromkeys(method.published_module for method in _PUBLISHED.values()))
 
 
-def _recognise(files, source, direction, norm, size):
-    from tfi2i.conversion import cyclegan, cyclegan_keras, is_state, ugatit, unit, uvcgan2
+def _recognise(contents, source, told, direction, size):
+    """The `PublishedModel` of the method that the files are of."""
+    from tfi2i.conversion import is_state
 
-    found = uvcgan2.recognise(files, direction) or cyclegan.recognise(files, direction)
-    found = found or cyclegan_keras.recognise(files, direction)
-    found = found or unit.recognise(files, norm) or ugatit.recognise(files, size)
-    if found is None:
-        content = next(iter(files.values()))
+    given = told | {"direction": direction, "size": size}
+    published = next((f for module in _modules() if (f := module.recognise(contents, given))), None)
+    if published is None:
+        content = next(iter(contents.values()))
         names = list(content)[:4] if isinstance(content, dict) else [type(content).__name__]
         what = "the arrays" if is_state(content) else "something with"
         raise UserError(
             f"--source={source} is no checkpoint that is known: it holds {what} {', '.join(map(str, names))}, …; "
-            "expected generators of the official codes of CycleGAN, UNIT, U-GAT-IT or UVCGAN, or CycleGAN's of Keras"
+            f"expected generators of the published codes of {', '.join(_PUBLISHED)}, or CycleGAN's of Keras"
         )
-    if norm and found.method != "unit":
-        raise UserError(f"--norm={norm} is for UNIT's paper model, and this is {found.method}")
-    return found
+    for name, value in told.items():
+        if name not in METHODS[published.method].config_class.told:
+            owners = " or ".join(n for n, method in _PUBLISHED.items() if name in method.config_class.told)
+            raise UserError(f"--{name}={value} is for {owners}, and this is {published.method}: leave it out")
+    return published
 
 
-def _report(source, note, found, given, settings, unused, missing):
+def _report(source, note, published, given, run, unused, missing):
     """What is known and what is not, in lines."""
-    count = sum(math.prod(t.shape) for state in found.states.values() for t in state.values())
-    more = [f"{found.step} steps"] * bool(found.step) + [note] * bool(note)
-    yield ", ".join([f"{source}: {found.method}", *found.states, f"{count:,} numbers", *more])
+    count = sum(math.prod(t.shape) for state in published.states.values() for t in state.values())
+    more = [f"{published.step} steps"] * bool(published.step) + [note] * bool(note)
+    yield ", ".join([f"{source}: {published.method}", *published.states, f"{count:,} numbers", *more])
     yield "found: " + " ".join(f"--{n}={v}" for n, v in given.items())
-    for fact in found.facts:
+    for fact in published.facts:
         yield f"found: {fact}"
     if unused:
         yield f"left out: {unused} statistics that its norms do not use"
     if missing:
         yield f"not there: {', '.join(missing)}" + (
-            "; --init_from starts them anew" if len(found.directions) == 2 else ""
+            "; --init_from starts them anew" if len(published.directions) == 2 else ""
         )
-    if len(found.directions) == 1:
-        yield f"translates and exports {found.directions[0]} only; training needs both generators"
-    for what in found.unknown:
+    if len(published.directions) == 1:
+        yield f"translates and exports {published.directions[0]} only; training needs both generators"
+    for what in published.unknown:
         yield f"not known: {what}"
-    h, w = settings.data.crop
+    h, w = run.data.crop
     yield f"exported files of a fixed size will be {h}x{w}, unless tfi2i.export --size says otherwise"
 
 
 def main(_):
     values = flags.FLAGS
-    for name in ("checkpoint", "output") if not values.export else ("source", "method", "epoch", "norm", "size"):
+    for name in ("checkpoint", "output") if not values.export else ("source", "method", "epoch", "size", *_TOLD):
         if values[name].value is not None:
             raise UserError(f"--{name} goes {'without' if values.export else 'with'} --export")
     if not values.export and not values.source:
         raise UserError("give --source=FILE, or --export=pytorch --output=FOLDER")
     if values.export and not values.output:
         raise UserError("--export=pytorch needs --output=FOLDER")
-    size = config.size_flag(values.size)
+    size = size_flag(values.size)
     command.import_tensorflow()
     if values.export:
         export(values.run_dir, values.output, values.checkpoint, values.direction)
     else:
-        names = ("source", "run_dir", "method", "epoch", "direction", "norm")
+        names = ("source", "run_dir", "method", "epoch", "direction", *_TOLD)
         convert(size=size, **{n: values[n].value for n in names})
 
 

@@ -8,29 +8,31 @@ The same command resumes. Flags that a flagfile sets can be given again after it
 
 from absl import flags
 
-from tfi2i import command, config
+from tfi2i import command, command_line, settings
+from tfi2i.config import UserError
+from tfi2i.methods import METHODS
 
 
 def define_flags():
     """Declares the flags of this command."""
-    config.define_flags()
-    flags.adopt_module_key_flags(config)
+    command_line.define_train_flags()
     flags.DEFINE_string("run_dir", None, "folder of the run: configuration, checkpoints, samples, logs", required=True)
     flags.DEFINE_bool("dry_run", False, "print the resolved configuration as JSON and stop")
 
 
 def main(_):
-    if flags.FLAGS.method in config.ADAPTATION:
-        raise config.UserError(f"--method={flags.FLAGS.method} has a command of its own: python -m tfi2i.adapt")
-    settings = config.resolve(flags.FLAGS.method, config.given_flags())
+    method = flags.FLAGS.method
+    if method in METHODS and METHODS[method].command != "train":
+        raise UserError(f"--method={method} has a command of its own: python -m tfi2i.{METHODS[method].command}")
+    run = settings.resolve(method, command_line.given_flags())
     if flags.FLAGS.dry_run:
-        print(settings.to_json())
+        print(run.to_json())
         return
     command.import_tensorflow()
     from tfi2i.training import loop
 
     try:
-        loop.train(settings, flags.FLAGS.run_dir)
+        loop.train(run, flags.FLAGS.run_dir)
     except loop.Interrupted as stop:
         return 128 + stop.signal
 

@@ -19,11 +19,10 @@ import torch
 from absl import app, flags
 
 FLAGS = flags.FLAGS
-flags.DEFINE_enum(
+flags.DEFINE_string(
     "method",
     None,
-    ["cyclegan", "unit", "unit_2018", "ugatit", "uvcgan2", "metrics", "fcn"],
-    "whose answers to record",
+    "whose answers to record: a module of tools/golden, such as cyclegan, unit_2018 or metrics",
     required=True,
 )
 flags.DEFINE_string("checkout", None, "folder of the official PyTorch code, or of packages", required=True)
@@ -35,7 +34,12 @@ flags.DEFINE_string(
 def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"unexpected argument {argv[1]!r}: use --method=NAME --checkout=FOLDER.")
-    recorder = importlib.import_module(f"golden.{FLAGS.method}")
+    try:
+        recorder = importlib.import_module(f"golden.{FLAGS.method}")
+    except ModuleNotFoundError as error:
+        if error.name != f"golden.{FLAGS.method}":
+            raise
+        raise app.UsageError(f"--method={FLAGS.method}: there is no tools/golden/{FLAGS.method}.py.") from error
     output = pathlib.Path(FLAGS.output)
     output.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)

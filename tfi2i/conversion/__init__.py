@@ -1,8 +1,13 @@
-"""Published checkpoints: what their files hold, and where it goes in our networks. One method a file.
+"""Published checkpoints: what their files hold, and where it goes in our networks.
 
-A method's file has two functions. `recognise` looks at the names and shapes in files and says which configuration of
-ours they are, a `Found`. `layout` names every array of a model as the published code names it, a `Place`; reading and
-writing both go by it.
+The readers of files here know no method. What a method's files look like says `published.py` in its folder:
+
+  FILE_NAMES    patterns of the names of its files, see `sources.read`
+  recognise     looks at the names and shapes in files and says which configuration of ours they are, a `PublishedModel`
+  layout        names every array of a model as the published code names it, a `Place`; reading and writing go by it
+  files_of      which of these arrays the published code keeps in one file
+  constants     what else the published code stores; where it does
+  GENERATOR_OF  which part translates one way; where a published file may hold that alone
 """
 
 import dataclasses
@@ -58,35 +63,35 @@ def convolution(key, layer, axes=KERNEL):
 
 
 def batch_norm(key, layer):
-    """The same for `tfi2i.layers.BatchNormalization`."""
+    """dict of the published names of a norm's arrays → `Place`, of a `tfi2i.layers.BatchNormalization`."""
     names = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
     return {f"{key}.{theirs}": Place(getattr(layer, ours)) for theirs, ours in names.items()}
 
 
 @dataclasses.dataclass
-class Found:
-    """What files turned out to be.
+class PublishedModel:
+    """A published model, as its files describe it.
 
     Attributes:
-        method: a name in `config.METHODS`.
+        method: a name in `methods.METHODS`.
         options: flags of that method, those that differ from its defaults or that the files say.
-        channels: of domain A and of domain B.
-        states: part, a key of `layout` → dict of published name → `Tensor`.
-        facts: sentences about what was found.
-        unknown: sentences about what no file says, and what is assumed.
+        channels: dict of domain, "a" and "b" → channels.
+        states: dict of part, a key of `layout` → dict of published name → `Tensor`.
         directions: which of "a2b" and "b2a" it can translate.
+        facts: sentences about what else the files say.
+        unknown: sentences about what no file says, and what is assumed.
         step: steps that it was trained for; None: not said.
         size: (height, width) of the only pictures that it takes; None: any.
-        tensorflow: `layout` has names of TensorFlow code for it too, and these are they.
+        tensorflow: whether `states` go by the names of code in TensorFlow, those of `layout(model, tensorflow=True)`.
     """
 
     method: str
     options: dict
-    channels: tuple
+    channels: dict
     states: dict
-    facts: list
-    unknown: list
     directions: tuple = ("a2b", "b2a")
+    facts: list = dataclasses.field(default_factory=list)
+    unknown: list = dataclasses.field(default_factory=list)
     step: int | None = None
     size: tuple | None = None
     tensorflow: bool = False
@@ -125,9 +130,9 @@ def expect_shape(state, key, shape, part):
     Raises:
         UserError: it has.
     """
-    found = state[key].shape if key in state else "missing"
-    if found != shape:
-        raise UserError(f"{part}: {key} is {found}, expected {shape}: a network that tfi2i does not have")
+    actual = state[key].shape if key in state else "missing"
+    if actual != shape:
+        raise UserError(f"{part}: {key} is {actual}, expected {shape}: a network that tfi2i does not have")
 
 
 def fill(places, state, part):
@@ -171,7 +176,7 @@ def as_published(places):
     return state | {k: np.zeros((), np.int64) for k in counters}
 
 
-def agree(part, own, channels, domains, options, ends):
+def agree(part, own, channels, domains, options, channels_of):
     """Adds what one part of a model says to what the others said.
 
     Args:
@@ -180,7 +185,7 @@ def agree(part, own, channels, domains, options, ends):
         channels: of its input and, for a generator, of its output.
         domains: "a" or "b" of each.
         options: dict of flag → value so far; is extended.
-        ends: dict of domain → channels so far; is extended.
+        channels_of: dict of domain → channels so far; is extended.
 
     Raises:
         UserError: they contradict each other.
@@ -189,5 +194,5 @@ def agree(part, own, channels, domains, options, ends):
         if options.setdefault(flag, value) != value:
             raise UserError(f"{part} has --{flag}={value}, but the others {options[flag]}: not of one model")
     for domain, count in zip(domains, channels):
-        if ends.setdefault(domain, count) != count:
-            raise UserError(f"{part} has {count} channels of domain {domain.upper()}, the others {ends[domain]}")
+        if channels_of.setdefault(domain, count) != count:
+            raise UserError(f"{part} has {count} channels of domain {domain.upper()}, the others {channels_of[domain]}")

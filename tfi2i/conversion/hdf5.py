@@ -89,23 +89,23 @@ class Object:
         return self._entries
 
     def __contains__(self, path):
-        found = self
+        member = self
         for name in path.split("/"):
-            if not found.is_group or name not in found.entries:
+            if not member.is_group or name not in member.entries:
                 return False
-            found = found[name]
+            member = member[name]
         return True
 
     def __getitem__(self, path):
-        found = self
+        member = self
         for name in path.split("/"):
-            if not found.is_group or name not in found.entries:
+            if not member.is_group or name not in member.entries:
                 raise ValueError(f"it has no {path}")
-            entry = found.entries[name]
+            entry = member.entries[name]
             if entry is None:
                 raise ValueError(f"{path} is a link to somewhere else, which Keras never writes")
-            found = Object(found._file, entry)
-        return found
+            member = Object(member._file, entry)
+        return member
 
     def tensor(self):
         """The array, as a `Tensor`."""
@@ -131,21 +131,21 @@ def _messages(file, offset):
     version, _, count, _, size = file.numbers("<BBHII", offset)
     if version != 1:
         raise ValueError("it has an object of a newer form of HDF5 than Keras writes, or none where one should be")
-    found, blocks = [], [(offset + 16, size)]
+    messages, blocks = [], [(offset + 16, size)]
     for start, length in blocks:
         block, at = file.bytes(start, length), 0
         if sum(length for _, length in blocks) > file.size:
             raise ValueError("an object's header is knotted")
-        while at + 8 <= length and len(found) < count:
+        while at + 8 <= length and len(messages) < count:
             kind, size, flags = struct.unpack_from("<HHB", block, at)
             content = block[at + 8 : at + 8 + size]
             if len(content) != size or flags & 2:
                 raise ValueError("an object's header is cut or shared")
             if kind == _CONTINUED:
                 blocks.append(struct.unpack("<2Q", content[:16]))
-            found.append((kind, content))
+            messages.append((kind, content))
             at += 8 + size
-    return found
+    return messages
 
 
 def _entries(file, tree, heap):
@@ -154,7 +154,7 @@ def _entries(file, tree, heap):
         raise ValueError("a group has no names")
     size, _, start = file.numbers("<3Q", heap + 8)
     names = file.bytes(start, size)
-    found, seen, nodes = {}, set(), [(tree, None)]
+    entries, seen, nodes = {}, set(), [(tree, None)]
     for offset, expected in nodes:
         if offset in seen or len(seen) > _MOST_NODES:
             raise ValueError("a group is knotted")
@@ -166,14 +166,14 @@ def _entries(file, tree, heap):
             for i in range(count):
                 name, header, cache = file.numbers("<QQI", offset + 8 + 40 * i)
                 end = names.index(b"\0", name)
-                found[names[name:end].decode()] = None if cache == 2 else header
+                entries[names[name:end].decode()] = None if cache == 2 else header
             continue
         signature, kind, level, count = file.numbers("<4sBBH", offset)
         if signature != b"TREE" or kind != 0 or expected not in (None, level):
             raise ValueError("a group is damaged")
         children = file.numbers(f"<{2 * count}Q", offset + 32)[::2] if count else ()
         nodes += [(child, level - 1) for child in children]
-    return found
+    return entries
 
 
 def _attribute(file, content):

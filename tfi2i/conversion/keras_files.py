@@ -1,7 +1,7 @@
 """Keras' files without Keras: HDF5 files of whole models or weights, .keras archives, and checkpoints' names.
 
 Keras makes objects of what a file names, and of a Lambda layer its code. Here a configuration is only read and
-compared (`conversion.cyclegan_keras`), arrays are found by name, and nothing is ever made or run.
+compared (`methods.cyclegan.published_keras`), arrays are looked up by name, and nothing is ever made or run.
 
 Formats: HDF5 of Keras 1 and 2, whole (`model_config`, `model_weights`) or weights alone (`layer_names`); archives
 .keras of Keras 2.12 and later (config.json, model.weights.h5); files .weights.h5, which have layers by their classes
@@ -100,17 +100,17 @@ def paths_in_checkpoint(graph):
     from tensorflow.core.protobuf import trackable_object_graph_pb2
 
     nodes = trackable_object_graph_pb2.TrackableObjectGraph.FromString(graph).nodes
-    found, seen, reached = {}, {0}, [(0, "")]
+    paths, seen, reached = {}, {0}, [(0, "")]
     for number, path in reached:
         for child in nodes[number].children:
             inside = f"{path}/{child.local_name}".lstrip("/")
             if re.search(f"{_LAYER}$", path):
                 for attribute in nodes[child.node_id].attributes:
-                    found.setdefault(attribute.checkpoint_key, inside)
+                    paths.setdefault(attribute.checkpoint_key, inside)
             if child.node_id not in seen and re.fullmatch(_FOLLOWED, child.local_name):
                 seen.add(child.node_id)
                 reached.append((child.node_id, inside))
-    return found
+    return paths
 
 
 def of_checkpoint(arrays):
@@ -122,15 +122,15 @@ def of_checkpoint(arrays):
     Returns:
         `Saved`, or None when no array is of a layer of a functional model.
     """
-    found = {}
+    layers = {}
     for name, tensor in arrays.items():
         layer, _, array = name.rpartition("/")
         first = re.search(_LAYER, layer)
         if re.search(f"{_LAYER}$", layer):
             path = (layer[: first.start()].rstrip("/").rpartition("/")[2] or first[0], layer)
-            found.setdefault(path, {})[array.removeprefix("_")] = tensor
-    order = sorted(found, key=lambda path: [int(n) for n in re.findall(r"\d+(?=/|$)", path[1])])
-    return Saved([(path, found[path]) for path in order]) if found else None
+            layers.setdefault(path, {})[array.removeprefix("_")] = tensor
+    order = sorted(layers, key=lambda path: [int(n) for n in re.findall(r"\d+(?=/|$)", path[1])])
+    return Saved([(path, layers[path]) for path in order]) if layers else None
 
 
 def class_of(layer):

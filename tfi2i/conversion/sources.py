@@ -17,25 +17,19 @@ from tfi2i.config import UserError
 from tfi2i.conversion import hdf5, keras_files, torch_files, without_module
 
 _EXTENSIONS = (".pth", ".pt", ".pkl", ".h5", ".hdf5", ".keras")
-# How the published codes name the files of one model at one time of its training.
-_NAMES = [
-    r"(?P<epoch>.+)_net_[GD](_[AB])?",
-    r"(.*_)?(gen|dis)_(?P<epoch>\d+)",
-    r".*_params_(?P<epoch>\d+|latest)",
-    r"((?P<epoch>\d+)_)?net_(gen_ab|gen_ba|avg_gen_ab|avg_gen_ba|disc_a|disc_b|encoder)",
-    r"(?i:G_(A2B|B2A|AB|BA)|gen(erator)?_(G|F|A2B|B2A|AB|BA))([-_.](?P<epoch>\d+))?(\.weights)?",
-]
 # What object-based checkpoints of TensorFlow hold beside arrays, and put behind the names of these.
 _GRAPH, _VALUE = "_CHECKPOINTABLE_OBJECT_GRAPH", "/.ATTRIBUTES/VARIABLE_VALUE"
 # Deflate cannot pack weights like this; nothing larger belongs in an archive of weights.
 _MOST_PACKED, _LARGEST = 200, 16 * 2**30
 
 
-def read(source, epoch=None):
+def read(source, names, epoch=None):
     """Reads the files of one model.
 
     Args:
         source: path of a file, folder or zip.
+        names: patterns of how published codes name the files of one model at one time of its training, without
+            extension, which the group `epoch` of a match is.
         epoch: of a folder that holds several times of a training, which; None: "latest", or else the last.
 
     Returns:
@@ -45,7 +39,7 @@ def read(source, epoch=None):
     Raises:
         UserError: nothing there, nothing that belongs to a model, damaged or hostile.
     """
-    from tfi2i.training.checkpoints import sha256
+    from tfi2i.checkpoints import sha256
 
     path = pathlib.Path(source)
     if not path.exists():
@@ -67,7 +61,7 @@ def read(source, epoch=None):
         if epoch:
             raise UserError(f"--epoch={epoch} is for a folder: --source={source} is one file")
     else:
-        chosen, note = _choose(available, source, epoch)
+        chosen, note = _choose(available, names, source, epoch)
     files, hashes = {}, {}
     for name, open_file in sorted(chosen.items()):
         file = open_file()
@@ -102,12 +96,12 @@ def _last_index(path, epoch):
         if not index.is_file():
             raise UserError(f"--source={path} is a SavedModel without {index}: give the folder with all that is in it")
         return index
-    found = [p for p in path.glob("*.index") if p.is_file()] if path.is_dir() else []
-    if len(found) < 2 and not epoch:
-        return found[0] if found else None
-    if not found:
+    indices = [p for p in path.glob("*.index") if p.is_file()] if path.is_dir() else []
+    if len(indices) < 2 and not epoch:
+        return indices[0] if indices else None
+    if not indices:
         return None
-    steps = {m[1]: p for p in found if (m := re.search(r"[-.](\d+)$", p.stem))}
+    steps = {m[1]: p for p in indices if (m := re.search(r"[-.](\d+)$", p.stem))}
     order = sorted(steps, key=int)
     if not order or epoch is not None and epoch not in steps:
         raise UserError(f"--source={path} has checkpoints of TensorFlow of the steps {', '.join(order) or 'none'}")
@@ -182,10 +176,10 @@ def _member(archive, info, path):
         raise UserError(f"{path}: its member '{info.filename}' cannot be read: {error}")
 
 
-def _choose(available, source, epoch):
+def _choose(available, names, source, epoch):
     times = {}
     for name in available:
-        for pattern in _NAMES:
+        for pattern in names:
             match = re.fullmatch(pattern, pathlib.PurePosixPath(name).stem)
             if match:
                 times.setdefault(match["epoch"] or "latest", []).append(name)

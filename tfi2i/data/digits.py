@@ -26,6 +26,7 @@ import tensorflow as tf
 
 from tfi2i.config import Data, UserError
 from tfi2i.data import images, sources
+from tfi2i.levels import to_range
 
 SIDE = 32
 CLASSES = 10
@@ -80,7 +81,7 @@ def open_domain(data, domain, split, channels=None):
     same.
 
     Args:
-        data: `config.Digits`.
+        data: `tfi2i.methods.unit.config.Digits`.
         domain: "source" or "target".
         split: "train" or "test".
         channels: 1 or 3; None: the domain's own of `data`.
@@ -328,7 +329,6 @@ class TrainingStream:
         host = context.input_pipeline_id if context else 0
         size = self._batch_size // replicas
         here = replicas // hosts
-        low, high = self._range
         with tf.device("CPU"):
             pixels = [tf.constant(s.images) for s in self._sets]
             labels = tf.constant(self._sets[0].labels)
@@ -337,7 +337,7 @@ class TrainingStream:
             first = j // here * self._batch_size + (host * here + j % here) * size
             chosen = [self._chosen(domain, first, size) for domain in range(2)]
             a, b = (
-                tf.ensure_shape(tf.cast(tf.gather(x, i), tf.float32) * ((high - low) / 255.0) + low, (size, *s))
+                tf.ensure_shape(to_range(tf.cast(tf.gather(x, i), tf.float32), self._range), (size, *s))
                 for x, i, s in zip(pixels, chosen, self.shapes)
             )
             return a, b, tf.ensure_shape(tf.gather(labels, chosen[0]), (size,))
@@ -363,10 +363,9 @@ class TrainingStream:
 
 def examples(data, count, value_range):
     """The same held-out digits for every picture of a run: (source, target), float32 [count, 32, 32, C]."""
-    low, high = value_range
     shown = []
     for digits in open_domains(data, "test"):
         chosen = np.unique(np.linspace(0, len(digits) - 1, count).astype(int))
-        shown.append(digits.images[chosen].astype(np.float32) * ((high - low) / 255) + low)
+        shown.append(digits.images[chosen].astype(np.float32))
     n = min(map(len, shown))
-    return tuple(tf.constant(x[:n], tf.float32) for x in shown)
+    return tuple(tf.constant(to_range(x[:n], value_range)) for x in shown)

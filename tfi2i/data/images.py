@@ -1,32 +1,49 @@
-"""Reading, resizing and writing single images: numpy arrays [H, W, C] of uint8, or uint16 for 16-bit files.
+"""Reading, resizing and writing single images: numpy arrays [H, W, C] of uint8, or uint16 for 16-bit files."""
 
-8 bits go through Pillow. Pillow opens 16-bit colour as 8 bits, so 16-bit PNG goes through `tf.io` (TensorFlow is
-imported only then) and 16-bit TIFF through tifffile.
-"""
-
+import collections
+import fnmatch
 import glob
 import io
+import logging
 import os
 import pathlib
 
 import numpy as np
 import tifffile
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from tfi2i import files
 from tfi2i.config import UserError
+from tfi2i.data import decoding, metadata
 
-EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+EXTENSIONS = (
+    ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp",
+)  # fmt: skip
+# Pictures too, but not read or written here.
+OTHER_PICTURES = (
+    ".arw", ".avif", ".cr2", ".cr3", ".dng", ".exr", ".hdr", ".heic", ".heif", ".ico", ".j2k", ".jp2", ".jxl", ".nef",
+    ".orf", ".pfm", ".psd", ".raf", ".raw", ".svg", ".tga",
+)  # fmt: skip
+# What disk stations and other systems keep of their own in users' folders: thumbnails, deleted files.
+_SYSTEM_FOLDERS = (
+    "@eadir",
+    "@recycle",
+    "#recycle",
+    "#snapshot",
+    "$recycle.bin",
+    "__macosx",
+    "system volume information",
+)
 FILTERS = {
     "bicubic": Image.Resampling.BICUBIC,
     "bilinear": Image.Resampling.BILINEAR,
     "lanczos": Image.Resampling.LANCZOS,
 }
-# Pillow refuses more than 179 megapixels, against strangers' pictures that unpack to more than there is memory. Here
-# users name their own, and --fit=tile is for large ones.
-Image.MAX_IMAGE_PIXELS = None
-_ORIENTATION = 0x0112  # the tag of EXIF and TIFF
-_PNG_HEADER = b"\x89PNG\r\n\x1a\n"
-_TIFF_HEADERS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+# What the formats themselves can hold, as their encoders have it; pixels.
+_JPEG = (".jfif", ".jpe", ".jpeg", ".jpg")
+_LONGEST_SIDE = {**dict.fromkeys(_JPEG, 65500), ".webp": 16383}
+# Kinds of remarks on files that were made.
+_said = set()
 
 
 class BadImage(ValueError):
@@ -40,7 +57,8 @@ class BadImage(ValueError):
 def read_image(source, background=(255, 255, 255), keep_alpha=False, name=None):
     """Reads an image as it is meant to be seen: EXIF orientation applied, palette and CMYK as RGB.
 
-    Of an animated GIF or a many-page TIFF the first image is read.
+    8-bit pictures with a colour profile come out in sRGB. What of a file is not in the pixels (further frames, pages
+    and bands) is logged, once for each kind.
 
     Args:
         source: a path, or the bytes of a file.
@@ -58,34 +76,25 @@ def read_image(source, background=(255, 255, 255), keep_alpha=False, name=None):
     name = name or ("<bytes>" if isinstance(source, bytes) else source)
     encoded = _read_bytes(source, name)
     try:
-        if encoded.startswith(_PNG_HEADER) and encoded[24:25] == b"\x10":
-            pixels, orientation = _decode_png16(encoded)
-        elif encoded.startswith(_TIFF_HEADERS):
-            pixels, orientation = _decode_tiff(encoded)
-        else:
-            pixels, orientation = _decode_pillow(encoded)
+        image = decoding.decode(encoded)
     except Exception as error:  # Decoders raise nearly anything on broken input: struct.error, SyntaxError, KeyError …
-        raise BadImage(name, _one_line(error)) from error
-    pixels = _orient(pixels, orientation)
-    alpha = None
-    if pixels.shape[-1] in (2, 4):
-        pixels, alpha = pixels[..., :-1], pixels[..., -1]
+        raise BadImage(name, decoding.one_line(error)) from error
+    for kind, remark in image.notes.items():
+        if kind not in _said:
+            _said.add(kind)
+            logging.warning("%s %s; this is said once", name, remark)
     if keep_alpha:
-        return np.ascontiguousarray(pixels), alpha
-    return np.ascontiguousarray(pixels if alpha is None else _composite(pixels, alpha, background))
+        return image.pixels, image.alpha
+    return image.pixels if image.alpha is None else over(image.pixels, image.alpha, background)
 
 
 def image_size(source, name=None):
     """(height, width) as `read_image` would return them, from the file's header alone. Raises `BadImage`."""
     name = name or ("<bytes>" if isinstance(source, bytes) else source)
-    encoded = io.BytesIO(source) if isinstance(source, bytes) else source
     try:
-        with Image.open(encoded) as image:
-            width, height = image.size
-            turned = image.format != "TIFF" and image.getexif().get(_ORIENTATION, 1) >= 5
+        return decoding.image_size(io.BytesIO(source) if isinstance(source, bytes) else source)
     except Exception as error:
-        raise BadImage(name, _one_line(error)) from error
-    return (width, height) if turned else (height, width)
+        raise BadImage(name, decoding.one_line(error)) from error
 
 
 def to_channels(pixels, channels):
@@ -122,36 +131,34 @@ def resize_float(pixels, size, filter="bicubic"):
     return resized
 
 
-def write_image(path, pixels, alpha=None):
+def write_image(path, pixels, alpha=None, about=None):
     """Writes an image in the format of the path's extension; a file of that name appears only when it is whole.
 
     Args:
         path: where to; its folder is made.
-        pixels: [H, W, C] uint8, or uint16 for PNG and TIFF; C is 1 or 3.
+        pixels: [H, W, C] uint8, or uint16 for PNG, TIFF, PGM (grey) and PPM (colour); C is 1 or 3.
         alpha: None or [H, W] of the same dtype, for PNG, TIFF and (8 bits) WebP.
+        about: None or `metadata.Metadata`, of which the format's part is written.
 
     Raises:
         ValueError: an extension, dtype or transparency that cannot be written.
     """
     path = pathlib.Path(path)
-    encoded = encode_image(path.suffix, pixels, alpha)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        beside.write_bytes(encoded)
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+    encoded = encode_image(path.suffix, pixels, alpha, about)
+    with files.whole(path) as partial:
+        partial.write_bytes(encoded)
 
 
-def encode_image(extension, pixels, alpha=None):
+def encode_image(extension, pixels, alpha=None, about=None):
     """The bytes of the file that `write_image` would write; `extension` is '.png', '.jpg' and so on."""
-    extension = extension.lower()
+    extension, about = extension.lower(), about or metadata.Metadata()
     if extension not in EXTENSIONS:
         raise ValueError(f"cannot write images as '{extension}': use one of {', '.join(EXTENSIONS)}")
     if pixels.dtype not in (np.uint8, np.uint16):
         raise ValueError(f"cannot write {pixels.dtype} pixels: expected uint8 or uint16")
     deep, tiff = pixels.dtype == np.uint16, extension in (".tif", ".tiff")
+    if extension in (".pgm", ".ppm"):
+        return _netpbm(extension, pixels, alpha)
     if deep and extension != ".png" and not tiff:
         raise ValueError(f"'{extension}' files hold 8 bits per channel, these pixels have 16: write .png or .tif")
     if alpha is not None:
@@ -169,15 +176,50 @@ def encode_image(extension, pixels, alpha=None):
             extrasamples=None if alpha is None else ["unassalpha"],
             compression="zlib",
             metadata=None,
+            **metadata.for_tifffile(about),
         )
     elif deep:
         import tensorflow as tf
 
-        return tf.io.encode_png(pixels).numpy()
+        return metadata.in_png(tf.io.encode_png(pixels).numpy(), about)
     else:
-        image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
-        image.save(buffer, format=Image.registered_extensions()[extension], quality=95)
+        image, format = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels), _format(extension)
+        image.save(buffer, format=format, quality=95, **metadata.for_pillow(about, format))
     return buffer.getvalue()
+
+
+def _format(extension):
+    """Pillow's name of the format."""
+    return Image.registered_extensions()[extension]
+
+
+def longest_side(extension):
+    """Pixels that a side of a picture in a file of this extension can have; infinite where the format has no limit."""
+    return _LONGEST_SIDE.get(extension.lower(), np.inf)
+
+
+def holds(extension, pixels, alpha=None):
+    """Whether files of this extension can hold such an image, as `write_image` takes it."""
+    extension = extension.lower()
+    if extension in (".png", ".tif", ".tiff"):
+        return True
+    if extension in (".pgm", ".ppm"):
+        return alpha is None and (extension == ".ppm" or pixels.shape[-1] == 1)
+    if pixels.dtype == np.uint16 or max(pixels.shape[:2]) > longest_side(extension):
+        return False
+    return extension == ".webp" or alpha is None and extension in (".bmp", *_JPEG)
+
+
+def _netpbm(extension, pixels, alpha):
+    """A binary PGM of grey, or PPM of colours; both hold 16 bits, which Pillow does not write."""
+    grey = pixels.shape[-1] == 1
+    if extension == ".pgm" and not grey:
+        raise ValueError("'.pgm' files hold grey alone: write .ppm or .png")
+    if alpha is not None:
+        raise ValueError(f"'{extension}' files hold no transparency: write .png, .tif or .webp, or leave alpha out")
+    height, width, _ = pixels.shape
+    head = b"%s\n%d %d\n%d\n" % (b"P5" if grey else b"P6", width, height, np.iinfo(pixels.dtype).max)
+    return head + pixels.astype(">u2" if pixels.dtype == np.uint16 else np.uint8).tobytes()
 
 
 def find_images(path):
@@ -194,27 +236,57 @@ def find_images(path):
     if os.path.isfile(path):
         return [pathlib.Path(path)]
     if os.path.isdir(path):
-        found, visited = [], set()
-        for folder, subfolders, files in os.walk(path, onerror=_refuse, followlinks=True):
-            real = os.path.realpath(folder)
-            if real in visited:  # links may lead round in circles
-                subfolders.clear()
-                continue
-            visited.add(real)
-            subfolders[:] = sorted(s for s in subfolders if not s.startswith("."))
-            found += [os.path.join(folder, f) for f in files]
-        where = f"folder {path}"
+        seen, where = list(_walk(path)), f"folder {path}"
     elif glob.has_magic(path):
-        found = [f for f in glob.glob(path, recursive=True) if os.path.isfile(f)]
-        where = f"pattern {path}"
+        seen, where = _matches(path), f"pattern {path}"
     else:
         raise UserError(f"{path} does not exist: expected an image, a folder or a pattern like 'photos/*.jpg'")
-    images = [f for f in found if f.lower().endswith(EXTENSIONS) and not os.path.basename(f).startswith(".")]
-    if not images:
+    chosen = [f for f in seen if f.lower().endswith(EXTENSIONS) and not os.path.basename(f).startswith(".")]
+    if not chosen:
         raise UserError(
-            f"the {where} has no images ({len(found)} other files): expected {', '.join(e[1:] for e in EXTENSIONS)}"
+            f"the {where} has no images ({len(seen)} other files): expected {', '.join(e[1:] for e in EXTENSIONS)}"
         )
-    return [pathlib.Path(f) for f in sorted(images)]
+    left = collections.Counter(e for f in seen if (e := os.path.splitext(f)[1].lower()) in OTHER_PICTURES)
+    if left:
+        kinds = ", ".join(f"{count} {extension}" for extension, count in sorted(left.items()))
+        logging.warning("the %s has pictures of kinds that are not read, which are left out: %s", where, kinds)
+    return [pathlib.Path(f) for f in sorted(chosen)]
+
+
+def _walk(folder):
+    """Paths of the files below a folder, but in hidden and systems' own folders; what links reach twice comes once."""
+    visited = set()
+    for inner, subfolders, names in os.walk(folder, onerror=_refuse, followlinks=True):
+        real = os.path.realpath(inner)
+        if real in visited:  # links may lead round in circles
+            subfolders.clear()
+            continue
+        visited.add(real)
+        subfolders[:] = sorted(s for s in subfolders if not s.startswith(".") and s.lower() not in _SYSTEM_FOLDERS)
+        yield from (os.path.join(inner, name) for name in names)
+
+
+def _matches(pattern):
+    """Paths of all files that match a glob pattern; `**` is any number of folders, as `_walk` searches them."""
+    parts = pattern.split(os.sep)
+    if "**" not in parts:
+        return [f for f in glob.glob(pattern) if os.path.isfile(f)]
+    first = parts.index("**")
+    root = os.sep.join(parts[:first]) or (os.sep if pattern.startswith(os.sep) else os.curdir)
+    folders = [f for f in sorted(glob.glob(root)) if os.path.isdir(f)]
+    matching = (
+        f for folder in folders for f in _walk(folder) if _fit(os.path.relpath(f, folder).split(os.sep), parts[first:])
+    )
+    return list(dict.fromkeys(matching))
+
+
+def _fit(names, parts):
+    """Whether a path, split into names, matches the parts of a pattern."""
+    if not parts:
+        return not names
+    if parts[0] == "**":
+        return any(_fit(names[i:], parts[1:] or ["*"]) for i in range(len(names)))
+    return bool(names) and fnmatch.fnmatchcase(names[0], parts[0]) and _fit(names[1:], parts[1:])
 
 
 def _refuse(error):
@@ -225,87 +297,23 @@ def _read_bytes(source, name):
     try:
         encoded = source if isinstance(source, bytes) else pathlib.Path(source).read_bytes()
     except OSError as error:
-        raise BadImage(name, _one_line(error.strerror or error)) from error
+        raise BadImage(name, decoding.one_line(error.strerror or error)) from error
     if not encoded:
         raise BadImage(name, "the file is empty")
     return encoded
 
 
-def _one_line(error):
-    if isinstance(error, UnidentifiedImageError):
-        return "not an image, or of an unknown format"
-    return " ".join(str(error).split()) or type(error).__name__
+def over(pixels, alpha, background):
+    """Transparent pixels over a background.
 
+    Args:
+        pixels: [H, W, 1 or 3], uint8 or uint16.
+        alpha: [H, W] of the same dtype, 0 for transparent.
+        background: R, G, B (0-255).
 
-def _decode_pillow(encoded):
-    with Image.open(io.BytesIO(encoded)) as image:
-        image.load()  # turns a TIFF by itself and takes the tag away
-        orientation = image.getexif().get(_ORIENTATION, 1)
-        if image.mode in ("LA", "La"):
-            image = image.convert("LA")
-        elif "transparency" in image.info or image.mode in ("RGBA", "RGBa", "PA"):
-            image = image.convert("RGBA")
-        elif image.mode in ("1", "L"):
-            image = image.convert("L")
-        elif image.mode in ("I", "F"):
-            raise ValueError(f"pixels of mode '{image.mode}' are not supported: expected 8 or 16 bits per channel")
-        elif not image.mode.startswith("I;16"):
-            image = image.convert("RGB")
-        pixels = np.asarray(image)
-    if pixels.dtype.itemsize == 2:
-        pixels = pixels.astype(np.uint16)  # native byte order
-    return pixels.reshape(*pixels.shape[:2], -1), orientation
-
-
-def _decode_png16(encoded):
-    import tensorflow as tf
-
-    with Image.open(io.BytesIO(encoded)) as image:
-        orientation = image.getexif().get(_ORIENTATION, 1)
-    try:
-        return tf.io.decode_png(encoded, dtype=tf.uint16).numpy(), orientation
-    except tf.errors.InvalidArgumentError as error:
-        raise ValueError("image file is broken or truncated") from error
-
-
-def _decode_tiff(encoded):
-    with tifffile.TiffFile(io.BytesIO(encoded)) as tiff:
-        page = tiff.pages[0]
-        if page.dtype != np.uint16:
-            if page.dtype in (np.uint8, np.bool_):
-                return _decode_pillow(encoded)  # which knows LZW, JPEG, palettes and CMYK
-            raise ValueError(f"TIFF of {page.dtype} pixels is not supported: expected uint8 or uint16")
-        kinds = (tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.MINISWHITE, tifffile.PHOTOMETRIC.RGB)
-        if page.photometric not in kinds or page.imagedepth != 1:
-            raise ValueError(f"16-bit TIFF of kind {page.photometric.name} is not supported: expected grey, RGB, RGBA")
-        try:
-            pixels = page.asarray()
-        except ValueError as error:
-            if "imagecodecs" not in str(error):
-                raise
-            raise ValueError(
-                f"16-bit TIFF compressed with {page.compression.name} needs another package: pip install imagecodecs, "
-                "or save it with deflate or without compression"
-            ) from error
-        if pixels.ndim == 2:
-            pixels = pixels[..., None]
-        elif page.planarconfig == tifffile.PLANARCONFIG.SEPARATE:
-            pixels = np.moveaxis(pixels, 0, -1)
-        if pixels.ndim != 3 or pixels.shape[-1] > 4:
-            raise ValueError(f"TIFF of shape {pixels.shape} is not supported: expected 1 to 4 channels")
-        if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
-            pixels = 65535 - pixels
-        tag = page.tags.get(_ORIENTATION)
-        return pixels, int(tag.value) if tag else 1
-
-
-def _orient(pixels, orientation):
-    turns = {3: 2, 4: 2, 5: 3, 6: 3, 7: 1, 8: 1}.get(orientation, 0)
-    pixels = np.rot90(pixels, turns)
-    return pixels[:, ::-1] if orientation in (2, 4, 5, 7) else pixels
-
-
-def _composite(pixels, alpha, background):
+    Returns:
+        array like `pixels`.
+    """
     top = np.iinfo(pixels.dtype).max
     if pixels.shape[-1] == 1 and len(set(background)) == 1:
         background = background[:1]

@@ -10,7 +10,8 @@ import numpy as np
 import tensorflow as tf
 
 from tfi2i.config import UserError
-from tfi2i.data import augment, images
+from tfi2i.data import augment, images, sources
+from tfi2i.levels import to_range
 from tfi2i.progress import Progress
 
 _ORDER, _AUGMENT = range(2)  # purposes of random draws
@@ -166,8 +167,7 @@ class TrainingStream:
         if flipped and not first:
             pixels = pixels[:, ::-1]
         if data.jitter:
-            low, high = self._range
-            return augment.jitter(scale(pixels, (0, 1)), data.jitter, draw.random(5)) * np.float32(high - low) + low
+            return to_range(augment.jitter(scale(pixels, (0, 1)), data.jitter, draw.random(5)), self._range, peak=1)
         return scale(pixels, self._range)
 
     def _static_shape(self, source, sizes):
@@ -308,10 +308,39 @@ def eval_images(source, data, indices=None):
             logging.warning("skipped an image that cannot be read: %s (%s)", bad.path, bad.reason)
 
 
-def scale(pixels, value_range):
+def examples(data, count, value_range):
+    """The same held-out images for every picture of a run; training images where there are no others.
+
+    Args:
+        data: `config.Data`.
+        count: how many of each domain, at most.
+        value_range: (low, high) of the float images.
+
+    Returns:
+        (A, B), float32 tensors [N, h, w, C].
+
+    Raises:
+        UserError: none of the chosen images can be read.
+    """
+    for split in ("val", "test", "train"):
+        try:
+            pair = sources.open_domains(data, split)
+        except sources.MissingSplit:
+            continue
+        batches = []
+        for source in pair:
+            chosen = np.unique(np.linspace(0, len(source) - 1, count).astype(int))
+            shown = [image for _, image in eval_images(source, data, chosen)]
+            batches.append([scale(image, value_range) for image in shown if image.shape == shown[0].shape])
+        n = min(map(len, batches))
+        if n:
+            return tuple(tf.constant(np.stack(batch[:n])) for batch in batches)
+    raise UserError("none of the images chosen for samples/ can be read")
+
+
+def scale(image, value_range):
     """uint8 or uint16 pixels → float32 in `value_range` = (low, high)."""
-    low, high = value_range
-    return pixels.astype(np.float32) / np.float32(np.iinfo(pixels.dtype).max) * np.float32(high - low) + np.float32(low)
+    return to_range(image.astype(np.float32), value_range, np.iinfo(image.dtype).max)
 
 
 def _unequal(sizes, where):

@@ -147,13 +147,13 @@ def _open_folders(data, split, letters):
         seen = "is a file" if root.exists() else "does not exist"
         raise UserError(f"--data={data.data} {seen}: expected a folder with trainA and trainB, or 'emoji'")
     subfolders = _subfolders(root)
-    found = {letter: _domain_folders(root, subfolders, split, letter) for letter in letters}
+    candidates = {letter: _domain_folders(root, subfolders, split, letter) for letter in letters}
     holds = f"it holds {', '.join(subfolders) or 'no folders'}"
-    if split != "train" and not any(found.values()):
+    if split != "train" and not any(candidates.values()):
         names = ", ".join(f"{split}{letter}" for letter in letters)
         raise MissingSplit(f"--data={data.data} has no {split} images ({names}): {holds}")
     domains = []
-    for letter, folders in found.items():
+    for letter, folders in candidates.items():
         if not folders:
             kind = UserError if split == "train" else MissingSplit
             raise kind(
@@ -163,7 +163,12 @@ def _open_folders(data, split, letters):
         if len(folders) > 1:
             both = " and ".join(str(f.relative_to(root)) for f in folders)
             raise UserError(f"--data={data.data}: {both} both look like {split}{letter}: rename or remove one")
-        paths = images.find_images(folders[0])
+        try:
+            paths = images.find_images(folders[0])
+        except UserError as error:
+            if split == "train":
+                raise
+            raise MissingSplit(str(error)) from error  # an empty folder is as good as none
         names = [p.relative_to(root).as_posix() for p in paths]
         domains.append(_file_source(names, paths, str(folders[0])))
     return domains
@@ -181,11 +186,11 @@ def _domain_folders(root, subfolders, split, letter):
     splits = "|".join(_SPLITS[split])
     flat = re.compile(rf"({splits})[-_ ]?{letter}", re.IGNORECASE)
     nested = re.compile(rf"(.+[-_ ])?{letter}", re.IGNORECASE)
-    found = [root / s for s in subfolders if flat.fullmatch(s)]
+    matching = [root / s for s in subfolders if flat.fullmatch(s)]
     for outer in subfolders:
         if outer.lower() in _SPLITS[split]:
-            found += [root / outer / s for s in _subfolders(root / outer) if nested.fullmatch(s)]
-    return found
+            matching += [root / outer / s for s in _subfolders(root / outer) if nested.fullmatch(s)]
+    return matching
 
 
 def _file_source(names, paths, where):

@@ -1,5 +1,6 @@
 """Layers that several methods share."""
 
+from tfi2i.layers.attention import SelfAttention as SelfAttention
 from tfi2i.layers.attention import TransformerBlock as TransformerBlock
 from tfi2i.layers.convolution import Conv2D as Conv2D
 from tfi2i.layers.convolution import Conv2DTranspose as Conv2DTranspose
@@ -7,6 +8,7 @@ from tfi2i.layers.convolution import bias_initializer as bias_initializer
 from tfi2i.layers.convolution import initializer as initializer
 from tfi2i.layers.modulation import ModulatedConv2D as ModulatedConv2D
 from tfi2i.layers.network import Network as Network
+from tfi2i.layers.network import derived_seed as derived_seed
 from tfi2i.layers.normalization import BatchNormalization as BatchNormalization
 from tfi2i.layers.normalization import InstanceNormalization as InstanceNormalization
 from tfi2i.layers.normalization import LayerInstanceNormalization as LayerInstanceNormalization

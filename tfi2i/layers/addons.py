@@ -3,8 +3,8 @@
   import tfi2i.layers.addons
   model = keras.models.load_model("generator.h5")
 
-They compute what that package computed; tests compare them with values recorded from it. New models are better off with
-`tfi2i.layers`, whose spectral norm keeps the raw kernel and whose instance norm has PyTorch's epsilon.
+They compute what that package computed; tests compare them with values recorded from it. For new models use the layers
+of `tfi2i.layers`: their spectral norm keeps the raw kernel, and their instance norm has PyTorch's epsilon.
 """
 
 import keras
@@ -15,19 +15,23 @@ from keras import ops
 class GroupNormalization(keras.layers.Layer):
     """gamma (x - mean) / sqrt(var + epsilon) + beta, mean and biased variance per sample and group of channels.
 
-    Statistics are float32, also in mixed precision, where tensorflow-addons rounded them to 16 bits.
+    Statistics are float32 in mixed precision too; tensorflow-addons rounded them to 16 bits.
 
     Args:
-        groups: number of groups, which divides the channels; -1: as many as channels.
-        axis: where the channels are: -1, or 1 and more.
-        epsilon: added to the variance.
-        center: learn beta, an offset per channel.
-        scale: learn gamma, a factor per channel.
-        beta_initializer, gamma_initializer: where they start.
-        beta_regularizer, gamma_regularizer: of the weights.
-        beta_constraint, gamma_constraint: of the weights.
+        groups: int, number of groups, a divisor of the number of channels; -1 makes each channel a group.
+        axis: int, the axis of the channels: -1, or 1 and more.
+        epsilon: float, added to the variance.
+        center: bool, whether beta, an offset for each channel, is learned.
+        scale: bool, whether gamma, a factor for each channel, is learned.
+        beta_initializer, gamma_initializer: name or `keras.initializers.Initializer`.
+        beta_regularizer, gamma_regularizer: name, `keras.regularizers.Regularizer` or None.
+        beta_constraint, gamma_constraint: name, `keras.constraints.Constraint` or None.
+        **kwargs: those of any Keras layer.
 
-    Call: [N, …] of any rank from 2.
+    Call: [N, …] of rank 2 or more → the same shape.
+
+    Raises:
+        ValueError: `axis` is 0 or below -1; when the layer is built: `groups` does not divide the number of channels.
 
     Source: Wu and He, arXiv 1803.08494; `tfa.layers.GroupNormalization`.
     """
@@ -49,7 +53,7 @@ class GroupNormalization(keras.layers.Layer):
     ):
         super().__init__(**kwargs)
         if axis != -1 and axis < 1:
-            # tensorflow-addons takes its statistics over the wrong axes there.
+            # For these, tensorflow-addons takes its statistics over the wrong axes.
             raise ValueError(f"axis={axis}: expected -1, or 1 and more")
         self.supports_masking = True
         self.groups = groups
@@ -68,7 +72,7 @@ class GroupNormalization(keras.layers.Layer):
         channels = input_shape[self.axis]
         self.group_count = channels if self.groups == -1 else self.groups
         if channels % self.group_count:
-            raise ValueError(f"groups={self.groups}: {channels} channels cannot be divided so")
+            raise ValueError(f"groups={self.groups}: expected a divisor of the {channels} channels, or -1")
         self.gamma = self.beta = None
         if self.scale:
             self.gamma = self.add_weight(
@@ -93,9 +97,9 @@ class GroupNormalization(keras.layers.Layer):
         shape, groups = list(ops.shape(x)), [self.group_count, x.shape[axis] // self.group_count]
         grouped = [1] * axis + groups + [1] * (len(shape) - axis - 1)
         y = ops.reshape(ops.cast(x, "float32"), [*shape[:axis], *groups, *shape[axis + 1 :]])
-        over = [i for i in range(1, len(grouped)) if i != axis]
-        mean = ops.mean(y, axis=over, keepdims=True)
-        variance = ops.mean(ops.square(y - mean), axis=over, keepdims=True)
+        averaged = [i for i in range(1, len(grouped)) if i != axis]
+        mean = ops.mean(y, axis=averaged, keepdims=True)
+        variance = ops.mean(ops.square(y - mean), axis=averaged, keepdims=True)
         y = (y - mean) * ops.rsqrt(variance + self.epsilon)
         if self.gamma is not None:
             y = y * ops.reshape(ops.cast(self.gamma, "float32"), grouped)
@@ -117,7 +121,10 @@ class GroupNormalization(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="Addons")
 class InstanceNormalization(GroupNormalization):
-    """`GroupNormalization` with a group for each channel; saved models name a number of groups, which is not used.
+    """`GroupNormalization` in which each channel is a group.
+
+    Args:
+        **kwargs: as for `GroupNormalization`. `groups`, which saved models contain, has no effect.
 
     Source: Ulyanov et al., arXiv 1607.08022; `tfa.layers.InstanceNormalization`.
     """
@@ -128,13 +135,16 @@ class InstanceNormalization(GroupNormalization):
 
 @keras.saving.register_keras_serializable(package="Addons")
 class SpectralNormalization(keras.layers.SpectralNormalization):
-    """Wraps a layer; before each call in training its kernel is divided by its largest singular value, and stays so.
+    """Wraps a layer; each call in training first overwrites its kernel by kernel / σ, σ its largest singular value.
 
-    As `keras.layers.SpectralNormalization` computes it. No gradient goes through the singular value.
+    This is `keras.layers.SpectralNormalization` under another registered name. No gradient passes through σ.
 
     Args:
-        layer: a layer with a `kernel` or `embeddings`.
-        power_iterations: how often the estimate's vector u is multiplied in each such call.
+        layer: a `keras.layers.Layer` with a `kernel` or `embeddings`.
+        power_iterations: int, number of power iterations by which each call in training improves the estimate of σ.
+        **kwargs: those of any Keras layer.
+
+    Call: the input of `layer` → its output.
 
     Source: Miyato et al., arXiv 1802.05957; `tfa.layers.SpectralNormalization`.
     """

@@ -1,4 +1,4 @@
-"""Transformer blocks on tokens [N, L, C], of operations that every exported format knows."""
+"""Transformer blocks on tokens [N, L, C], made of operations that every export format has."""
 
 import keras
 from keras import ops
@@ -6,22 +6,32 @@ from keras import ops
 from tfi2i.layers.network import Network
 
 
+@keras.saving.register_keras_serializable(package="tfi2i")
 class SelfAttention(Network):
     """Multi-head self-attention as torch.nn.MultiheadAttention: softmax(q kᵀ / sqrt(D)) v, D = C / heads.
 
-    The three projections are one dense layer, columns q, k, v in this order. Softmax is float32.
+    One dense layer projects to queries q, keys k and values v; its output columns are in this order. The softmax is
+    computed in float32.
 
     Args:
-        width: C, a multiple of `heads`.
-        heads: parts of a token that attend by themselves.
+        width: int, channels C of a token, a multiple of `heads`.
+        heads: int, number of attention heads.
+        **kwargs: `seed`, `init` and `init_gain` of `tfi2i.layers.Network`, and those of any Keras layer.
+
+    Call: [N, L, C] → [N, L, C] for any number of tokens L.
+
+    Raises:
+        ValueError: `width` is not a multiple of `heads`.
     """
 
     def __init__(self, width, heads, **kwargs):
         super().__init__(**kwargs)
+        if width % heads:
+            raise ValueError(f"width={width}: expected a multiple of heads={heads}")
         self.width, self.heads = width, heads
-        named = self.next("dense")
-        start = keras.initializers.GlorotUniform(seed=self.layer_seed)
-        self.project = keras.layers.Dense(3 * width, kernel_initializer=start, **named)
+        named = self.next_layer("dense")
+        initializer = keras.initializers.GlorotUniform(seed=self.layer_seed)
+        self.project = keras.layers.Dense(3 * width, kernel_initializer=initializer, **named)
         self.join = self.dense(width)
 
     def build(self, input_shape):
@@ -41,35 +51,47 @@ class SelfAttention(Network):
     def compute_output_shape(self, input_shape):
         return input_shape
 
+    def get_config(self):
+        names = ("width", "heads", "seed", "init", "init_gain")
+        return {**super().get_config(), **{n: getattr(self, n) for n in names}}
 
+
+@keras.saving.register_keras_serializable(package="tfi2i")
 class TransformerBlock(Network):
     """x ← x + α attention(LN(x)); x ← x + α FFN(LN(x)), with one learned α that starts at 0 (ReZero).
 
-    FFN is dense, exact GELU, dense. Statistics of the norms and GELU are float32.
+    The feed-forward network FFN is dense, exact GELU, dense. The layer norms LN and GELU are computed in float32.
 
     Args:
-        width: channels of a token.
-        heads: of the attention.
-        ffn_width: channels between the two dense layers.
+        width: int, channels C of a token, a multiple of `heads`.
+        heads: int, number of attention heads.
+        ffn_width: int, channels between the two dense layers.
+        **kwargs: `seed`, `init` and `init_gain` of `tfi2i.layers.Network`, and those of any Keras layer.
+
+    Call: [N, L, C] → [N, L, C] for any number of tokens L.
+
+    Raises:
+        ValueError: `width` is not a multiple of `heads`.
 
     Source: ReZero: Bachlechner et al., arXiv 2003.04887; the norms and the shared α as in the code of UVCGAN.
     """
 
     def __init__(self, width, heads, ffn_width, **kwargs):
         super().__init__(**kwargs)
+        self.width, self.heads, self.ffn_width = width, heads, ffn_width
         self.attend_norm = self.layer_norm()
-        self.attend = SelfAttention(width, heads, **self.inner("attention", self.seed * 100 + 1))
+        self.attend = SelfAttention(width, heads, **self.next_network("attention"))
         self.ffn_norm = self.layer_norm()
         self.widen = self.dense(ffn_width)
         self.narrow = self.dense(width)
 
     def layer_norm(self):
-        return keras.layers.LayerNormalization(epsilon=1e-5, **{**self.next("norm"), "dtype": "float32"})
+        return keras.layers.LayerNormalization(epsilon=1e-5, **{**self.next_layer("norm"), "dtype": "float32"})
 
     def build(self, input_shape):
         for layer in (self.attend_norm, self.attend, self.ffn_norm, self.widen):
             layer.build(input_shape)
-        self.narrow.build((*input_shape[:-1], self.widen.units))
+        self.narrow.build((*input_shape[:-1], self.ffn_width))
         self.alpha = self.add_weight(shape=(), initializer="zeros", name="re_alpha")
         self.built = True
 
@@ -81,3 +103,7 @@ class TransformerBlock(Network):
 
     def compute_output_shape(self, input_shape):
         return input_shape
+
+    def get_config(self):
+        names = ("width", "heads", "ffn_width", "seed", "init", "init_gain")
+        return {**super().get_config(), **{n: getattr(self, n) for n in names}}

@@ -1,4 +1,4 @@
-"""Convolutions padded as PyTorch pads them; TF's 'same' puts a stride-2 kernel one pixel off (see Conv2D)."""
+"""Convolutions that are padded as PyTorch pads them, and their initialisers."""
 
 import keras
 from keras import ops
@@ -6,39 +6,39 @@ from keras import ops
 
 @keras.saving.register_keras_serializable(package="tfi2i")
 class Conv2D(keras.layers.Conv2D):
-    """Convolution after padding `pad` pixels on all four sides.
+    """Convolution after padding by `pad` pixels on all four sides.
 
-    Keras' padding="same" pads (0, 1) for an even input, kernel 3 and stride 2, where PyTorch pads (1, 1): the whole
-    map is shifted by a pixel and published weights give other pictures.
+    For an even input, kernel 3 and stride 2, Keras' padding="same" pads 0 pixels before and 1 after, where PyTorch pads
+    1 and 1. This shifts the whole map by a pixel, and published weights give other pictures.
 
     Args:
-        filters: output channels.
-        kernel_size: side of the square kernel, pixels.
-        strides: step between windows, pixels.
-        pad: pixels added on each side; fewer than the input's sides when `pad_mode` is "reflect".
+        filters: int, output channels.
+        kernel_size: int or (height, width), of the kernel in pixels.
+        strides: int or (rows, columns), step between windows in pixels.
+        pad: int, 0 or more: pixels added on each of the four sides. With `pad_mode` "reflect" it must be less than the
+            input's height and width.
         pad_mode: "zeros" or "reflect" (mirrored without repeating the edge).
+        **kwargs: as for `keras.layers.Conv2D`; `padding` can only be "valid", and channels are last.
 
-    Shapes: [N, H, W, C] becomes [N, (H + 2 pad - k) // s + 1, (W + 2 pad - k) // s + 1, filters].
+    Call: [N, H, W, C] → [N, (H + 2 pad - k) // s + 1, (W + 2 pad - k) // s + 1, filters] for kernel side k, stride s.
+
+    Raises:
+        ValueError: an argument is not one of those described.
     """
 
     def __init__(self, filters, kernel_size, strides=1, pad=0, pad_mode="zeros", **kwargs):
-        kwargs.pop("padding", None)
-        super().__init__(filters, kernel_size, strides=strides, padding="valid", **kwargs)
-        if pad_mode not in ("zeros", "reflect"):
-            raise ValueError(f"pad_mode='{pad_mode}': expected 'zeros' or 'reflect'")
+        super().__init__(filters, kernel_size, strides=strides, **kwargs)
+        _check_convolution(self, pad)
         self.pad = pad
-        self.pad_mode = pad_mode
+        self.pad_mode = checked_pad_mode(pad_mode)
 
     def call(self, x):
-        if self.pad:
-            mode = "constant" if self.pad_mode == "zeros" else "reflect"
-            x = ops.pad(x, ((0, 0), (self.pad, self.pad), (self.pad, self.pad), (0, 0)), mode=mode)
-        return super().call(x)
+        return super().call(pad_image(x, (self.pad, self.pad), self.pad_mode) if self.pad else x)
 
     def compute_output_shape(self, input_shape):
         n, h, w, c = input_shape
-        grow = 2 * self.pad
-        return super().compute_output_shape((n, h and h + grow, w and w + grow, c))
+        padded = (n, h and h + 2 * self.pad, w and w + 2 * self.pad, c)
+        return super().compute_output_shape(padded)
 
     def get_config(self):
         return {**super().get_config(), "pad": self.pad, "pad_mode": self.pad_mode}
@@ -48,49 +48,120 @@ class Conv2D(keras.layers.Conv2D):
 class Conv2DTranspose(keras.layers.Conv2DTranspose):
     """Transposed convolution with PyTorch's `padding` and `output_padding`.
 
-    Computed without padding and cut to [pad : pad + H_out], H_out = (H - 1) s - 2 pad + k + output_pad; Keras' own
-    "same" keeps other rows of the same result.
+    The full result has (H - 1) s + k rows for kernel side k and stride s. Of these, `pad` rows are cut at the top and
+    `pad` - `output_pad` at the bottom; columns likewise. Keras' padding="same" cuts other rows of this result: for
+    kernel 3 and stride 2 it equals pad 0 and output_pad -1.
 
     Args:
-        filters: output channels.
-        kernel_size: side of the square kernel, pixels.
-        strides: factor of enlargement.
-        pad: rows and columns cut on each side.
-        output_pad: rows and columns of the far side that are kept all the same; negative: cut beyond `pad`. Keras'
-            "same" of kernel 3 and stride 2 is pad 0 and output_pad -1.
+        filters: int, output channels.
+        kernel_size: int or (height, width), of the kernel in pixels.
+        strides: int or (rows, columns), factor by which the map grows.
+        pad: int, 0 or more: rows cut at the top and bottom, columns cut on the left and right.
+        output_pad: int, at most `pad`: how many fewer rows are cut at the bottom and columns on the right; a negative
+            number cuts more.
+        **kwargs: as for `keras.layers.Conv2DTranspose`; `padding` can only be "valid", `output_padding` only None, and
+            channels are last.
+
+    Call: [N, H, W, C] → [N, (H - 1) s + k - 2 pad + output_pad, (W - 1) s + k - 2 pad + output_pad, filters].
+
+    Raises:
+        ValueError: an argument is not one of those described.
     """
 
     def __init__(self, filters, kernel_size, strides=2, pad=0, output_pad=0, **kwargs):
-        kwargs.pop("padding", None)
-        super().__init__(filters, kernel_size, strides=strides, padding="valid", **kwargs)
+        super().__init__(filters, kernel_size, strides=strides, **kwargs)
+        _check_convolution(self, pad)
+        if self.output_padding is not None:
+            raise ValueError(f"output_padding={self.output_padding}: expected None; see `output_pad`")
+        if output_pad > pad:
+            raise ValueError(f"output_pad={output_pad}: expected at most pad={pad}")
         self.pad = pad
         self.output_pad = output_pad
 
     def call(self, x):
         n, h, w, _ = ops.shape(x)
-        start, shape = (0, self.pad, self.pad, 0), (n, self._length(h, 0), self._length(w, 1), self.filters)
-        # Not y[:, pad:…]: its gradient is many times slower than a padding, which ops.slice has.
-        return ops.slice(super().call(x), start, shape)
+        corner, shape = (0, self.pad, self.pad, 0), (n, self._length(h, 0), self._length(w, 1), self.filters)
+        # Not y[:, pad:…]: the gradient of ops.slice is a padding, which is many times faster than that of indexing.
+        return ops.slice(super().call(x), corner, shape)
 
     def compute_output_shape(self, input_shape):
         n, h, w, _ = input_shape
         return (n, h and self._length(h, 0), w and self._length(w, 1), self.filters)
 
     def _length(self, length, axis):
-        return (length - 1) * self.strides[axis] - 2 * self.pad + self.kernel_size[axis] + self.output_pad
+        kernel = self.dilation_rate[axis] * (self.kernel_size[axis] - 1) + 1
+        return (length - 1) * self.strides[axis] - 2 * self.pad + kernel + self.output_pad
 
     def get_config(self):
         return {**super().get_config(), "pad": self.pad, "output_pad": self.output_pad}
+
+
+def number_or_pair(value, name, minimum):
+    """Turns an argument that is one number or two into two numbers.
+
+    Args:
+        value: int, or a tuple or list of two ints.
+        name: str, the argument's name for the error message.
+        minimum: int, the smallest value allowed.
+
+    Returns:
+        tuple of two ints.
+
+    Raises:
+        ValueError: `value` is anything else.
+    """
+    pair = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
+    if len(pair) != 2 or not all(isinstance(number, int) and number >= minimum for number in pair):
+        raise ValueError(f"{name}={value}: expected one or two integers, {minimum} or more")
+    return pair
+
+
+def checked_pad_mode(mode):
+    """Returns `mode`; raises a ValueError unless it is "zeros" or "reflect"."""
+    if mode not in ("zeros", "reflect"):
+        raise ValueError(f"pad_mode='{mode}': expected 'zeros' or 'reflect'")
+    return mode
+
+
+def pad_image(x, pad, mode):
+    """Pads the height and width of a map.
+
+    Args:
+        x: tensor [N, H, W, C].
+        pad: two ints, pixels added above and on the left, and pixels added below and on the right.
+        mode: "zeros" or "reflect".
+
+    Returns:
+        Tensor [N, H + sum(pad), W + sum(pad), C].
+    """
+    return ops.pad(x, ((0, 0), pad, pad, (0, 0)), mode="constant" if mode == "zeros" else mode)
+
+
+def _check_convolution(layer, pad):
+    """Refuses what the convolutions of Keras can do and these cannot."""
+    if layer.padding != "valid":
+        raise ValueError(f"padding='{layer.padding}': expected 'valid'; `pad` is the number of pixels")
+    if layer.data_format != "channels_last":
+        raise ValueError(f"data_format='{layer.data_format}': expected 'channels_last'")
+    if not isinstance(pad, int) or pad < 0:
+        raise ValueError(f"pad={pad}: expected an integer, 0 or more")
 
 
 def initializer(name, gain, seed):
     """Kernel initialiser of the published code, by name.
 
     Args:
-        name: "normal" N(0, gain), "xavier" (Glorot normal, variance times gain²), "kaiming" (He normal, fan in, gain
-            ignored), "orthogonal" (times gain) or "torch" (torch.nn's default, U(±1/√fan in), gain ignored).
-        gain: the `init_gain` flag.
-        seed: an int, different for every kernel.
+        name: "normal": N(0, gain²). "xavier": Glorot's normal distribution with its variance times gain². "kaiming":
+            He's normal distribution by fan in; `gain` has no effect. "orthogonal": an orthogonal matrix times gain.
+            "torch": U(-1/√fan in, 1/√fan in), the default of torch.nn; `gain` has no effect.
+        gain: float above 0, the `init_gain` flag.
+        seed: int, different for every kernel.
+
+    Returns:
+        A `keras.initializers.Initializer`.
+
+    Raises:
+        ValueError: `name` is none of these.
     """
     if name == "normal":
         return keras.initializers.RandomNormal(stddev=gain, seed=seed)
@@ -106,10 +177,19 @@ def initializer(name, gain, seed):
 
 
 def bias_initializer(init, fan_in, seed):
-    """Initialiser of the biases that go with kernels of `initializer(init, …)`.
+    """Initialiser of the bias that belongs to a kernel of `initializer(init, …)`.
 
-    torch.nn's default draws them as it draws kernels, all other published codes start at 0.
+    torch.nn's default draws biases from the distribution of its kernels; all other published code starts them at 0.
+
+    Args:
+        init: str, the name of the kernel's initialiser.
+        fan_in: int, input values of each output: kernel height × kernel width × input channels.
+        seed: int, the seed of the kernel's initialiser.
+
+    Returns:
+        A `keras.initializers.Initializer`, or "zeros".
     """
     if init != "torch":
         return "zeros"
-    return keras.initializers.RandomUniform(-(fan_in**-0.5), fan_in**-0.5, seed=seed + 500)
+    limit = fan_in**-0.5
+    return keras.initializers.RandomUniform(-limit, limit, seed=seed + 500)

@@ -1,4 +1,4 @@
-"""Convolution whose input channels a style scales, and whose output channels get unit variance again."""
+"""Convolution whose input channels are scaled by a style and whose output channels are scaled to unit variance."""
 
 import keras
 from keras import ops
@@ -10,12 +10,30 @@ from tfi2i.layers.convolution import Conv2D
 class ModulatedConv2D(Conv2D):
     """(conv(x s) + b) d, with d_o = 1 / sqrt(Σ_i s_i² Σ W_io² + 1e-6) for a scale s of each sample and input channel.
 
-    Unlike StyleGAN2's, the bias is added before the demodulation d, which scales it too. d is computed in float32.
+    In StyleGAN2 the bias is added after the demodulation d; here it is added before, so d scales it too. d is computed
+    in float32.
 
-    Call: x [N, H, W, C] and scale [N, C], float32.
+    Args:
+        filters, kernel_size, strides, pad, pad_mode: as for `tfi2i.layers.Conv2D`.
+        **kwargs: as for `tfi2i.layers.Conv2D`, without `groups` and `activation`.
+
+    Call: x [N, H, W, C] and scale [N, C], both floating point → the shape of `tfi2i.layers.Conv2D`.
+
+    Raises:
+        ValueError: an argument is not one of those described.
 
     Source: Karras et al., arXiv 1912.04958, section 2.2; the order of the bias as in the code of UVCGAN v2.
     """
+
+    def __init__(self, filters, kernel_size, strides=1, pad=0, pad_mode="zeros", **kwargs):
+        super().__init__(filters, kernel_size, strides, pad, pad_mode, **kwargs)
+        if self.groups != 1:
+            raise ValueError(f"groups={self.groups}: expected 1")
+        if self.activation is not keras.activations.linear:
+            raise ValueError(f"activation={kwargs['activation']}: expected None; apply it to the layer's output")
+
+    def build(self, x_shape, scale_shape=None):
+        super().build(x_shape)
 
     def call(self, x, scale):
         y = super().call(x * ops.cast(scale, x.dtype)[:, None, None, :])

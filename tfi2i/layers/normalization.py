@@ -1,4 +1,4 @@
-"""Normalisation with PyTorch's constants; statistics are always float32."""
+"""Normalisation layers with PyTorch's constants, on maps [N, H, W, C]; statistics are always float32."""
 
 import math
 
@@ -6,22 +6,26 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-# Up to this many samples, one fused batch norm a sample is the fastest exact instance norm on a CPU (README,
-# benchmarks); above it, moments over the whole batch.
-_FUSED_BATCH = 8
+# On a CPU, one fused batch norm for each sample is the fastest exact instance norm up to this many samples; with more,
+# moments over the whole batch are faster (README, benchmarks).
+_LARGEST_FUSED_BATCH = 8
 
 
 @keras.saving.register_keras_serializable(package="tfi2i")
 class InstanceNormalization(keras.layers.Layer):
     """(x - mean) / sqrt(var + epsilon), mean and biased variance per sample and channel over height and width.
 
-    In training on a static batch, each sample goes through TF's fused batch norm, which is the same formula in one
-    kernel. At inference it is built of mean, squared difference and rsqrt, which every exported format knows.
+    In training on a small batch of static size, each sample goes through TensorFlow's fused batch norm, which is the
+    same formula in one operation. At inference the formula consists of mean, squared difference and rsqrt, which every
+    export format has.
 
     Args:
-        epsilon: added to the variance. PyTorch's 1e-5, not Keras' 1e-3.
-        center: learn an offset per channel.
-        scale: learn a factor per channel.
+        epsilon: float, added to the variance. The default is PyTorch's; Keras' norms have 1e-3.
+        center: bool, whether an offset for each channel is learned.
+        scale: bool, whether a factor for each channel is learned.
+        **kwargs: those of any Keras layer.
+
+    Call: [N, H, W, C] → the same shape.
 
     Source: Ulyanov et al., arXiv 1607.08022; torch.nn.InstanceNorm2d(affine=False).
     """
@@ -31,7 +35,9 @@ class InstanceNormalization(keras.layers.Layer):
         self.epsilon = epsilon
         self.center = center
         self.scale = scale
-        # Set to False where XLA compiles: it computes the fused kernel's variance as E[x²] - E[x]², less exactly.
+        self.input_spec = keras.InputSpec(ndim=4)
+        # A model that XLA compiles sets this to False: XLA computes the fused operation's variance as E[x²] - E[x]²,
+        # which is less exact.
         self.fused = True
 
     def build(self, input_shape):
@@ -42,15 +48,17 @@ class InstanceNormalization(keras.layers.Layer):
 
     def call(self, x, training=False):
         n, channels = x.shape[0], x.shape[-1]
-        if self.fused and training and n is not None and n <= _FUSED_BATCH:
+        small = n is not None and n <= _LARGEST_FUSED_BATCH
+        # The fused operation does not exist for float64.
+        if self.fused and training and small and self.compute_dtype != "float64":
             gamma = tf.ones([channels]) if self.gamma is None else ops.cast(self.gamma, "float32")
             beta = tf.zeros([channels]) if self.beta is None else ops.cast(self.beta, "float32")
             # tf.split, not slices: the gradient of a slice fills a whole map with zeros, on one thread.
-            rows = [
-                tf.compat.v1.nn.fused_batch_norm(row, gamma, beta, epsilon=self.epsilon, is_training=True)[0]
-                for row in (tf.split(x, n) if n > 1 else [x])
+            samples = [
+                tf.compat.v1.nn.fused_batch_norm(sample, gamma, beta, epsilon=self.epsilon, is_training=True)[0]
+                for sample in (tf.split(x, n) if n > 1 else [x])
             ]
-            return tf.concat(rows, axis=0) if n > 1 else rows[0]
+            return tf.concat(samples, axis=0) if n > 1 else samples[0]
         y = ops.cast(x, "float32")
         mean = ops.mean(y, axis=(1, 2), keepdims=True)
         variance = ops.mean(ops.square(y - mean), axis=(1, 2), keepdims=True)
@@ -72,23 +80,29 @@ class InstanceNormalization(keras.layers.Layer):
 class SampleNormalization(keras.layers.Layer):
     """γ (x - mean) / (std + epsilon) + β, mean and *unbiased* std per sample over height, width and channels.
 
-    The layer norm of the 2018 UNIT and of MUNIT. Not Keras' LayerNormalization: epsilon is added to the standard
-    deviation, whose variance is divided by n - 1, and γ starts at U(0, 1).
+    This is the layer norm in the code of UNIT (2018) and MUNIT. It differs from `keras.layers.LayerNormalization`:
+    epsilon is added to the standard deviation, the variance is divided by n - 1, and γ starts at U(0, 1).
 
     Args:
-        epsilon: added to the standard deviation.
-        seed: seeds γ.
+        epsilon: float, added to the standard deviation.
+        seed: int, seeds γ.
+        **kwargs: those of any Keras layer.
+
+    Call: [N, H, W, C] → the same shape.
+
+    Source: Huang et al., MUNIT, arXiv 1804.04732, and its code.
     """
 
     def __init__(self, epsilon=1e-5, seed=0, **kwargs):
         super().__init__(**kwargs)
         self.epsilon = epsilon
         self.seed = seed
+        self.input_spec = keras.InputSpec(ndim=4)
 
     def build(self, input_shape):
         shape = (input_shape[-1],)
-        start = keras.initializers.RandomUniform(0.0, 1.0, seed=self.seed)
-        self.gamma = self.add_weight(shape=shape, initializer=start, name="gamma")
+        uniform = keras.initializers.RandomUniform(0.0, 1.0, seed=self.seed)
+        self.gamma = self.add_weight(shape=shape, initializer=uniform, name="gamma")
         self.beta = self.add_weight(shape=shape, initializer="zeros", name="beta")
         self.built = True
 
@@ -110,17 +124,23 @@ class SampleNormalization(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="tfi2i")
 class BatchNormalization(keras.layers.Layer):
-    """Batch norm as torch.nn.BatchNorm2d: the running variance is the unbiased one, gamma starts at N(1, gain).
+    """Batch norm as torch.nn.BatchNorm2d: the moving variance averages unbiased variances.
 
-    Under several replicas each normalises with its own part of the batch; running statistics are their mean.
+    With several replicas, each normalises by the statistics of its own part of the batch; the moving statistics are
+    the mean over the replicas.
 
     Args:
-        epsilon: added to the variance.
-        momentum: weight of the old running value, 0.9 (PyTorch calls it 0.1).
-        gain: standard deviation of gamma's start, as the published initialiser.
-        offset: standard deviation of beta's start.
-        scale: learn gamma, a factor per channel; beta is always learned.
-        seed: seeds gamma and beta.
+        epsilon: float, added to the variance.
+        momentum: float in [0, 1], weight of the old moving value. PyTorch's `momentum` is 1 minus this one.
+        gain: float, gamma starts at N(1, gain²).
+        offset: float, beta starts at N(0, offset²).
+        scale: bool, whether gamma, a factor for each channel, is learned. beta, an offset, is always learned.
+        seed: int, seeds gamma and beta.
+        **kwargs: those of any Keras layer.
+
+    Call: [N, H, W, C] → the same shape.
+
+    Source: Ioffe and Szegedy, arXiv 1502.03167; torch.nn.BatchNorm2d.
     """
 
     def __init__(self, epsilon=1e-5, momentum=0.9, gain=0.02, offset=0.0, scale=True, seed=0, **kwargs):
@@ -131,16 +151,17 @@ class BatchNormalization(keras.layers.Layer):
         self.offset = offset
         self.scale = scale
         self.seed = seed
+        self.input_spec = keras.InputSpec(ndim=4)
 
     def build(self, input_shape):
         shape = (input_shape[-1],)
-        start = keras.initializers.RandomNormal(1.0, self.gain, seed=self.seed)
-        self.gamma = self.add_weight(shape=shape, initializer=start, name="gamma") if self.scale else None
-        start = keras.initializers.RandomNormal(0.0, self.offset, seed=self.seed + 1)
-        self.beta = self.add_weight(shape=shape, initializer=start, name="beta")
-        running = {"shape": shape, "trainable": False, "aggregation": "mean", "autocast": False}
-        self.moving_mean = self.add_weight(initializer="zeros", name="moving_mean", **running)
-        self.moving_variance = self.add_weight(initializer="ones", name="moving_variance", **running)
+        around_1 = keras.initializers.RandomNormal(1.0, self.gain, seed=self.seed)
+        self.gamma = self.add_weight(shape=shape, initializer=around_1, name="gamma") if self.scale else None
+        around_0 = keras.initializers.RandomNormal(0.0, self.offset, seed=self.seed + 1)
+        self.beta = self.add_weight(shape=shape, initializer=around_0, name="beta")
+        moving = {"shape": shape, "dtype": "float32", "trainable": False, "aggregation": "mean", "autocast": False}
+        self.moving_mean = self.add_weight(initializer="zeros", name="moving_mean", **moving)
+        self.moving_variance = self.add_weight(initializer="ones", name="moving_variance", **moving)
         self.built = True
 
     def call(self, x, training=False):
@@ -150,10 +171,10 @@ class BatchNormalization(keras.layers.Layer):
             count = ops.cast(n * h * w, "float32")
             mean = ops.mean(y, axis=(0, 1, 2))
             variance = ops.mean(ops.square(y - mean), axis=(0, 1, 2))
-            keep, take = self.momentum, 1 - self.momentum
             unbiased = variance * count / ops.maximum(count - 1, 1.0)
-            self.moving_mean.assign(keep * self.moving_mean + take * mean)
-            self.moving_variance.assign(keep * self.moving_variance + take * unbiased)
+            old, new = self.momentum, 1 - self.momentum
+            self.moving_mean.assign(old * self.moving_mean + new * mean)
+            self.moving_variance.assign(old * self.moving_variance + new * unbiased)
         else:
             mean, variance = self.moving_mean, self.moving_variance
         factor = ops.rsqrt(variance + self.epsilon)
@@ -171,7 +192,7 @@ class BatchNormalization(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="tfi2i")
 class UnitInterval(keras.constraints.Constraint):
-    """Clips a weight to [0, 1] after each update."""
+    """A constraint that clips a weight to [0, 1] after each update."""
 
     def __call__(self, w):
         return ops.clip(w, 0.0, 1.0)
@@ -179,19 +200,25 @@ class UnitInterval(keras.constraints.Constraint):
 
 @keras.saving.register_keras_serializable(package="tfi2i")
 class LayerInstanceNormalization(keras.layers.Layer):
-    """(ρ · instance norm + (1 - ρ) · layer norm) · gamma + beta, ρ in [0, 1] learned per channel: LIN and AdaLIN.
+    """LIN and AdaLIN: (ρ · instance norm + (1 - ρ) · layer norm) · gamma + beta, ρ in [0, 1] learned for each channel.
 
-    ρ = 1 keeps each channel's own contrast (texture), ρ = 0 what channels have against each other (shape).
+    Instance norm (ρ = 1) gives all channels the same mean and variance; layer norm (ρ = 0) keeps their differences.
 
     Args:
-        kind: "lin", or without ρ: "in", "ln" over height, width and channels, or "gn" in up to 32 groups of channels.
-        adaptive: gamma and beta come with the call (AdaLIN, AdaIN) instead of being learned here.
-        rho: where ρ starts.
-        smoothing: subtracted from ρ before use, and clipped; the TensorFlow code's 0.1.
-        unbiased: variances over n - 1 values, as torch.var.
-        epsilon: added to the variances.
+        kind: "lin" as above, or one norm without ρ: "in", instance norm; "ln", layer norm over height, width and
+            channels; "gn", group norm in gcd(32, C / 2) groups of channels, or in one group if C is odd.
+        adaptive: bool. True: gamma and beta are inputs (AdaLIN, AdaIN). False: they are learned here.
+        rho: float in [0, 1], the start of ρ.
+        smoothing: float, subtracted from ρ before its use; the difference is clipped to [0, 1]. The published
+            TensorFlow code has 0.1.
+        unbiased: bool, whether sums of squares are divided by n - 1 instead of n, as in torch.var.
+        epsilon: float, added to the variances.
+        **kwargs: those of any Keras layer.
 
-    Call: x [N, H, W, C] and, when adaptive, gamma and beta [N, C].
+    Call: x [N, H, W, C]; gamma and beta [N, C] if adaptive, else None → the shape of x.
+
+    Raises:
+        ValueError: `kind` is none of these, or gamma and beta are not given exactly when the layer is adaptive.
 
     Source: U-GAT-IT, arXiv 1907.10830, equation 2; group norm: Wu and He, arXiv 1803.08494.
     """
@@ -206,29 +233,32 @@ class LayerInstanceNormalization(keras.layers.Layer):
         self.smoothing = smoothing
         self.unbiased = unbiased
         self.epsilon = epsilon
+        self.input_spec = keras.InputSpec(ndim=4)
 
-    def build(self, input_shape):
-        channels = input_shape[-1]
-        shared = {"shape": (channels,), "autocast": False}
+    def build(self, x_shape, gamma_shape=None, beta_shape=None):
+        channels = x_shape[-1]
+        per_channel = {"shape": (channels,), "autocast": False}
         self.rho = None
         if self.kind == "lin":
-            start = keras.initializers.Constant(self.rho_start)
-            self.rho = self.add_weight(initializer=start, constraint=UnitInterval(), name="rho", **shared)
+            constant = keras.initializers.Constant(self.rho_start)
+            self.rho = self.add_weight(initializer=constant, constraint=UnitInterval(), name="rho", **per_channel)
         if not self.adaptive:
-            self.gamma = self.add_weight(initializer="ones", name="gamma", **shared)
-            self.beta = self.add_weight(initializer="zeros", name="beta", **shared)
+            self.gamma = self.add_weight(initializer="ones", name="gamma", **per_channel)
+            self.beta = self.add_weight(initializer="zeros", name="beta", **per_channel)
         # Groups of one channel would be instance norm.
         self.groups = math.gcd(32, channels // 2) if self.kind == "gn" and channels % 2 == 0 else 1
         self.built = True
 
     def effective_rho(self):
-        """ρ as it is used, float32 [C], or None for kinds without it."""
+        """ρ after smoothing and clipping: float32 [C], or None if `kind` is not "lin"."""
         if self.rho is None:
             return None
-        rho = ops.convert_to_tensor(self.rho)
+        rho = ops.cast(self.rho, "float32")
         return ops.clip(rho - self.smoothing, 0.0, 1.0) if self.smoothing else rho
 
     def call(self, x, gamma=None, beta=None):
+        if (gamma is not None, beta is not None) != (self.adaptive, self.adaptive):
+            raise ValueError(f"adaptive={self.adaptive}: expected {'gamma and beta' if self.adaptive else 'x alone'}")
         if not self.adaptive:
             gamma, beta = self.gamma, self.beta
         gamma, beta = (ops.cast(v, "float32")[..., None, None, :] for v in (gamma, beta))
@@ -238,26 +268,27 @@ class LayerInstanceNormalization(keras.layers.Layer):
         mean = ops.mean(y, axis=(1, 2), keepdims=True)
         y = y - mean
         variance = ops.mean(ops.square(y), axis=(1, 2), keepdims=True)
-        own = ops.rsqrt(variance * self._correction(pixels) + self.epsilon)
+        instance_factor = ops.rsqrt(variance * self._correction(pixels) + self.epsilon)
         if self.kind == "in":
-            return ops.cast(y * (own * gamma) + beta, self.compute_dtype)
-        # Over several channels: the mean of their variances and the variance of their means.
-        grouped, whole = (-1, self.groups, channels // self.groups), (-1, 1, 1, channels)
-        means, variances = ops.reshape(mean, grouped), ops.reshape(variance, grouped)
+            return ops.cast(y * (instance_factor * gamma) + beta, self.compute_dtype)
+        # The variance over a group of channels: the mean of their variances plus the variance of their means.
+        by_group, by_channel = (-1, self.groups, channels // self.groups), (-1, 1, 1, channels)
+        means, variances = ops.reshape(mean, by_group), ops.reshape(variance, by_group)
         offset = means - ops.mean(means, axis=-1, keepdims=True)
         variances = ops.mean(variances + ops.square(offset), axis=-1, keepdims=True)
-        joint = ops.rsqrt(variances * self._correction(pixels * (channels // self.groups)) + self.epsilon)
-        offset, joint = ops.reshape(offset * joint, whole), ops.reshape(ops.ones_like(offset) * joint, whole)
+        factor = ops.rsqrt(variances * self._correction(pixels * (channels // self.groups)) + self.epsilon)
+        offset = ops.reshape(offset * factor, by_channel)
+        factor = ops.reshape(ops.ones_like(means) * factor, by_channel)
         rho = self.effective_rho()
         if rho is not None:
-            offset, joint = (1 - rho) * offset, rho * own + (1 - rho) * joint
-        return ops.cast(y * (joint * gamma) + (offset * gamma + beta), self.compute_dtype)
+            offset, factor = (1 - rho) * offset, rho * instance_factor + (1 - rho) * factor
+        return ops.cast(y * (factor * gamma) + (offset * gamma + beta), self.compute_dtype)
 
     def _correction(self, count):
         return count / ops.maximum(count - 1.0, 1.0) if self.unbiased else 1.0
 
-    def compute_output_shape(self, input_shape, *_):
-        return input_shape
+    def compute_output_shape(self, x_shape, gamma_shape=None, beta_shape=None):
+        return x_shape
 
     def get_config(self):
         names = ("kind", "adaptive", "smoothing", "unbiased", "epsilon")

@@ -1,6 +1,7 @@
-"""Random draws as pure functions of (seed, step, global sample index, purpose): nothing to save, nothing to diverge.
+"""Random draws as pure functions of (seed, step, global sample index, purpose).
 
-One replica or many, unbroken or resumed, sample i of step k gets the same noise.
+There is no generator whose state must be saved or could diverge. Sample i of step k gets the same noise on one replica
+or many, in an unbroken run or a resumed one.
 """
 
 import zlib
@@ -15,9 +16,9 @@ def sample_seeds(seed, step, indices, purpose):
 
     Args:
         seed: int, the run's `--seed`.
-        step: scalar integer tensor.
-        indices: int tensor [N], position of each sample in the global batch.
-        purpose: str, keeps draws for different ends apart.
+        step: scalar integer tensor, the training step.
+        indices: integer tensor [N] with static N, position of each sample in the global batch.
+        purpose: str, keeps draws for different purposes apart.
 
     Returns:
         int32 tensor [N, 2].
@@ -28,11 +29,11 @@ def sample_seeds(seed, step, indices, purpose):
 
 
 def uniform(seeds, shape=()):
-    """Uniform draws in [0, 1), one of `shape` per seed.
+    """Uniform draws in [0, 1), one draw for each seed.
 
     Args:
         seeds: int32 tensor [N, 2] of `sample_seeds`.
-        shape: shape of each draw.
+        shape: tuple of ints or integer tensor, the shape of each draw.
 
     Returns:
         float32 tensor [N, *shape].
@@ -41,11 +42,11 @@ def uniform(seeds, shape=()):
 
 
 def normal(seeds, shape=()):
-    """Draws of N(0, 1), one of `shape` per seed.
+    """Draws from the normal distribution N(0, 1), one draw for each seed.
 
     Args:
         seeds: int32 tensor [N, 2] of `sample_seeds`.
-        shape: shape of each draw.
+        shape: tuple of ints or integer tensor, the shape of each draw.
 
     Returns:
         float32 tensor [N, *shape].
@@ -54,13 +55,14 @@ def normal(seeds, shape=()):
 
 
 def batch_seeds(seed, step, indices, purpose):
-    """As `sample_seeds`, for batches so large that one draw per sample would be the slowest part of a step.
+    """Seeds for `batch_draws`, for batches so large that one draw per sample would be the slowest part of a step.
 
     Args:
         seed, step, indices, purpose: as for `sample_seeds`.
 
     Returns:
-        int32 tensor [N, 3]: the step's seed, the same in each row, and the sample's position in the global batch.
+        int32 tensor [N, 3]: two numbers seed the step and are equal in all rows; the third is the sample's position in
+        the global batch.
     """
     indices = tf.cast(indices, tf.int32)[:, None]
     base = _step_seed(seed, step, purpose)
@@ -68,14 +70,14 @@ def batch_seeds(seed, step, indices, purpose):
 
 
 def batch_draws(draw, seeds, batch_size, shape, index=0):
-    """Random numbers for each sample: drawn for the whole global batch at once, of which these samples are rows.
+    """Random numbers for each sample, taken from one draw for the whole global batch.
 
     Args:
         draw: `tf.random.stateless_uniform` or `tf.random.stateless_normal`.
         seeds: int32 tensor [N, 3] of `batch_seeds`.
-        batch_size: static size of the global batch.
-        shape: shape of each draw.
-        index: keeps draws of one purpose apart.
+        batch_size: int, samples of the global batch.
+        shape: tuple of ints, the shape of each sample's draw.
+        index: int, keeps several draws for one purpose apart.
 
     Returns:
         float32 tensor [N, *shape].
@@ -91,15 +93,26 @@ def _step_seed(seed, step, purpose):
 
 @keras.saving.register_keras_serializable(package="tfi2i")
 class Dropout(keras.layers.Layer):
-    """Dropout whose mask is drawn from the samples' seeds; without seeds it passes its input on.
+    """Dropout whose mask is a function of the samples' seeds.
+
+    Unlike `keras.layers.Dropout` it has no random state and no `training` argument: seeds switch it on, and without
+    them it returns its input.
 
     Args:
-        rate: part of the values set to zero; the rest is divided by 1 - rate.
-        index: number of this layer in its model, so that no two layers share a mask.
+        rate: float in [0, 1), the share of values that are set to 0; the others are divided by 1 - rate.
+        index: int, different for every dropout of a model, so that no two of them share a mask.
+        **kwargs: those of any Keras layer.
+
+    Call: x [N, …] and seeds, int32 [N, 2] of `sample_seeds` with static N, or None → the shape of x.
+
+    Raises:
+        ValueError: `rate` is outside [0, 1).
     """
 
     def __init__(self, rate=0.5, index=0, **kwargs):
         super().__init__(**kwargs)
+        if not 0 <= rate < 1:
+            raise ValueError(f"rate={rate}: expected 0 or more, and less than 1")
         self.rate = rate
         self.index = index
 
@@ -109,6 +122,9 @@ class Dropout(keras.layers.Layer):
         seeds = tf.stack([tf.random.experimental.stateless_fold_in(s, self.index) for s in tf.unstack(seeds)])
         kept = uniform(seeds, tf.shape(x)[1:]) >= self.rate
         return ops.where(kept, x / ops.cast(1 - self.rate, x.dtype), ops.zeros_like(x))
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
 
     def get_config(self):
         return {**super().get_config(), "rate": self.rate, "index": self.index}

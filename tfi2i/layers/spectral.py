@@ -1,28 +1,33 @@
 """Spectral normalisation as PyTorch computes it, in both of its forms.
 
-Keras' own overwrites the kernel and lets no gradient through σ; here the raw kernel is kept and learns through both.
+`keras.layers.SpectralNormalization` overwrites the kernel and passes no gradient through σ. Here the raw kernel stays,
+and its gradient comes through kernel and σ.
 """
+
+import math
 
 import keras
 import numpy as np
 from keras import ops
 
-from tfi2i.layers.convolution import bias_initializer, initializer
+from tfi2i.layers.convolution import bias_initializer, checked_pad_mode, initializer, number_or_pair, pad_image
 
 
 @keras.saving.register_keras_serializable(package="tfi2i")
 class SpectralNormalization(keras.layers.Layer):
-    """kernel / σ with σ = vᵀ W u, an estimate of the largest singular value of W, the kernel as (inputs, outputs).
+    """kernel / σ with σ = vᵀ W u, an estimate of the largest singular value of the kernel as a matrix W.
 
-    In training, one power iteration moves u and v before each use; the gradient takes them as constants. Otherwise
-    they are used as they are.
-
-    Call: a float32 kernel [..., outputs]. Always computes in float32.
+    The input is a kernel, not a batch; W has a row for each input of the kernel and a column for each output. The layer
+    owns u and v. In training, one power iteration moves them before each use, and the gradient takes them as constants;
+    otherwise they stay. The layer computes in float32, whatever its `dtype`.
 
     Args:
-        seed: seeds the start of u and v, random directions.
-        u_first: False: v moves before u, as torch.nn.utils.spectral_norm has it. True: u moves before v, and `warm_up`
-            is to be called once, as torch.nn.utils.parametrizations.spectral_norm has it.
+        seed: int, seeds the random directions at which u and v start.
+        u_first: bool. False: v moves before u, as in torch.nn.utils.spectral_norm. True: u moves before v, as in
+            torch.nn.utils.parametrizations.spectral_norm; call `warm_up` once with the kernel's first value.
+        **kwargs: those of any Keras layer.
+
+    Call: kernel float32 [..., outputs] → float32, the same shape.
 
     Source: Miyato et al., arXiv 1802.05957, algorithm 1.
     """
@@ -33,15 +38,19 @@ class SpectralNormalization(keras.layers.Layer):
         self.u_first = u_first
 
     def build(self, kernel_shape):
-        sides = {"u": kernel_shape[-1], "v": int(np.prod(kernel_shape[:-1]))}
-        for i, (name, length) in enumerate(sides.items()):
-            direction = np.random.default_rng((self.seed, i)).normal(size=length)
-            start = _fixed(direction / np.linalg.norm(direction))
-            vector = self.add_weight(
-                shape=(length,), initializer=start, trainable=False, name=name, aggregation="only_first_replica"
-            )
-            setattr(self, name, vector)
+        self.u = self._direction("u", kernel_shape[-1], (self.seed, 0))
+        self.v = self._direction("v", math.prod(kernel_shape[:-1]), (self.seed, 1))
         self.built = True
+
+    def _direction(self, name, length, seed):
+        vector = np.random.default_rng(seed).normal(size=length)
+        return self.add_weight(
+            name=name,
+            shape=(length,),
+            initializer=keras.initializers.Constant(vector / np.linalg.norm(vector)),
+            trainable=False,
+            aggregation="only_first_replica",
+        )
 
     def call(self, kernel, training=False):
         w = ops.reshape(kernel, (-1, kernel.shape[-1]))
@@ -53,8 +62,16 @@ class SpectralNormalization(keras.layers.Layer):
         sigma = ops.sum(v * ops.matmul(w, u))
         return kernel / sigma
 
+    def compute_output_shape(self, kernel_shape):
+        return kernel_shape
+
     def warm_up(self, kernel, iterations=15):
-        """Moves u and v towards the singular vectors of the first kernel."""
+        """Moves u and v towards the singular vectors of a kernel.
+
+        Args:
+            kernel: float32 tensor or variable, of the shape that the layer is built for.
+            iterations: int, number of power iterations.
+        """
         w = ops.reshape(ops.convert_to_tensor(kernel), (-1, kernel.shape[-1]))
         u, v = ops.convert_to_tensor(self.u), ops.convert_to_tensor(self.v)
         for _ in range(iterations):
@@ -78,17 +95,23 @@ class SpectralConv2D(keras.layers.Layer):
     """Convolution with a spectrally normalised kernel, after padding.
 
     Args:
-        filters: output channels.
-        kernel_size: side of the square kernel, pixels.
-        strides: step between windows, pixels.
-        pad: (pixels added above and on the left, below and on the right).
+        filters: int, output channels.
+        kernel_size: int or (height, width), of the kernel in pixels.
+        strides: int or (rows, columns), step between windows in pixels.
+        pad: int, pixels added on each of the four sides; or (pixels added above and on the left, pixels added below and
+            on the right). With `pad_mode` "reflect" they must be fewer than the input's height and width.
         pad_mode: "reflect" (mirrored without repeating the edge) or "zeros".
-        use_bias: whether a bias is added.
-        init, init_gain: see `tfi2i.layers.initializer`.
-        seed: seeds kernel, bias, u and v.
-        u_first: the order of `SpectralNormalization`; True also warms up.
+        use_bias: bool, whether a bias is added.
+        init, init_gain: initialiser of the kernel and its scale, see `tfi2i.layers.initializer`.
+        seed: int, seeds kernel, bias, u and v.
+        u_first: bool, the order of `SpectralNormalization`. True also warms u and v up when the layer is built.
+        **kwargs: those of any Keras layer.
 
-    Shapes: [N, H, W, C] becomes [N, (H + sum(pad) - k) // s + 1, …, filters].
+    Call: [N, H, W, C] → [N, (H + sum(pad) - k) // s + 1, (W + sum(pad) - k) // s + 1, filters] for kernel side k and
+    stride s.
+
+    Raises:
+        ValueError: an argument is not one of those described.
     """
 
     def __init__(
@@ -107,10 +130,10 @@ class SpectralConv2D(keras.layers.Layer):
     ):
         super().__init__(**kwargs)
         self.filters = filters
-        self.kernel_size = kernel_size
-        self.strides = strides
-        self.pad = tuple(pad)
-        self.pad_mode = pad_mode
+        self.kernel_size = number_or_pair(kernel_size, "kernel_size", minimum=1)
+        self.strides = number_or_pair(strides, "strides", minimum=1)
+        self.pad = number_or_pair(pad, "pad", minimum=0)
+        self.pad_mode = checked_pad_mode(pad_mode)
         self.use_bias = use_bias
         self.init = init
         self.init_gain = init_gain
@@ -119,27 +142,33 @@ class SpectralConv2D(keras.layers.Layer):
         self.spectral = SpectralNormalization(seed, u_first, name="spectral")
 
     def build(self, input_shape):
-        shape = (self.kernel_size, self.kernel_size, input_shape[-1], self.filters)
-        start = initializer(self.init, self.init_gain, self.seed)
-        # Not cast in mixed precision: σ is of the float32 kernel.
-        self.kernel = self.add_weight(shape=shape, initializer=start, name="kernel", autocast=False)
-        start = bias_initializer(self.init, int(np.prod(shape[:3])), self.seed)
-        self.bias = self.add_weight(shape=shape[3:], initializer=start, name="bias") if self.use_bias else None
-        self.spectral.build(shape)
+        kernel_shape = (*self.kernel_size, input_shape[-1], self.filters)
+        self.kernel = self.add_weight(
+            name="kernel",
+            shape=kernel_shape,
+            initializer=initializer(self.init, self.init_gain, self.seed),
+            # In mixed precision, σ is that of the float32 kernel.
+            autocast=False,
+        )
+        self.bias = None
+        if self.use_bias:
+            bias = bias_initializer(self.init, math.prod(kernel_shape[:3]), self.seed)
+            self.bias = self.add_weight(name="bias", shape=(self.filters,), initializer=bias)
+        self.spectral.build(kernel_shape)
         if self.u_first:
             self.spectral.warm_up(self.kernel)
         self.built = True
 
     def call(self, x, training=False):
         kernel = ops.cast(self.spectral(ops.convert_to_tensor(self.kernel), training=training), self.compute_dtype)
-        mode = "constant" if self.pad_mode == "zeros" else "reflect"
-        y = ops.conv(ops.pad(x, ((0, 0), self.pad, self.pad, (0, 0)), mode=mode), kernel, self.strides, "valid")
+        y = ops.conv(pad_image(x, self.pad, self.pad_mode), kernel, self.strides, "valid")
         return y if self.bias is None else y + self.bias
 
     def compute_output_shape(self, input_shape):
-        n, h, w, _ = input_shape
-        sides = (side and (side + sum(self.pad) - self.kernel_size) // self.strides + 1 for side in (h, w))
-        return (n, *sides, self.filters)
+        n, *sides, _ = input_shape
+        padded = [side and side + sum(self.pad) for side in sides]
+        windows = [p and (p - k) // s + 1 for p, k, s in zip(padded, self.kernel_size, self.strides)]
+        return (n, *windows, self.filters)
 
     def get_config(self):
         names = (
@@ -159,7 +188,3 @@ class SpectralConv2D(keras.layers.Layer):
 
 def _unit(x):
     return x / ops.maximum(ops.norm(x), 1e-12)
-
-
-def _fixed(values):
-    return lambda shape, dtype=None: ops.convert_to_tensor(values, dtype)

@@ -1,5 +1,6 @@
 """Losses that several methods share."""
 
+import tensorflow as tf
 from keras import ops
 
 
@@ -24,3 +25,23 @@ def adversarial_loss(logits, real, kind):
 def l1(x, y):
     """Mean absolute difference."""
     return ops.mean(ops.abs(x - y))
+
+
+def gradient_penalty(critic, x, center=1.0):
+    """mean over samples of (‖∇ₓ critic(x)‖₂ - center)².
+
+    Args:
+        critic: callable [N, H, W, C] → any map with N on axis 0.
+        x: float32 [N, H, W, C], where the gradient is taken.
+        center: the norm that costs nothing: 1 in WGAN-GP (Gulrajani et al., arXiv 1704.00028, equation 3).
+
+    Returns:
+        float32 scalar.
+    """
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = ops.sum(critic(x))
+    gradient = ops.reshape(tape.gradient(y, x), (x.shape[0], -1))
+    # The tiny summand, inside as in the published code, keeps the square root differentiable at 0.
+    norm = ops.sqrt(ops.sum(ops.square(gradient + 1e-16), axis=1))
+    return ops.mean(ops.square(norm - center))

@@ -1,4 +1,4 @@
-"""What all methods share: a Keras model that translates both ways and learns in named phases.
+"""What all methods share: a Keras model that translates and learns in named phases.
 
 A phase computes losses in a pure function (weights, batch, noise) → (losses, gradients, new state), which XLA may
 compile, and applies gradients and state outside it. `jit_compile=True` for the whole step would fail with more than
@@ -14,39 +14,44 @@ from keras import ops
 
 from tfi2i import layers, optim
 from tfi2i.config import UserError
+from tfi2i.levels import to_levels, to_range
+from tfi2i.methods.sizes import Sizes, padded, resized
 
 DIRECTIONS = ("a2b", "b2a")
 
 
 class Translator(keras.Model):
-    """Base of the four methods.
+    """Base of all methods.
 
-    A method sets `config_class`, `value_range`, `size_multiple`, creates its networks in `__init__`, names them in
+    A method sets `config_class` and what else is listed below, creates its networks in `__init__`, names them in
     `networks` and `generators`, and describes one training step in `learn`.
 
-    Calling the model, and `predict`, translate a→b in the method's float range [N, H, W, C]. `translate` takes pixels.
+    Calling the model, and `predict`, translate in the first of its `directions`, in the method's float range
+    [N, H, W, C]. `translate` takes pixels.
 
     Args:
         channels_a: channels of domain A, 1 or 3.
         channels_b: channels of domain B, 1 or 3.
         seed: seeds initial weights and every draw in training.
-        **hyperparameters: the fields of `config_class`; see `tfi2i.config`.
+        **hyperparameters: the fields of `config_class`.
     """
 
     config_class = None
+    # (low, high) of the networks' images.
     value_range = (-1.0, 1.0)
-    # Sides of the networks' input must be multiples of this; `translate` pads by reflection and cuts back.
-    size_multiple = 1
-    # … and at least this, so that the innermost map is large enough for its own padding.
-    size_minimum = 1
-    # (height, width) where the networks take no other, as dense layers over a whole map do: images are resized to it.
-    fixed_size = None
+    # Which sizes of images the networks take.
+    sizes = Sizes()
+    # Which ways it can translate; a published generator may have come alone.
+    directions = DIRECTIONS
+    # Whose weights learn together, each with an optimizer of its own. A network whose name begins with one of the later
+    # roles belongs to that role, every other network to the first.
+    roles = ("generator", "discriminator")
+    # Length of the style vector that generators take beside the image, or None where they take none.
+    style_size = None
     # Whether weight decay leaves biases and norms out.
     decay_kernels_only = False
-    # Training crops must be at least this, so that discriminators have something to say.
-    crop_minimum = 1
-    # Which way it can translate; a published generator may have come alone.
-    directions = DIRECTIONS
+    # What to try when training shows a failure that `training.summaries.Alarms` knows, by its name there.
+    advice = {}
 
     def __init__(self, channels_a=3, channels_b=3, seed=0, name=None, dtype=None, **hyperparameters):
         super().__init__(name=name, dtype=dtype)
@@ -78,15 +83,26 @@ class Translator(keras.Model):
 
     @property
     def generators(self):
-        """dict of direction → callable (x [N, H, W, C], training=False) → [N, H, W, C'] in `value_range`."""
+        """dict of direction → callable (x [N, H, W, C], training=False) → [N, H, W, C'] in `value_range`.
+
+        With a `style_size` the callable takes style=float32 [N, style_size] too.
+        """
         raise NotImplementedError
 
-    def learn(self, a, b, indices):
+    def stage(self, step):
+        """Which kind of training step number `step` (0, 1, …) is; None where all are alike.
+
+        A hashable value, which `learn` gets as `stage`: each one is traced once. So a phase can be left out of most
+        steps, or a network be frozen from some step on. `fit` knows no stages.
+        """
+        return None
+
+    def learn(self, *batch, indices):
         """One training step by calls of `phase`.
 
         Args:
-            a: this replica's images of domain A, float32 [N, H, W, channels_a] in `value_range`.
-            b: the same of domain B.
+            *batch: what the data's training stream gives, this replica's part. Of pictures: a, images of domain A,
+                float32 [N, H, W, channels_a] in `value_range`, and b, the same of domain B.
             indices: int32 [N], each sample's position in the global batch.
 
         Returns:
@@ -94,14 +110,57 @@ class Translator(keras.Model):
         """
         raise NotImplementedError
 
+    def encode_style(self, images, direction):
+        """The style of images of the domain translated to: float32 [N, H, W, C'] → float32 [N, style_size].
+
+        Raises:
+            ValueError: the method takes no reference image.
+        """
+        raise ValueError(f"{self.name} takes no reference image")
+
+    def heatmaps(self, images, direction="a2b", discriminators=False):
+        """Where the networks look: dict of network → float32 array [N, H, W, 1] from 0 to 1.
+
+        Raises:
+            UserError: the networks have no attention to show.
+        """
+        self.check_heatmaps(discriminators)
+
+    def check_heatmaps(self, discriminators=False):
+        """Raises `UserError`: `heatmaps` has nothing to show, said before anything is computed."""
+        raise UserError(f"--heatmaps: {self.name} has no attention to show")
+
+    def check_crop(self, height, width):
+        """Refuses training crops of a size that the networks cannot learn from; None is a size of the images' own.
+
+        Raises:
+            UserError: another size than the networks take, or too small for the discriminators.
+        """
+        if height is None:
+            if self.sizes.fixed:
+                raise UserError(f"crops of no fixed size: the networks take {self.sizes}: give --crop")
+            return  # decided image by image
+        if not self.sizes.fit(height, width):
+            near = ",".join(map(str, self.sizes.nearest((height, width))))
+            raise UserError(
+                f"--crop={height},{width} does not fit {self.name}'s networks, which take {self.sizes}: give "
+                f"--crop={near}"
+            )
+        least = self.sizes.crop_minimum
+        if min(height, width) < least:
+            raise UserError(
+                f"--crop={height},{width} is too small for the networks, which need {least} pixels a side: make it "
+                f"larger{self.advice.get('small crop', '')}"
+            )
+
     def monitored(self):
         """dict of name → scalar that is logged beside the losses: what of the weights is worth watching."""
         return {}
 
-    def build_for_training(self, shape_a, shape_b):
-        """Creates what training needs beyond the networks (image pools); shapes as (N, H, W, C)."""
+    def build_for_training(self, *shapes):
+        """Creates what training needs beyond the networks (image pools); shapes of the batch's parts, (N, H, W, C)."""
         self.build((None, None, None, self.channels_a))
-        self._training_shapes = (tuple(shape_a), tuple(shape_b))
+        self._training_shapes = tuple(map(tuple, shapes))
 
     # === Keras ===
 
@@ -117,13 +176,18 @@ class Translator(keras.Model):
 
         The first letter after the underscore names the domain: generator_a2b takes A, discriminator_b takes B.
         """
-        return (None, None, None, {"a": self.channels_a, "b": self.channels_b}[name.split("_")[1][0]])
+        return (None, None, None, self.channels_of(name.split("_")[1][0]))
+
+    def channels_of(self, domain):
+        """Channels of the images of domain "a" or "b"."""
+        return {"a": self.channels_a, "b": self.channels_b}[domain]
 
     def call(self, x, training=False):
-        return self.generators["a2b"](x, training=True) if training else self.generate(x, "a2b")
+        direction = self.directions[0]
+        return self.styled_generator(direction)(x, training=True) if training else self.generate(x, direction)
 
     def compute_output_shape(self, input_shape):
-        return (*input_shape[:-1], self.channels_b)
+        return (*input_shape[:-1], self.channels_of(self.directions[0][-1]))
 
     def get_config(self):
         own = {"channels_a": self.channels_a, "channels_b": self.channels_b, "seed": self.seed}
@@ -137,43 +201,46 @@ class Translator(keras.Model):
             config["dtype"] = keras.dtype_policies.deserialize(config["dtype"])
         return cls(**config)
 
-    def compile(self, generator_optimizer=None, discriminator_optimizer=None, xla=False, accumulate=1, **kwargs):
+    def compile(self, *, xla=False, accumulate=1, **kwargs):
         """Sets how the model learns.
 
         Args:
-            generator_optimizer: a Keras optimizer; None: as published, at a constant rate.
-            discriminator_optimizer: the same for the discriminators.
+            generator_optimizer, discriminator_optimizer: Keras optimizers, one for each of the `roles`; None, or left
+                out: as published, at a constant rate.
             xla: compile the pure part of each phase with XLA.
             accumulate: compute each phase in this many parts of the batch, one after the other, and add up the
-                gradients. Batch norm and the heads "bsd" and "bn" take their statistics over a part.
+                gradients. Statistics over samples, as of batch norm, are taken over a part.
             **kwargs: for `keras.Model.compile`, e.g. `run_eagerly`.
         """
+        optimizers = {role: kwargs.pop(f"{role}_optimizer", None) for role in self.roles}
         for name in ("optimizer", "loss", "jit_compile"):
             if name in kwargs:
                 raise ValueError(
-                    f"compile({name}=…): the losses are the method's own; give generator_optimizer, "
-                    "discriminator_optimizer and xla"
+                    f"compile({name}=…): the losses are the method's own; give "
+                    f"{', '.join(f'{role}_optimizer' for role in self.roles)} and xla"
                 )
         super().compile(optimizer=None, jit_compile=False, **kwargs)
         self.xla = xla
         self.accumulate = accumulate
-        self.generator_optimizer = self._prepare(generator_optimizer or self.published_optimizer("generator"))
-        self.discriminator_optimizer = self._prepare(
-            discriminator_optimizer or self.published_optimizer("discriminator")
-        )
+        for role, optimizer in optimizers.items():
+            setattr(self, f"{role}_optimizer", self._prepare(optimizer or self.published_optimizer(role)))
         for layer in self._flatten_layers():
             if isinstance(layer, layers.InstanceNormalization):
                 layer.fused = not xla
 
+    def optimizer_of(self, role):
+        """The optimizer that `compile` set for one of the `roles`."""
+        return getattr(self, f"{role}_optimizer")
+
     def learning_rate(self, role):
-        """The published rate, before any schedule, of the generators or discriminators."""
+        """The published rate, before any schedule, of one of the `roles`."""
         return self.config.learning_rate
 
     def published_optimizer(self, role, learning_rate=None):
-        """The published optimizer of the generators or discriminators.
+        """The published optimizer of one of the `roles`.
 
         Args:
-            role: "generator" or "discriminator".
+            role: one of the `roles`.
             learning_rate: float or schedule instead of the published constant.
         """
         config = self.config
@@ -197,13 +264,12 @@ class Translator(keras.Model):
         return optimizer
 
     def get_compile_config(self):
-        names = ("generator_optimizer", "discriminator_optimizer")
-        own = {n: keras.saving.serialize_keras_object(getattr(self, n)) for n in names}
+        own = {f"{r}_optimizer": keras.saving.serialize_keras_object(self.optimizer_of(r)) for r in self.roles}
         return {**own, "xla": self.xla, "accumulate": self.accumulate}
 
     def compile_from_config(self, config):
         config = dict(config)
-        for name in ("generator_optimizer", "discriminator_optimizer"):
+        for name in (f"{role}_optimizer" for role in self.roles):
             config[name] = keras.saving.deserialize_keras_object(config[name])
         self.compile(**config)
         self.build_optimizers()
@@ -220,17 +286,22 @@ class Translator(keras.Model):
 
     def build_optimizers(self):
         """Creates the optimizers' slots; every network must be built."""
-        for role in ("generator", "discriminator"):
-            getattr(self, f"{role}_optimizer").build(self.weights_of(role))
+        for role in self.roles:
+            self.optimizer_of(role).build(self.weights_of(role))
 
     def weights_of(self, role):
-        """Trainable variables of the discriminators, or of all other networks."""
-        judges = role == "discriminator"
-        named = self.networks.items()
-        return [v for n, net in named if n.startswith("discriminator") == judges for v in net.trainable_variables]
+        """Trainable variables of the networks of one of the `roles`."""
+        first, *later = self.roles
+
+        def role_of(name):
+            return next((r for r in later if name.startswith(r)), first)
+
+        return [v for name, net in self.networks.items() if role_of(name) == role for v in net.trainable_variables]
 
     def fit(self, x=None, y=None, **kwargs):
         """As `keras.Model.fit`; `x` is a data set of (A, B) batches, or two arrays x=A, y=B."""
+        if self.stage(0) is not None:
+            raise ValueError(f"{self.name} learns in stages, which fit does not know: use tfi2i.train")
         if isinstance(x, tf.data.Dataset) or hasattr(x, "element_spec"):
             shapes = [tuple(s.shape) for s in x.element_spec]
         else:
@@ -245,9 +316,9 @@ class Translator(keras.Model):
             self.build_optimizers()
         return super().fit(x, y, **kwargs)
 
-    def train_step(self, data):
-        a, b = data[:2]
-        losses = self.learn(a, b, self.sample_indices(a.shape[0]))
+    def train_step(self, data, stage=None):
+        staged = {} if stage is None else {"stage": stage}
+        losses = self.learn(*data, indices=self.sample_indices(data[0].shape[0]), **staged)
         self.step.assign_add(1)
         return losses
 
@@ -259,32 +330,35 @@ class Translator(keras.Model):
 
     def pictures(self, a, b):
         """What samples/ shows of fixed inputs: dict of title → float32 [N, H, W, C] in `value_range`."""
-        fake_b, fake_a = self.generate(a, "a2b"), self.generate(b, "b2a")
-        shown = {"A": a, "A to B": fake_b, "A to B to A": self.generate(fake_b, "b2a")}
-        same = a.shape[-1] == b.shape[-1]
-        if same:
-            shown["identity A"] = self.generate(a, "b2a")
-        shown |= {"B": b, "B to A": fake_a, "B to A to B": self.generate(fake_a, "a2b")}
-        if same:
-            shown["identity B"] = self.generate(b, "a2b")
+        shown = {}
+        for domain, x, direction in (("A", a, "a2b"), ("B", b, "b2a")):
+            back = direction[::-1]
+            shown[domain] = x
+            if direction in self.directions:
+                title, y = f"{domain} to {direction[-1].upper()}", self.generate(x, direction)
+                shown[title] = y
+                if back in self.directions:
+                    shown[f"{title} to {domain}"] = self.generate(y, back)
+            if back in self.directions and self.channels_a == self.channels_b:
+                shown[f"identity {domain}"] = self.generate(x, back)
         return shown
 
     # === Phases ===
 
-    def phase(self, compute, role, whole=None, **inputs):
+    def phase(self, compute, role, unbatched=None, **inputs):
         """Runs one named phase: losses, gradients of their sum, one step of the optimizer.
 
         Args:
             compute: method (**inputs) → (dict of losses, dict of outputs); losses are means over the batch, weights
                 included, outputs have the batch on axis 0. Pure: it may assign network state, nothing else.
-            role: "generator" or "discriminator": whose weights learn, with `<role>_optimizer`.
-            whole: dict of further arguments of `compute`, nests of tensors that are no samples of this batch.
+            role: one of the `roles`: whose weights learn, with that role's optimizer.
+            unbatched: dict of further arguments of `compute`, nests of tensors that are no samples of this batch.
             **inputs: tensors with the batch on axis 0.
 
         Returns:
             (losses, outputs) as `compute` gave them, before the update.
         """
-        optimizer = getattr(self, f"{role}_optimizer")
+        optimizer = self.optimizer_of(role)
         learned = self.weights_of(role)
         learning = [network for network in self.networks.values() if network.trainable]
         variables = [v for network in (*learning, *self.frozen.values()) for v in network.variables]
@@ -311,10 +385,10 @@ class Translator(keras.Model):
             pure = tf.function(pure, jit_compile=self.xla or None)
         if self.accumulate > 1:
             losses, gradients, news, outputs = _in_parts(
-                lambda part: pure(values, scale, part | (whole or {})), inputs, self.accumulate
+                lambda part: pure(values, scale, part | (unbatched or {})), inputs, self.accumulate
             )
         else:
-            losses, gradients, news, outputs = pure(values, scale, inputs | (whole or {}))
+            losses, gradients, news, outputs = pure(values, scale, inputs | (unbatched or {}))
         # Optimizers add up the gradients of all replicas; each holds the mean over its own part of the batch.
         replicas = tf.distribute.get_replica_context().num_replicas_in_sync
         optimizer.apply([g / replicas for g in gradients] if replicas > 1 else gradients, learned)
@@ -325,81 +399,51 @@ class Translator(keras.Model):
 
     # === Pixels ===
 
-    def to_float(self, pixels):
+    def to_float(self, x):
         """uint8 or uint16 tensor → float32 in `value_range`."""
-        low, high = self.value_range
-        peak = 255.0 if pixels.dtype == tf.uint8 else 65535.0
-        return tf.cast(pixels, tf.float32) * ((high - low) / peak) + low
+        return to_range(tf.cast(x, tf.float32), self.value_range, float(x.dtype.max))
 
     def to_pixels(self, x, dtype=tf.uint8):
         """Float in `value_range` → pixels of `dtype` (uint8 or uint16), rounded to the nearest level."""
-        low, high = self.value_range
-        peak = 255.0 if dtype == tf.uint8 else 65535.0
-        x = (tf.cast(x, tf.float32) - low) * (peak / (high - low))
-        return tf.cast(tf.round(tf.clip_by_value(x, 0.0, peak)), dtype)
-
-    def takes(self, height, width):
-        """Whether the networks take images of this size as they are."""
-        if self.fixed_size:
-            return (height, width) == tuple(self.fixed_size)
-        return all(n >= self.size_minimum and n % self.size_multiple == 0 for n in (height, width))
-
-    @property
-    def sizes(self):
-        """In words, which sizes the networks take."""
-        if self.fixed_size:
-            return f"{self.fixed_size[0]},{self.fixed_size[1]} only"
-        return f"multiples of {self.size_multiple}, at least {self.size_minimum}"
-
-    def nearest_size(self, size):
-        """The (height, width) nearest to `size` that the networks take."""
-        if self.fixed_size:
-            return tuple(self.fixed_size)
-        m = self.size_multiple
-        return tuple(max(round(n / m), -(-self.size_minimum // m)) * m for n in size)
+        x = to_levels(tf.cast(x, tf.float32), self.value_range, float(dtype.max))
+        return tf.cast(tf.round(tf.clip_by_value(x, 0.0, float(dtype.max))), dtype)
 
     def check_direction(self, direction):
         """Refuses a direction that this model cannot translate.
 
         Raises:
             ValueError: no direction at all.
-            UserError: the published checkpoint did not have that generator.
+            UserError: the model has no generator of that direction.
         """
         if direction not in DIRECTIONS:
             raise ValueError(f"direction='{direction}': expected one of {', '.join(DIRECTIONS)}")
         if direction not in self.directions:
-            raise UserError(
-                f"--direction={direction}: this model was converted from a generator that translates "
-                f"{', '.join(self.directions)} alone"
-            )
+            raise UserError(f"--direction={direction}: this model translates {', '.join(self.directions)} only")
 
-    def generate(self, x, direction="a2b", network=None):
+    def generate(self, x, direction="a2b", style=None, network=None):
         """Translates any size.
 
-        Pads by reflection to the next multiple of `size_multiple` and cuts back; networks of a `fixed_size` get the
+        Pads by reflection to the next size that the networks take and cuts back; networks of a fixed size get the
         image resized to that, see `generate_resized`.
 
         Args:
             x: float tensor [N, H, W, C] in `value_range`.
             direction: "a2b" or "b2a".
+            style: float32 [N, style_size], or None: zeros, the mean of the styles' distribution.
             network: callable instead of the generator; its output has the size of its input, and is in `value_range`.
 
         Returns:
             float32 tensor [N, H, W, C'] in `value_range`.
         """
         self.check_direction(direction)
-        network = network or self.generators[direction]
-        if None not in x.shape[1:3] and self.takes(*x.shape[1:3]):
+        network = network or self.styled_generator(direction, style)
+        if None not in x.shape[1:3] and self.sizes.fit(*x.shape[1:3]):
             return network(x)
-        if self.fixed_size:
-            return self.generate_resized(x, direction, self.fixed_size, network=network)
-        h, w = tf.shape(x)[1], tf.shape(x)[2]
-        top, rows = _reflected(h, self.size_multiple, self.size_minimum)
-        left, columns = _reflected(w, self.size_multiple, self.size_minimum)
-        y = network(tf.gather(tf.gather(x, rows, axis=1), columns, axis=2))
-        return y[:, top : top + h, left : left + w]
+        if self.sizes.fixed:
+            return resized(network, x, self.sizes.fixed, self.value_range)
+        return padded(network, x, self.sizes)
 
-    def generate_resized(self, x, direction, size, filter="bicubic", network=None):
+    def generate_resized(self, x, direction, size, filter="bicubic", style=None):
         """Translates any size at `size`: resizes to it and back, antialiased, within `value_range`.
 
         Args:
@@ -407,20 +451,26 @@ class Translator(keras.Model):
             direction: "a2b" or "b2a".
             size: (height, width) that the networks see.
             filter: "bicubic", "bilinear" or "lanczos", Pillow's.
-            network: as in `generate`.
+            style: as of `generate`.
 
         Returns:
             float32 tensor [N, H, W, C'] in `value_range`.
         """
-        filter = {"lanczos": "lanczos3"}.get(filter, filter)
+        return resized(self.styled_generator(direction, style), x, size, self.value_range, filter)
 
-        def resize(x, size):
-            return tf.clip_by_value(tf.image.resize(x, size, filter, antialias=True), *self.value_range)
+    def styled_generator(self, direction, style=None):
+        """The generator of a direction as a function of images and `training` alone; `style` as of `generate`."""
+        generator = self.generators[direction]
+        if self.style_size is None:
+            return generator
 
-        network = network or self.generators[direction]
-        return resize(network(resize(x, size)), tf.shape(x)[1:3])
+        def translate(x, training=False):
+            zeros = tf.zeros((tf.shape(x)[0], self.style_size))
+            return generator(x, style=zeros if style is None else style, training=training)
 
-    def translate(self, images, direction="a2b", batch_size=1):
+        return translate
+
+    def translate(self, images, direction="a2b", batch_size=1, style=None, reference=None, seed=None):
         """Translates pixels to pixels.
 
         Args:
@@ -428,50 +478,120 @@ class Translator(keras.Model):
                 the channels of the domain translated from. Any size of at least one pixel.
             direction: "a2b" or "b2a".
             batch_size: images that go through the network at once.
+            style: what the translations should look like, where the method takes a style: float [N, style_size], or
+                [style_size] for all images.
+            reference: instead of `style`, images of the domain translated to whose style is taken, as `images`: one
+                for all, or one for each.
+            seed: instead of both, draws a style from N(0, 1) for each image. With none of them: zeros, their mean.
 
         Returns:
             numpy array of the same kind and size, with the channels of the other domain.
 
         Raises:
-            ValueError: another rank, number of channels, dtype, or a float outside `value_range`.
+            ValueError: another rank, number of channels, dtype, a float outside `value_range`, a style that the method
+                does not take, or more than one of `style`, `reference` and `seed`.
         """
         self.check_direction(direction)
         images = np.asarray(images)
         batch = images[None] if images.ndim == 3 else images
-        channels = self.channels_a if direction == "a2b" else self.channels_b
+        kind = self._check_images(batch, images.shape, direction[0])
+        styles = self._styles(len(batch), direction, style, reference, seed)
+        results = []
+        for start in range(0, len(batch), batch_size):
+            rows = slice(start, start + batch_size)
+            part = tf.convert_to_tensor(batch[rows])
+            style = None if styles is None else tf.constant(styles[rows])
+            if part.dtype.is_floating:
+                results.append(self._translate_float(tf.cast(part, tf.float32), direction, style).numpy().astype(kind))
+            else:
+                y = self._translate_float(self.to_float(part), direction, style)
+                results.append(self.to_pixels(y, part.dtype).numpy())
+        shape = (*batch.shape[:3], self.channels_of(direction[-1]))
+        result = np.concatenate(results) if results else np.zeros(shape, kind)
+        return result[0] if images.ndim == 3 else result
+
+    def _check_images(self, batch, shape, domain):
+        """The dtype of images [N, H, W, C] of a domain; `shape` is what the user gave. Raises `ValueError`."""
+        channels = self.channels_of(domain)
         if batch.ndim != 4 or batch.shape[-1] != channels:
-            raise ValueError(f"images of shape {images.shape}: expected [N, H, W, {channels}] or [H, W, {channels}]")
+            raise ValueError(f"images of shape {shape}: expected [N, H, W, {channels}] or [H, W, {channels}]")
         if 0 in batch.shape[1:3]:
-            raise ValueError(f"images of shape {images.shape} have no pixels")
+            raise ValueError(f"images of shape {shape} have no pixels")
         low, high = self.value_range
-        kind = batch.dtype
-        if np.issubdtype(kind, np.floating):
+        if np.issubdtype(batch.dtype, np.floating):
             if batch.size and not (batch.min() >= low - 1e-4 and batch.max() <= high + 1e-4):
                 raise ValueError(
                     f"float images from {batch.min():.4g} to {batch.max():.4g}: this method's range is "
                     f"[{low:g}, {high:g}]; scale them, or pass uint8 or uint16 pixels"
                 )
-        elif kind not in (np.uint8, np.uint16):
-            raise ValueError(f"images of dtype {kind}: expected uint8, uint16 or a float")
-        results = []
-        for start in range(0, len(batch), batch_size):
-            part = tf.convert_to_tensor(batch[start : start + batch_size])
-            if part.dtype.is_floating:
-                results.append(self._translate_float(tf.cast(part, tf.float32), direction).numpy().astype(kind))
-            else:
-                y = self._translate_float(self.to_float(part), direction)
-                results.append(self.to_pixels(y, part.dtype).numpy())
-        shape = (*batch.shape[:3], self.channels_b if direction == "a2b" else self.channels_a)
-        result = np.concatenate(results) if results else np.zeros(shape, kind)
-        return result[0] if images.ndim == 3 else result
+        elif batch.dtype not in (np.uint8, np.uint16):
+            raise ValueError(f"images of dtype {batch.dtype}: expected uint8, uint16 or a float")
+        return batch.dtype
 
-    def _translate_float(self, x, direction):
+    def _styles(self, count, direction, style, reference, seed):
+        """The styles of `count` images, float32 [count, style_size]; None where the method takes none."""
+        given = [n for n, x in (("style", style), ("reference", reference), ("seed", seed)) if x is not None]
+        if given and self.style_size is None:
+            raise ValueError(f"{given[0]}=…: {self.name} takes no style, it has one translation for each image")
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)} all say what style to take: give one of them")
+        if self.style_size is None:
+            return None
+        if reference is not None:
+            reference = np.asarray(reference)
+            batch = reference[None] if reference.ndim == 3 else reference
+            self._check_images(batch, reference.shape, direction[-1])
+            if len(batch) not in (1, count):
+                raise ValueError(f"{len(batch)} reference images: expected {count}, one for each image, or one for all")
+            x = tf.convert_to_tensor(batch)
+            style = self.encode_style(tf.cast(x, tf.float32) if x.dtype.is_floating else self.to_float(x), direction)
+        elif seed is not None:
+            style = layers.normal(layers.sample_seeds(seed, 0, tf.range(count), "style"), (self.style_size,))
+        if style is None:
+            return np.zeros((count, self.style_size), np.float32)
+        style = np.asarray(style, np.float32)
+        expected = (self.style_size,)
+        if style.shape[-1:] != expected or style.ndim > 2 or style.shape[:-1] not in ((), (1,), (count,)):
+            raise ValueError(
+                f"style of shape {style.shape}: expected [{count}, {self.style_size}], one for each image, or "
+                f"[{self.style_size}] for all"
+            )
+        return np.broadcast_to(style, (count, self.style_size))
+
+    def _translate_float(self, x, direction, style):
         # Called directly, the first calls of several models would look like retracing of one, and TensorFlow warns.
-        return self._generate_traced.get_concrete_function(x, direction)(x)
+        return self._generate_traced.get_concrete_function(x, direction, style)(
+            *[t for t in (x, style) if t is not None]
+        )
 
     @tf.function(reduce_retracing=True)
-    def _generate_traced(self, x, direction):
-        return self.generate(x, direction)
+    def _generate_traced(self, x, direction, style):
+        return self.generate(x, direction, style)
+
+
+def translate_and_keep(generator, source, target, keep=True, batches_mix=False):
+    """Translates images and, for the identity loss, passes those of the target domain through the same generator.
+
+    One call does both where samples of a batch do not mix: on large batches the machine is faster.
+
+    Args:
+        generator: function of the arguments in `source`, a nest of tensors with the batch on axis 0 as result.
+        source: tuple of tensors [N, …]: the images to translate, and what else `generator` takes.
+        target: the same, of the images that should stay as they are.
+        keep: whether a loss asks for the second result.
+        batches_mix: whether statistics are taken over the samples of a call.
+
+    Returns:
+        (generator(*source), generator(*target)), the second None without `keep`.
+    """
+    if not keep:
+        return generator(*source), None
+    if batches_mix:
+        kept = generator(*target)  # moving statistics depend on the order
+        return generator(*source), kept
+    both = generator(*(ops.concatenate(parts) for parts in zip(source, target)))
+    halves = [(None, None) if x is None else ops.split(x, 2) for x in tf.nest.flatten(both)]
+    return tuple(tf.nest.pack_sequence_as(both, [half[i] for half in halves]) for i in range(2))
 
 
 def _in_parts(compute, inputs, count):
@@ -502,142 +622,3 @@ def _in_parts(compute, inputs, count):
     losses, gradients, state = tf.nest.pack_sequence_as(nest, [x / count for x in sums])
     shapes = {k: (count * x.shape[0], *x.shape[1:]) for k, x in outputs.items()}
     return losses, gradients, state, {k: tf.reshape(a.stack(), shapes[k]) for k, a in stored.items()}
-
-
-def _reflected(length, multiple, minimum):
-    """Padding before, and the index of the source row for every row of the padded map; mirrored without the edge.
-
-    The index runs back and forth, so that a map can be padded by more than its own length.
-    """
-    padded = tf.maximum(-(-length // multiple) * multiple, minimum)
-    before = (padded - length) // 2
-    period = tf.maximum(2 * (length - 1), 1)
-    position = tf.math.floormod(tf.range(padded) - before, period)
-    return before, tf.minimum(position, period - position)
-
-
-def gather_global(x, indices):
-    """The samples of all replicas, in global order, on every replica.
-
-    `all_gather` fails with two CPU worker processes, a sum of slots does not.
-
-    Args:
-        x: this replica's samples [N, …].
-        indices: int32 [N], their positions in the global batch.
-
-    Returns:
-        [N replicas, …].
-    """
-    context = tf.distribute.get_replica_context()
-    replicas = context.num_replicas_in_sync
-    if replicas == 1:
-        return x
-    slots = tf.scatter_nd(indices[:, None], x, [x.shape[0] * replicas, *x.shape[1:]])
-    return context.all_reduce(tf.distribute.ReduceOp.SUM, slots)
-
-
-def gradient_penalty(critic, x, center=1.0):
-    """mean over samples of (‖∇ₓ critic(x)‖₂ - center)².
-
-    Args:
-        critic: callable [N, H, W, C] → any map with N on axis 0.
-        x: float32 [N, H, W, C], where the gradient is taken.
-        center: the norm that costs nothing: 1 in WGAN-GP (Gulrajani et al., arXiv 1704.00028, equation 3).
-
-    Returns:
-        float32 scalar.
-    """
-    with tf.GradientTape() as tape:
-        tape.watch(x)
-        y = ops.sum(critic(x))
-    gradient = ops.reshape(tape.gradient(y, x), (x.shape[0], -1))
-    # The tiny summand, inside as in the published code, keeps the square root differentiable at 0.
-    norm = ops.sqrt(ops.sum(ops.square(gradient + 1e-16), axis=1))
-    return ops.mean(ops.square(norm - center))
-
-
-@keras.saving.register_keras_serializable(package="tfi2i")
-class ImagePool(keras.layers.Layer):
-    """History of translated images that discriminators learn from (Shrivastava et al., arXiv 1612.07828).
-
-    Until `size` images are stored, each is stored and returned. Then, with probability 1/2, a stored image is
-    returned and the new one takes its place; otherwise the new one is returned and not stored. Every replica applies
-    the samples of all replicas in global order, so all copies stay equal.
-
-    Args:
-        size: images kept; 0: every image is returned as it is.
-        seed: the run's seed.
-    """
-
-    def __init__(self, size=50, seed=0, **kwargs):
-        super().__init__(**kwargs)
-        self.size = size
-        self.seed = seed
-
-    def build(self, input_shape):
-        shared = {"trainable": False, "initializer": "zeros", "autocast": False}
-        if self.size:
-            # Equal on all replicas without a broadcast of all the images at each step.
-            self.images = self.add_weight(
-                shape=(self.size, *input_shape[1:]), dtype="float32", name="images", aggregation="none", **shared
-            )
-            self.count = self.add_weight(
-                shape=(), dtype="int64", name="count", aggregation="only_first_replica", **shared
-            )
-        self.built = True
-
-    def query(self, x, step, indices):
-        """Stores this step's images and returns the ones to learn from.
-
-        Args:
-            x: float32 [N, H, W, C], this replica's translated images.
-            step: the step's number.
-            indices: int32 [N], their positions in the global batch.
-
-        Returns:
-            float32 [N, H, W, C].
-        """
-        if not self.size:
-            return x
-        everyone = gather_global(x, indices)
-        seeds = layers.sample_seeds(self.seed, step, tf.range(everyone.shape[0]), self.name)
-        draws = layers.uniform(seeds, (2,))
-        swaps = draws[:, 0] > 0.5
-        slots = tf.cast(draws[:, 1] * self.size, tf.int64)
-        images, count, returned = replay(
-            tf.convert_to_tensor(self.images.value), tf.convert_to_tensor(self.count.value), everyone, swaps, slots
-        )
-        self.images.assign(images)
-        self.count.assign(count)
-        return tf.gather(returned, indices)
-
-    def get_config(self):
-        return {**super().get_config(), "size": self.size, "seed": self.seed}
-
-
-def replay(images, count, new, swaps, slots):
-    """The pool's rule for given draws.
-
-    Args:
-        images: stored images [P, …].
-        count: int64 scalar, how many of them are filled.
-        new: images that come in [N, …], in order.
-        swaps: bool [N], whether a full pool exchanges.
-        slots: int64 [N] in [0, P), which one it exchanges.
-
-    Returns:
-        (images, count, returned [N, …]).
-    """
-    size = images.shape[0]
-    returned = []
-    for i in range(new.shape[0]):
-        full = count >= size
-        slot = tf.where(full, slots[i], tf.minimum(count, size - 1))
-        old = images[slot]
-        swap = tf.logical_and(full, swaps[i])
-        returned.append(tf.where(swap, old, new[i]))
-        images = tf.tensor_scatter_nd_update(
-            images, [[slot]], [tf.where(tf.logical_and(full, tf.logical_not(swap)), old, new[i])]
-        )
-        count = tf.minimum(count + 1, size)
-    return images, count, tf.stack(returned)

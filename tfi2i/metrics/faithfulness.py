@@ -19,6 +19,12 @@ def squared_error(x, y):
     return np.square(_difference(x, y)).mean((-3, -2, -1), dtype=np.float64)
 
 
+def l2(x, y):
+    """Length of the difference (Σ(x - y)²)^½ / 255: 0 (equal) to (h·w·c)^½."""
+    values = np.prod(np.shape(x)[-3:])
+    return np.sqrt(squared_error(x, y) * values) / 255
+
+
 def psnr(x, y):
     """Peak signal-to-noise ratio 10 log₁₀(255² / mean squared difference), in decibels; infinite for equal images.
 

@@ -24,7 +24,6 @@ import numpy as np
 from tfi2i.config import UserError
 from tfi2i.data import images
 
-NETWORKS = ("efficientnet_lite0", "inception_2015", "inception_torchvision", "inception_keras")
 # What resizing of a network's own there is, besides "clean": in words.
 _RESIZES = {
     ("inception_2015", "original"): "TensorFlow 1's bilinear, not antialiased",
@@ -44,7 +43,7 @@ class FeatureNetwork:
     """A network with its weights and its way of resizing.
 
     Args:
-        name: one of `NETWORKS`.
+        name: one of `protocols.NETWORKS`.
         weights: path of a file; None: the package's for efficientnet_lite0, Keras' download for inception_keras.
         resize: "clean", "original" or "pytorch_fid".
 
@@ -139,7 +138,7 @@ class FeatureNetwork:
         Returns:
             (features float32 [m, d], positions of the m images that could be read).
         """
-        found, kept = [], []
+        features, positions = [], []
 
         def load(i):
             pixels = read(i)
@@ -157,10 +156,10 @@ class FeatureNetwork:
                 loaded = [(i, future.result()) for i, future in batch]
                 loaded = [(i, x) for i, x in loaded if x is not None]
                 if loaded:
-                    kept += [i for i, _ in loaded]
-                    found.append(self.of_prepared(np.stack([x for _, x in loaded])))
+                    positions += [i for i, _ in loaded]
+                    features.append(self.of_prepared(np.stack([x for _, x in loaded])))
                 on_batch(min(start + batch_size, n))
-        return (np.concatenate(found) if found else np.zeros((0, 0), np.float32)), kept
+        return (np.concatenate(features) if features else np.zeros((0, 0), np.float32)), positions
 
     def perceptual_distance(self, x, y):
         """Distance of images in the network's maps: what LPIPS is without its learned weights, so not LPIPS.
@@ -283,7 +282,7 @@ def _inception_keras(path):
             "inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5"
         ) from error
     pixels = keras.Input((299, 299, 3))
-    maps = keras.Model(model.input, [model.get_layer(name).output for name in _KERAS_MAPS])
-    found = maps(keras.layers.Rescaling(1 / 127.5, -1.0)(pixels))
-    whole = keras.Model(pixels, [keras.layers.GlobalAveragePooling2D()(found[-1]), *found])
-    return whole, path, ("md5", _KERAS_MD5)
+    to_maps = keras.Model(model.input, [model.get_layer(name).output for name in _KERAS_MAPS])
+    maps = to_maps(keras.layers.Rescaling(1 / 127.5, -1.0)(pixels))
+    network = keras.Model(pixels, [keras.layers.GlobalAveragePooling2D()(maps[-1]), *maps])
+    return network, path, ("md5", _KERAS_MD5)

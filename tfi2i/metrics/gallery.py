@@ -1,4 +1,4 @@
-"""Methods side by side: a static page with a row for each input and a column for each method, and the table."""
+"""Candidates side by side: a static page with a row for each input and a column for each candidate, and the table."""
 
 import contextlib
 import html
@@ -6,9 +6,7 @@ import json
 import pathlib
 import re
 
-import numpy as np
-
-from tfi2i import folders, pictures
+from tfi2i import files
 from tfi2i.config import UserError
 from tfi2i.data import images
 from tfi2i.metrics import report
@@ -28,15 +26,7 @@ td img { width: 160px; image-rendering: pixelated; display: block; }
 """
 
 
-def columns_of(examples):
-    """What a gallery shows: a dict of title → images, one for each example; an image that is not there is None."""
-    columns = {"input": [e["input"] for e in examples], "truth": [e["truth"] for e in examples]}
-    for name in examples[0]["results"]:
-        columns[report.NAMES.get(name, name)] = [e["results"][name] for e in examples]
-    return {title: c for title, c in columns.items() if any(image is not None for image in c)}
-
-
-def write(folder, title, results, examples, protocol, reports):
+def write(folder, title, results, examples, protocol, figures):
     """Writes FOLDER/index.html with the pictures that it shows, and FOLDER/DIRECTION.png with all of a direction.
 
     Args:
@@ -44,48 +34,39 @@ def write(folder, title, results, examples, protocol, reports):
         title: of the page.
         results, examples: as `evaluation.evaluate` returns them.
         protocol: the `Protocol`.
-        reports: dict of file name → what to write into it as JSON.
+        figures: dict that is written to FOLDER/metrics.json.
 
     Raises:
         UserError: the folder is there and holds something else.
     """
     with replaced(folder, "--output") as partial:
         parts = [f"<pre>{html.escape(report.table(results, protocol))}</pre>"]
-        _write_directions(partial, parts, results, examples)
-        for name, content in reports.items():
-            (partial / name).write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
-        (partial / "index.html").write_text(page(title, "\n".join(parts)), encoding="utf-8")
+        for direction, shown in examples.items():
+            if shown:
+                parts += _write_direction(partial, results, direction, shown)
+        files.write_text(partial / "metrics.json", json.dumps(figures, indent=2, allow_nan=False) + "\n")
+        files.write_text(partial / "index.html", page(title, "\n".join(parts)))
 
 
-def _write_directions(partial, parts, results, examples):
-    for direction, shown in examples.items():
-        if not shown:
-            continue
-        columns = columns_of(shown)
-        x, y = direction[0].upper(), direction[2].upper()
-        head = "".join(f"<th>{html.escape(name)}</th>" for name in columns)
-        rows = []
-        for i, example in enumerate(shown):
-            cells = [_cell(partial, direction, i, j, c[i]) for j, c in enumerate(columns.values())]
-            name = html.escape(f"{example['rank']} {pathlib.PurePosixPath(example['name']).stem}".strip())
-            rows.append(f"<tr><th>{name}</th>{''.join(cells)}</tr>")
-        parts.append(f"<h2>{x} to {y}</h2>\n<table><thead><tr><th></th>{head}</tr></thead>\n<tbody>")
-        parts += [*rows, "</tbody></table>"]
-        images.write_image(partial / f"{direction}.png", sheet(shown))
-        plot = report.trade_off(results, direction)
-        if plot is not None:
-            images.write_image(partial / f"{direction}_plot.png", plot)
-            parts.append(f'<p><img src="{direction}_plot.png" alt="realism against faithfulness"></p>')
-
-
-def sheet(examples):
-    """One picture of a direction: a row for each example, a column for each method, uint8 [H, W, 3]."""
-    columns = columns_of(examples)
-    side = min(256, max(max(r.shape[:2]) for e in examples for r in e["results"].values()))
-    blank = np.full((side, side, 3), 255, np.uint8)
-    cells = [np.stack([blank if i is None else report.thumbnail(i, side) for i in c]) for c in columns.values()]
-    labels = [f"{e['rank']} {pathlib.PurePosixPath(e['name']).stem[:36]}".strip() for e in examples]
-    return pictures.page(cells, list(columns), labels)
+def _write_direction(partial, results, direction, examples):
+    """Writes the pictures of a direction; returns the parts of the page that show them."""
+    of_page = {"input": [e["input"] for e in examples], "truth": [e["truth"] for e in examples]}
+    for name in examples[0]["results"]:
+        of_page[report.NAMES.get(name, name)] = [e["results"][name] for e in examples]
+    of_page = report.present_columns(of_page)
+    images.write_image(partial / f"{direction}.png", report.page(of_page, [report.label(e) for e in examples]))
+    head = "".join(f"<th>{html.escape(title)}</th>" for title in of_page)
+    parts = [f"<h2>{report.in_words(direction)}</h2>\n<table><thead><tr><th></th>{head}</tr></thead>\n<tbody>"]
+    for i, example in enumerate(examples):
+        cells = [_cell(partial, direction, i, j, shown[i]) for j, shown in enumerate(of_page.values())]
+        name = f"{example['rank']} {pathlib.PurePosixPath(example['name']).stem}".strip()
+        parts.append(f"<tr><th>{html.escape(name)}</th>{''.join(cells)}</tr>")
+    parts.append("</tbody></table>")
+    plot = report.trade_off(results, direction)
+    if plot is not None:
+        images.write_image(partial / f"{direction}_plot.png", plot)
+        parts.append(f'<p><img src="{direction}_plot.png" alt="realism against faithfulness"></p>')
+    return parts
 
 
 def page(title, body):
@@ -105,7 +86,7 @@ def check(folder, flag):
     index = folder / "index.html"
     if not (index.is_file() and GENERATOR.encode() in index.read_bytes()):
         raise UserError(f"{flag}={folder} exists and is no page of this command: give another folder")
-    foreign = folders.foreign(folder, _OWN)
+    foreign = files.foreign(folder, _OWN)
     if foreign:
         raise UserError(
             f"{flag}={folder} is replaced as a whole, and {foreign} in it is not of this command: move it away, or "
@@ -121,10 +102,10 @@ def replaced(folder, flag):
         UserError: see `check`.
     """
     check(folder, flag)
-    with folders.beside(folder) as partial:
+    with files.beside(folder) as partial:
         yield partial
         check(folder, flag)
-        folders.swap(partial, folder)
+        files.swap(partial, folder)
 
 
 def _cell(folder, direction, row, column, image):

@@ -77,11 +77,11 @@ class Inception:
 
     def places(self):
         """dict of the published names of all arrays → `conversion.Place`."""
-        found = {}
+        places = {}
         for name in self.graph_names:
-            found |= convolution(f"{name}.conv", self.model.get_layer(f"{name}.conv"))
-            found |= batch_norm(f"{name}.bn", self.model.get_layer(f"{name}.bn"))
-        return found
+            places |= convolution(f"{name}.conv", self.model.get_layer(f"{name}.conv"))
+            places |= batch_norm(f"{name}.bn", self.model.get_layer(f"{name}.bn"))
+        return places
 
     def _fill(self, state, path):
         part = f"--network_weights={path}"

@@ -78,11 +78,11 @@ def frechet_error(x, y, on_group=lambda done: None):
     """
     if min(len(x), len(y)) < 2 * GROUPS:
         return None
-    found = np.zeros(GROUPS)
+    distances = np.zeros(GROUPS)
     for k in range(GROUPS):
-        found[k] = frechet_distance(*(features[np.arange(len(features)) % GROUPS != k] for features in (x, y)))
+        distances[k] = frechet_distance(*(features[np.arange(len(features)) % GROUPS != k] for features in (x, y)))
         on_group(k + 1)
-    return float(np.sqrt((GROUPS - 1) * np.square(found - found.mean()).mean()))
+    return float(np.sqrt((GROUPS - 1) * np.square(distances - distances.mean()).mean()))
 
 
 def _mean_and_factor(x):
@@ -124,13 +124,13 @@ def kernel_distance(x, y, subset_size, subsets=100, seed=2020):
         )
     x, y = (np.asarray(features, np.float64) for features in (x, y))
     draw, m = np.random.RandomState(seed), subset_size
-    found = np.zeros(subsets)
+    distances = np.zeros(subsets)
     for i in range(subsets):
         a = x[draw.choice(len(x), m, replace=False)]
         b = y[draw.choice(len(y), m, replace=False)]
         within = sum(k.sum() - np.trace(k) for k in (_kernel(a, a), _kernel(b, b)))
-        found[i] = within / (m * (m - 1)) - 2 * _kernel(a, b).mean()
-    return found
+        distances[i] = within / (m * (m - 1)) - 2 * _kernel(a, b).mean()
+    return distances
 
 
 def subset_size(n, m):

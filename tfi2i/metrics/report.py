@@ -1,42 +1,18 @@
-"""What `tfi2i.metrics.evaluation` has measured, for people: tables and pages of pictures."""
+"""What `tfi2i.metrics.evaluation` has measured, for people: tables, plots, and pages of examples."""
 
 import pathlib
 
 import numpy as np
 
-from tfi2i.config import PIXELS
 from tfi2i.data import images
+from tfi2i.metrics import columns
 
 NAMES = {"model": "this model", "match_moments": "match colours", "do_nothing": "do nothing", "truth": "the truth"}
-# Metric → heading, and how a value with its spread is written.
-_FAITHFULNESS = {
-    "l1": ("L1 (of 255)", "{:.2f}", 1),
-    "l2": ("L2", "{:.2f}", 1),
-    "pixel_accuracy": ("pixels within 16", "{:.1f}", 100),
-    "channel_accuracy": ("channels within 16", "{:.1f}", 100),
-    "psnr": ("PSNR", "{:.1f}", 1),
-    "mean_psnr": ("mean PSNR", "{:.1f}", 1),
-    "ssim": ("SSIM", "{:.3f}", 1),
-    "lpips_like": ("LPIPS-like", "{:.3f}", 1),
-    "il2": ("I-L2", "{:.2f}", 1),
-    "cycle": ("cycle L1", "{:.2f}", 1),
-    "per_pixel_accuracy": ("per-pixel acc.", "{:.3f}", 1),
-    "per_class_accuracy": ("per-class acc.", "{:.3f}", 1),
-    "class_iou": ("class IoU", "{:.3f}", 1),
-}
-_REALISM = {
-    "fid": ("Fréchet", "{:.2f}", 1),
-    "kid": ("KID x100", "{:.2f}", 100),
-    "mean_kid": ("mean KID x100", "{:.2f}", 100),
-    "precision": ("precision", "{:.2f}", 1),
-    "recall": ("recall", "{:.2f}", 1),
-}
 _STANDARD = {
     True: "",
-    False: " (NOT the published file of this network)",
-    None: " (the published file's is not known, so it could not be compared)",
+    False: " This is NOT the published file of this network.",
+    None: " The published file's hash is not known, so this file could not be compared with it.",
 }
-_UNITS = {"pixel_accuracy": " %", "channel_accuracy": " %", "psnr": " dB", "mean_psnr": " dB"}
 
 
 def spread_of(values, key):
@@ -44,59 +20,58 @@ def spread_of(values, key):
     return values.get(f"{key}_std", values.get(f"{key}_error"))
 
 
-def find(values, metric):
-    """The key of a metric in measured values: with a network behind its name, with "input_" before it, or None."""
+def key_of(values, column):
+    """The key of a column among measured values, or None: with a network behind its name, or "input_" before it."""
     for key in values:
         name = key.removeprefix("input_")
-        if name == metric or (name.startswith(f"{metric}_") and not name.endswith(("_std", "_error", "_size"))):
+        if name == column or (name.startswith(f"{column}_") and not name.endswith(("_std", "_error", "_size"))):
             return key
     return None
+
+
+def in_words(direction):
+    """'a2b' → 'A to B'."""
+    return f"{direction[0]} to {direction[2]}".translate(str.maketrans("ab", "AB"))
 
 
 def table(results, protocol=None):
     """The results of `evaluation.evaluate` as lines of text.
 
     Args:
-        results: direction → method → measured values.
+        results: direction → candidate → measured values.
         protocol: the `Protocol`, for the lines below.
     """
+    measured = [values for candidates in results.values() for values in candidates.values()]
+    network = protocol.network if protocol else None
     lines = []
-    for columns, count in ((_FAITHFULNESS, "n"), (_REALISM, "n_fake")):
-        measured = [v for methods in results.values() for v in methods.values()]
-        present = [m for m in columns if any(find(v, m) for v in measured)]
+    for of_table, count in ((columns("truth", "input", "labels"), "n"), (columns("real"), "n_fake")):
+        present = {name: column for name, column in of_table.items() if any(key_of(v, name) for v in measured)}
         if not present:
             continue
-        to_input = any((find(v, m) or "").startswith("input_") for v in measured for m in present)
-        network = protocol.network if protocol else None
-        heads = []
-        for metric in present:
-            head = columns[metric][0]
-            if metric == "fid" and network and network.name == "inception_2015" and network.standard:
-                head = "FID"
-            heads.append(head + (" to input" if to_input and metric in PIXELS + ("channel_accuracy",) else ""))
-        rows = [["", "", "n", *heads]]
-        for direction, methods in results.items():
-            for method, values in methods.items():
+        rows = [["", "", "n", *(_heading(name, column, measured, network) for name, column in present.items())]]
+        for direction, candidates in results.items():
+            for candidate, values in candidates.items():
                 n = values.get(count, values.get("n"))
                 n = f"{n} / {values['n_real']}" if count == "n_fake" and count in values else str(n)
-                rows.append([direction, NAMES.get(method, method), n, *(_cell(values, m, columns) for m in present)])
+                cells = [_cell(values, name, column) for name, column in present.items()]
+                rows.append([direction, NAMES.get(candidate, candidate), n, *cells])
         lines += [*_aligned(rows), ""]
-    lines += _notes(results, protocol)
+    lines += _notes(measured, protocol)
     return "\n".join(lines)
 
 
-def _cell(values, metric, columns):
-    key = find(values, metric)
+def _heading(name, column, measured, network):
+    if name == "fid" and network and network.name == "inception_2015" and network.standard:
+        return "FID"
+    to_input = any((key_of(values, name) or "").startswith("input_") for values in measured)
+    return f"{column.heading} to input" if to_input else column.heading
+
+
+def _cell(values, name, column):
+    key = key_of(values, name)
     if key is None:
         return "-"
-    if values[key] is None:
-        return "equal"
-    _, form, factor = columns[metric]
-    spread = spread_of(values, key)
-    text = form.format(factor * values[key])
-    if spread is not None:
-        text += " ± " + form.format(factor * spread)
-    return text + _UNITS.get(metric, "")
+    return "equal" if values[key] is None else column.text(values[key], spread_of(values, key))
 
 
 def _aligned(rows):
@@ -110,38 +85,44 @@ def _aligned(rows):
     return lines
 
 
-def _notes(results, protocol):
-    measured = [v for methods in results.values() for v in methods.values()]
+def _notes(measured, protocol):
+    """Sentences that say what the figures of a table are."""
+
+    def has(*names):
+        return any(key_of(values, name) for values in measured for name in names)
+
     lines = []
-    if any(find(v, m) for v in measured for m in _FAITHFULNESS):
-        note = "mean ± standard deviation over images"
-        if any(find(v, "psnr") for v in measured):
-            note += "; PSNR from the squared error of all images together ± standard error"
+    if has(*columns("truth", "input", "labels")):
+        note = "Values are means over images ± their standard deviation."
+        if has("psnr"):
+            note += " PSNR is of the squared error of all images together ± its standard error."
         lines.append(note)
-    if any(k.startswith(("input_", "il2", "cycle")) for v in measured for k in v):
+    if any(key.startswith(("input_", "il2", "cycle")) for values in measured for key in values):
         lines.append(
-            "closeness to the input (to input, I-L2, cycle) is no quality by itself, doing nothing has all of it: read "
-            "it beside realism"
+            "Closeness to the input (to input, I-L2, cycle) alone proves nothing: an unchanged input scores perfectly. "
+            "Read it beside realism."
         )
-    if any(find(v, "class_iou") for v in measured):
+    if has("class_iou"):
         lines.append(
-            "accuracies and IoU of classes: of all pixels together ± standard error (images drawn anew); classes that "
-            "no label map shows count as 0"
+            "Accuracies and IoU of classes are of the pixels of all images together ± standard error (bootstrap over "
+            "images). A class that no label map shows counts as 0."
         )
     if protocol and protocol.network:
         network = protocol.network
         lines.append(
-            f"features of {network.name}, {network.size} px, {network.filter}; weights {network.weights}, SHA-256 "
-            f"{network.sha256}" + _STANDARD[network.standard]
+            f"Features: {network.name}, {network.size} px, {network.filter}; weights {network.weights}, SHA-256 "
+            f"{network.sha256}.{_STANDARD[network.standard]}"
         )
-    if any(find(v, m) for v in measured for m in _REALISM):
+    if has(*columns("real")):
         lines.append(
-            "n: translations / real images. ± of Fréchet: jackknife; of KID: over subsets; of precision and recall: "
-            "binomial. Comparable only with the same network, resizing and n"
+            "n is the number of translations / of real images. ± is the standard error of the Fréchet distance "
+            "(jackknife), the standard deviation of KID over its subsets, and the binomial standard error of precision "
+            "and recall. Compare only figures of the same network, resizing and n."
         )
-        sizes = sorted({v["kid_subset_size"] for v in measured if "kid_subset_size" in v})
+        sizes = sorted({values["kid_subset_size"] for values in measured if "kid_subset_size" in values})
         if sizes:
-            lines.append(f"KID: {protocol.kid_subsets} subsets of {', '.join(map(str, sizes))}, seed {protocol.seed}")
+            sizes = ", ".join(map(str, sizes))
+            lines.append(f"KID: {protocol.kid_subsets} subsets of {sizes} images, seed {protocol.seed}.")
     return lines
 
 
@@ -149,7 +130,7 @@ def _notes(results, protocol):
 
 
 def trade_off(results, direction):
-    """A plot of realism against faithfulness, a point for each method; None where one of them was not measured.
+    """A plot of realism against faithfulness, a point for each candidate; None where one of them was not measured.
 
     Realism is KID or else Fréchet distance, faithfulness L1 to the truth, or else I-L2 or L1 to the input: for all of
     them less is better, and none is enough.
@@ -165,27 +146,26 @@ def trade_off(results, direction):
 
     measured = results[direction]
     values = next(iter(measured.values()))
-    realism = next((m for m in ("kid", "fid") if find(values, m)), None)
-    near = "l1" if "l1" in values else next((m for m in ("il2", "l1") if find(values, m)), None)
+    realism = next((name for name in ("kid", "fid") if key_of(values, name)), None)
+    near = "l1" if "l1" in values else next((name for name in ("il2", "l1") if key_of(values, name)), None)
     if not (realism and near):
         return None
-    points = {}
-    for name, own in measured.items():
-        x, y = find(own, near), find(own, realism)
+    columns_near, columns_real = columns("truth", "input"), columns("real")
+    factor, points = columns_real[realism].factor, {}
+    for candidate, own in measured.items():
+        x, y = key_of(own, near), key_of(own, realism)
         if x and y:
-            factor = _REALISM[realism][2]
-            points[NAMES.get(name, name)] = [(own[x], factor * own[y], factor * (spread_of(own, y) or 0))]
-    where = {"l1": "L1 to the truth (of 255)", "input_l1": "L1 to the input (of 255)"}
-    x_label = where.get(find(values, near), f"{_FAITHFULNESS[near][0]} to the input")
-    title = f"{direction[0].upper()} to {direction[2].upper()}"
-    return pictures.plot(points, x_label, _REALISM[realism][0], title)
+            points[NAMES.get(candidate, candidate)] = [(own[x], factor * own[y], factor * (spread_of(own, y) or 0))]
+    axes = {"l1": "L1 to the truth (of 255)", "input_l1": "L1 to the input (of 255)"}
+    x_label = axes.get(key_of(values, near), f"{columns_near[near].heading} to the input")
+    return pictures.plot(points, x_label, columns_real[realism].heading, in_words(direction))
 
 
 def over_checkpoints(steps):
     """Plots of every measured value over the steps of a training, directions in one plot.
 
     Args:
-        steps: dict of step → results as `evaluation.evaluate` returns them, of the method "model".
+        steps: dict of step → results as `evaluation.evaluate` returns them, of the candidate "model".
 
     Returns:
         uint8 [H, W, 3].
@@ -193,16 +173,19 @@ def over_checkpoints(steps):
     from tfi2i import pictures
 
     plots = []
-    for metric, (head, _, factor) in (_FAITHFULNESS | _REALISM).items():
-        series = {}
+    for name, column in (columns("truth", "input", "labels") | columns("real")).items():
+        series, to_input = {}, ""
         for step, results in steps.items():
-            for direction, methods in results.items():
-                key = find(methods.get("model", {}), metric)
-                if key and methods["model"][key] is not None:
-                    value, spread = methods["model"][key], spread_of(methods["model"], key)
-                    series.setdefault(direction, []).append((step, factor * value, spread and factor * spread))
+            for direction, candidates in results.items():
+                values = candidates.get("model", {})
+                key = key_of(values, name)
+                if key and values[key] is not None:
+                    to_input = " to input" if key.startswith("input_") else ""
+                    spread = spread_of(values, key)
+                    point = (step, column.factor * values[key], spread and column.factor * spread)
+                    series.setdefault(direction, []).append(point)
         if series:
-            plots.append(pictures.plot(series, "step", head + _UNITS.get(metric, ""), join=True))
+            plots.append(pictures.plot(series, "step", column.heading + to_input + column.unit, join=True))
     across = min(3, len(plots))
     blank = np.full_like(plots[0], 255)
     plots += [blank] * (-len(plots) % across)
@@ -222,25 +205,18 @@ def picture(model, examples, title):
     """
     from PIL import Image, ImageDraw, ImageFont
 
-    from tfi2i import pictures
-
     halves = []
     for direction, shown in examples.items():
         if not shown:
             continue
         x, y = direction[0].upper(), direction[2].upper()
         results = [next(iter(e["results"].values())) for e in shown]
-        columns = {f"{x}, input": [e["input"] for e in shown], f"{x} to {y}": results}
-        columns[f"{y}, truth"] = [e["truth"] for e in shown]
-        if model is not None and direction[::-1] in getattr(model, "directions", examples):
-            columns[f"back to {x}"] = [model.translate(r, direction[::-1]) for r in results]
-        columns = {title: c for title, c in columns.items() if any(image is not None for image in c)}
-        side = min(256, max(max(r.shape[:2]) for r in results))
-        blank = np.full((side, side, 3), 255, np.uint8)
-        cells = [np.stack([blank if i is None else thumbnail(i, side) for i in c]) for c in columns.values()]
-        labels = [f"{e['rank']} {pathlib.PurePosixPath(e['name']).stem[:36]}".strip() for e in shown]
-        labels = [n if e["l1"] is None else f"{n}   L1 {e['l1']:.1f}" for n, e in zip(labels, shown)]
-        halves.append(pictures.page(cells, list(columns), labels))
+        of_page = {f"{x}, input": [e["input"] for e in shown], in_words(direction): results}
+        of_page[f"{y}, truth"] = [e["truth"] for e in shown]
+        if model is not None and direction[::-1] in model.directions:
+            of_page[f"back to {x}"] = [model.translate(r, direction[::-1]) for r in results]
+        labels = [label(e) if e["l1"] is None else f"{label(e)}   L1 {e['l1']:.1f}" for e in shown]
+        halves.append(page(of_page, labels))
     gap, head = 24, 34
     height = max(h.shape[0] for h in halves) + head
     sheet = Image.new("RGB", (sum(h.shape[1] for h in halves) + gap * (len(halves) - 1), height), "white")
@@ -250,6 +226,36 @@ def picture(model, examples, title):
         sheet.paste(Image.fromarray(half), (left, head))
         left += half.shape[1] + gap
     return np.asarray(sheet)
+
+
+def page(of_page, labels):
+    """A row for each example, a column for each kind of image.
+
+    Args:
+        of_page: title → list of images uint8 [H, W, C], one of each example, or None; a column of None alone is left
+            out.
+        labels: text under each row.
+
+    Returns:
+        uint8 [H', W', 3].
+    """
+    from tfi2i import pictures
+
+    of_page = present_columns(of_page)
+    side = min(256, max(max(x.shape[:2]) for shown in of_page.values() for x in shown if x is not None))
+    blank = np.full((side, side, 3), 255, np.uint8)
+    cells = [np.stack([blank if x is None else thumbnail(x, side) for x in shown]) for shown in of_page.values()]
+    return pictures.page(cells, list(of_page), labels)
+
+
+def present_columns(of_page):
+    """Those of title → list of images, or None, that have an image."""
+    return {title: shown for title, shown in of_page.items() if any(x is not None for x in shown)}
+
+
+def label(example):
+    """What a row is called: 'best 0012'."""
+    return f"{example['rank']} {pathlib.PurePosixPath(example['name']).stem[:36]}".strip()
 
 
 def thumbnail(image, side):

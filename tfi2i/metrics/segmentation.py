@@ -15,6 +15,8 @@ import numpy as np
 
 from tfi2i.config import UserError
 from tfi2i.data import images
+from tfi2i.metrics import METRICS
+from tfi2i.metrics.pairs import without_side
 
 # Of the 19 classes, in the order of the train ids: name, id in label maps, colour in label pictures.
 CLASSES = (
@@ -39,7 +41,7 @@ CLASSES = (
     ("bicycle", 33, (119, 11, 32)),
 )
 VOID = 255
-SCORES = ("per_pixel_accuracy", "per_class_accuracy", "class_iou")
+SCORES = tuple(METRICS["fcn_score"].columns)
 _MEAN_BGR = (72.78044, 83.21195, 73.45286)
 _BLOCKS = (("1_1", "1_2"), ("2_1", "2_2"), ("3_1", "3_2", "3_3"), ("4_1", "4_2", "4_3"), ("5_1", "5_2", "5_3"))
 _HEAD = ("fc6_cs", "fc7_cs", "score_fr", "upscore2", "score_pool4", "upscore_pool4", "score_pool3", "upscore8")
@@ -72,17 +74,17 @@ class FCN8s:
         convolutions = [f"conv{name}" for block in _BLOCKS for name in block]
         self._kernels, self._biases = {}, {}
         for name in (*convolutions, *_HEAD):
-            found = blobs.get(name, [])
+            arrays = blobs.get(name, [])
             wanted = 1 if name in _WITHOUT_BIAS else 2
-            if len(found) != wanted or found[0].ndim != 4 or (wanted == 2 and found[1].size != len(found[0])):
+            if len(arrays) != wanted or arrays[0].ndim != 4 or (wanted == 2 and arrays[1].size != len(arrays[0])):
                 raise UserError(
                     f"{path} is not FCN-8s for Cityscapes: layer {name} has arrays of shape "
-                    f"{[f.shape for f in found]}. Expected fcn-8s-cityscapes.caffemodel of pix2pix"
+                    f"{[array.shape for array in arrays]}. Expected fcn-8s-cityscapes.caffemodel of pix2pix"
                 )
             # (out, in, h, w) → (h, w, in, out); of transposed convolutions (in, out, h, w) → (h, w, out, in).
-            self._kernels[name] = tf.constant(found[0].transpose(2, 3, 1, 0))
+            self._kernels[name] = tf.constant(arrays[0].transpose(2, 3, 1, 0))
             if wanted == 2:
-                self._biases[name] = tf.constant(found[1].ravel())
+                self._biases[name] = tf.constant(arrays[1].ravel())
         self._classes = tf.function(
             lambda x: tf.argmax(self.scores(x), -1, tf.int32), [tf.TensorSpec((1, None, None, 3), tf.float32)]
         )
@@ -218,8 +220,7 @@ class LabelMaps:
 
 
 def _stem(name):
-    stem = re.sub(r"(_leftImg8bit|_gtFine_[A-Za-z]+)+$", "", pathlib.PurePosixPath(name).stem)
-    return re.sub(r"[-_ ][AB]$", "", stem)
+    return without_side(re.sub(r"(_leftImg8bit|_gtFine_[A-Za-z]+)+$", "", pathlib.PurePosixPath(name).stem))
 
 
 def _enlarged(classes, size):
@@ -248,10 +249,10 @@ class Segmentation:
     @property
     def protocol(self):
         """A dict for metrics.json."""
-        found = {"labels": str(self._folder), "label_domain": self.label_domain}
+        protocol = {"labels": str(self._folder), "label_domain": self.label_domain}
         if self.network:
-            found |= {"segmentation_weights": self.network.weights, "segmentation_sha256": self.network.sha256}
-        return found
+            protocol |= {"segmentation_weights": self.network.weights, "segmentation_sha256": self.network.sha256}
+        return protocol
 
     def open(self, direction, names):
         """Finds the label maps of the inputs of a direction.
@@ -298,7 +299,7 @@ class Segmentation:
 
 
 def confusion(labels, classes):
-    """Pixels by true class (rows) and found class (columns; the last is void): int64 [19, 20].
+    """Pixels by true class (rows) and class in the translation (columns; the last is void): int64 [19, 20].
 
     Args:
         labels: uint8 [H, W], train ids; all above 18 are left out.
@@ -320,9 +321,9 @@ def scores(counts):
         dict of `SCORES`, 0 to 1: share of pixels that are right; mean over classes of the share of the class' pixels
         that are right; mean over classes of intersection over union.
     """
-    right, true, found = np.diag(counts), counts.sum(1), counts.sum(0)[:-1]
+    right, true, assigned = np.diag(counts), counts.sum(1), counts.sum(0)[:-1]
     per_pixel, per_class = right.sum() / max(counts.sum(), 1), right / np.maximum(true, 1)
-    iou = right / np.maximum(true + found - right, 1)
+    iou = right / np.maximum(true + assigned - right, 1)
     return {name: float(np.mean(value)) for name, value in zip(SCORES, (per_pixel, per_class, iou))}
 
 
@@ -371,7 +372,7 @@ _LAYERS = {100: (1, 7), 2: (4, 6)}
 
 
 def _layers(buffer):
-    found = {}
+    arrays = {}
     for number, layer in _fields(buffer, slice(0, len(buffer)), dict.fromkeys(_LAYERS, slice)):
         name_field, blob_field = _LAYERS[number]
         name, blobs = "", []
@@ -381,8 +382,8 @@ def _layers(buffer):
             else:
                 blobs.append(_blob(buffer, value))
         if blobs:
-            found[name] = blobs
-    return found
+            arrays[name] = blobs
+    return arrays
 
 
 def _blob(buffer, where):
@@ -405,11 +406,11 @@ def _integers(buffer, value):
     """Integers of a repeated field, packed or not."""
     if isinstance(value, int):
         return [value]
-    found, at = [], value.start
+    integers, at = [], value.start
     while at < value.stop:
         number, at = _varint(buffer, at)
-        found.append(number)
-    return found
+        integers.append(number)
+    return integers
 
 
 def _fields(buffer, where, kinds):

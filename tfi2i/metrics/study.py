@@ -1,7 +1,8 @@
 """A blind study: people say which translation they prefer, not knowing whose it is.
 
-OUT/index.html asks, one picture at a time, in random order, with the translations of all methods in random order; its
-files' names say nothing. Answers are saved as a file. OUT.key.json, which participants do not get, says what was whose.
+OUT/index.html asks, one picture at a time, in random order, with the translations of all candidates in random order;
+its files' names say nothing. Answers are saved as a file. OUT.key.json, which participants do not get, says what was
+whose.
 """
 
 import hashlib
@@ -11,6 +12,7 @@ import pathlib
 
 import numpy as np
 
+from tfi2i import files
 from tfi2i.config import UserError
 from tfi2i.data import images
 from tfi2i.metrics import gallery
@@ -48,29 +50,29 @@ show();
 """
 
 
-def directions(methods, asked):
-    """Those directions of `asked` that are known to any of `methods`, name → `evaluation.Method`.
+def directions(candidates, asked):
+    """Those directions of `asked` that any of `candidates`, name → `Candidate`, translates.
 
     Raises:
-        UserError: in one of them there are fewer than two methods, or none of them is known.
+        UserError: in one of them there are fewer than two candidates, or none of them is translated.
     """
-    known = {d: sum(d in method.directions for method in methods.values()) for d in asked}
-    few = [d for d, count in known.items() if count == 1 or not any(known.values())]
+    counts = {d: sum(d in candidate.directions for candidate in candidates.values()) for d in asked}
+    few = [d for d, count in counts.items() if count == 1 or not any(counts.values())]
     if few:
         raise UserError(
-            f"--study compares at least two methods, fewer translate {' and '.join(few)}: give more --run_dir or "
-            "--folder, or the --direction that has two"
+            f"--study compares at least two runs or folders, fewer translate {' and '.join(few)}: give more --run_dir "
+            "or --folder, or the --direction that has two"
         )
-    return [d for d in asked if known[d]]
+    return [d for d in asked if counts[d]]
 
 
-def translations(methods, source, data, direction, rows, active=True):
-    """Images to ask about, evenly spread over the split, in the translations of all methods.
+def translations(candidates, source, data, direction, rows, active=True):
+    """Images to ask about, evenly spread over the split, in the translations of all candidates.
 
     They go through the networks one at a time: nothing is measured, so neither pairs nor equal sizes matter.
 
     Args:
-        methods: dict of name → `evaluation.Method`; left out where the direction is not known.
+        candidates: dict of name → `Candidate`; left out where it does not translate the direction.
         source: `sources.Source` of the images to translate.
         data: `config.Data`, how they are prepared, see `pipeline.eval_images`.
         direction: "a2b" or "b2a".
@@ -78,26 +80,26 @@ def translations(methods, source, data, direction, rows, active=True):
         active: False prints nothing.
 
     Returns:
-        list of dicts of `name`, `input` and `results`, method → uint8 [H, W, C].
+        list of dicts of `name`, `input` and `results`, candidate → uint8 [H, W, C].
 
     Raises:
         UserError: none of the images can be read.
     """
     from tfi2i.data import pipeline
-    from tfi2i.metrics import evaluation
+    from tfi2i.metrics import held_out
 
-    methods = {name: method for name, method in methods.items() if direction in method.directions}
-    positions = np.linspace(0, len(source) - 1, min(rows, len(source))).astype(int)
-    progress, found = Progress(len(positions), f"images {direction}", active=active), []
+    candidates = {name: candidate for name, candidate in candidates.items() if direction in candidate.directions}
+    positions = held_out.evenly_spread(range(len(source)), rows)
+    progress, examples = Progress(len(positions), f"images {direction}", active=active), []
     for name, pixels in pipeline.eval_images(source, data, positions):
-        pixels = evaluation.as_8_bits(pixels)
-        results = {key: method.translate(pixels[None], direction, [name])[0] for key, method in methods.items()}
-        found.append({"name": name, "input": pixels, "results": results})
-        progress.update(len(found))
+        pixels = held_out.as_8_bits(pixels)
+        results = {key: c.translate(pixels[None], direction, [name])[0] for key, c in candidates.items()}
+        examples.append({"name": name, "input": pixels, "results": results})
+        progress.update(len(examples))
     progress.close()
-    if not found:
+    if not examples:
         raise UserError(f"none of the {len(positions)} images {direction} can be read")
-    return found
+    return examples
 
 
 def write(folder, examples, real, names, seed=0):
@@ -115,7 +117,7 @@ def write(folder, examples, real, names, seed=0):
     """
     with gallery.replaced(folder, "--study") as partial:
         key, sections = _write_questions(partial, examples, real, names, seed)
-        # Answers count for what was seen: any other picture or method makes another study.
+        # Answers count for what was seen: any other picture or candidate makes another study.
         digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode())
         for path in sorted((partial / "images").iterdir()):
             digest.update(path.read_bytes())
@@ -130,10 +132,8 @@ def write(folder, examples, real, names, seed=0):
             + '<button id="save">Save</button></section>\n<p><button id="back">Back</button></p>\n'
             + f"<script>{_SCRIPT}</script></body></html>\n"
         )
-        (partial / "index.html").write_text(text, encoding="utf-8")
-        beside = partial.with_name("key.json")
-        beside.write_text(json.dumps({"study": identity, "questions": key}, indent=1) + "\n")
-        beside.replace(key_path(folder))
+        files.write_text(partial / "index.html", text)
+    files.write_text(key_path(folder), json.dumps({"study": identity, "questions": key}, indent=1) + "\n")
 
 
 def _write_questions(folder, examples, real, names, seed):
@@ -145,8 +145,8 @@ def _write_questions(folder, examples, real, names, seed):
     key, sections = {}, []
     for number, k in enumerate(draw.permutation(len(questions))):
         direction, example = questions[k]
-        methods = list(example["results"])
-        order = [methods[i] for i in draw.permutation(len(methods))]
+        candidates = list(example["results"])
+        order = [candidates[i] for i in draw.permutation(len(candidates))]
         identity = f"q{number:03d}"
         key[identity] = {"direction": direction, "name": example["name"], "methods": order}
         shown = [_real_name(direction, i) for i in range(len(real[direction]))]
@@ -166,9 +166,9 @@ def _question(folder, identity, example, order, real, target):
     shown = f"<p>Real examples of <b>{html.escape(target)}</b>:</p>{shown}" if shown else ""
     images.write_image(folder / "images" / f"{identity}_input.png", example["input"])
     choices = []
-    for i, method in enumerate(order):
+    for i, candidate in enumerate(order):
         name = f"{identity}_{i}.png"
-        images.write_image(folder / "images" / name, example["results"][method])
+        images.write_image(folder / "images" / name, example["results"][candidate])
         choices.append(f'<button class="choice" value="{i}"><img src="images/{name}" alt="choice {i + 1}"></button>')
     asked = f"Which is the best translation of this picture to <b>{html.escape(target)}</b>?"
     return (
@@ -191,18 +191,18 @@ def count(folder, answers):
         answers: paths of the files that participants have saved.
 
     Returns:
-        direction → method → dict of `chosen`, `n`, `share` and `interval`, (low, high): Wilson's at 95 %, as if all
+        direction → candidate → dict of `chosen`, `n`, `share` and `interval`, (low, high): Wilson's at 95 %, as if all
         answers were independent, which those of one person are not quite.
 
     Raises:
         UserError: a file that cannot be read, or of another study.
     """
     key = _read(key_path(folder), "questions")
-    found = {}
+    chosen = {}
     for question in key["questions"].values():
-        for method in question["methods"]:
-            found.setdefault(question["direction"], {}).setdefault(method, 0)
-    asked = dict.fromkeys(found, 0)
+        for candidate in question["methods"]:
+            chosen.setdefault(question["direction"], {}).setdefault(candidate, 0)
+    asked = dict.fromkeys(chosen, 0)
     for path in answers:
         given = _read(path, "answers")
         if given["study"] != key["study"]:
@@ -211,15 +211,36 @@ def count(folder, answers):
             question = key["questions"].get(identity, {"methods": []})
             if type(choice) is not int or not 0 <= choice < len(question["methods"]):
                 raise UserError(f"--answers={path}: {identity} has the answer {choice!r}, which is no choice there")
-            found[question["direction"]][question["methods"][choice]] += 1
+            chosen[question["direction"]][question["methods"][choice]] += 1
             asked[question["direction"]] += 1
     return {
         d: {
-            method: {"chosen": k, "n": asked[d], "share": k / max(asked[d], 1), "interval": wilson(k, asked[d])}
-            for method, k in methods.items()
+            candidate: {"chosen": k, "n": asked[d], "share": k / max(asked[d], 1), "interval": wilson(k, asked[d])}
+            for candidate, k in candidates.items()
         }
-        for d, methods in found.items()
+        for d, candidates in chosen.items()
     }
+
+
+def count_study(folder, answers):
+    """Counts answers, prints the table, and writes the figures to FOLDER.results.json.
+
+    Args:
+        folder: of the study.
+        answers: paths of the files that participants have saved.
+
+    Returns:
+        dict as `count`.
+
+    Raises:
+        UserError: see `count`.
+    """
+    counted = count(folder, answers)
+    print(table(counted, len(answers)))
+    path = pathlib.Path(folder).with_name(f"{pathlib.Path(folder).name}.results.json")
+    files.write_text(path, json.dumps({"answers": list(map(str, answers)), "directions": counted}, indent=2) + "\n")
+    print(f"numbers in {path}")
+    return counted
 
 
 def wilson(k, n, z=1.959964):
@@ -234,12 +255,12 @@ def wilson(k, n, z=1.959964):
 def table(counted, participants):
     """The result of `count` as lines of text."""
     lines = [f"{participants} participants", f"{'':5}{'':20}{'chosen':>12}  {'share':>8}  95 % interval"]
-    for direction, methods in counted.items():
-        for method, r in sorted(methods.items(), key=lambda item: -item[1]["chosen"]):
+    for direction, candidates in counted.items():
+        for candidate, r in sorted(candidates.items(), key=lambda item: -item[1]["chosen"]):
             low, high = (f"{100 * bound:.1f}" for bound in r["interval"])
             chosen = f"{r['chosen']} of {r['n']}"
-            lines.append(f"{direction:5}{method:20}{chosen:>12}  {100 * r['share']:6.1f} %  {low} … {high} %")
-    lines.append("intervals by Wilson, as if all answers were independent")
+            lines.append(f"{direction:5}{candidate:20}{chosen:>12}  {100 * r['share']:6.1f} %  {low} … {high} %")
+    lines.append("The intervals are Wilson's, as if all answers were independent.")
     return "\n".join(lines)
 
 

@@ -1,4 +1,4 @@
-"""Moving averages of weights, as `--ema_momentum` keeps them."""
+"""Moving averages of weights."""
 
 import keras
 import tensorflow as tf
@@ -37,10 +37,10 @@ class Average(keras.layers.Layer):
         ]  # fmt: skip
         self.built = True
 
-    def call(self, x, training=False):
+    def call(self, x, **options):
         values = [(v, ops.convert_to_tensor(a)) for v, a in zip(self._of().variables, self.averages)]
         with keras.StatelessScope(state_mapping=values):
-            return self._of()(x, training=training)
+            return self._of()(x, **options)
 
     def update(self):
         """One step of the average towards the network's variables of now."""

@@ -1,7 +1,7 @@
 """The training loop: one function, top to bottom."""
 
+import contextlib
 import dataclasses
-import fcntl
 import json
 import logging
 import math
@@ -15,13 +15,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfi2i import __version__, config, machine, optim
-from tfi2i.config import UserError
-from tfi2i.data import digits, pipeline, sources
+from tfi2i import __version__, checkpoints, machine, optim, run_directory, settings
+from tfi2i.config import UserError, local_path
+from tfi2i.methods import METHODS
 from tfi2i.progress import Progress, duration
-from tfi2i.training import checkpoints, strategies
-from tfi2i.training.judge import Judge
+from tfi2i.training import strategies
 from tfi2i.training.summaries import Summaries
+from tfi2i.training.validation import Validation
 
 # These may differ when a run is resumed: where it computes, what it writes.
 _MAY_CHANGE = {
@@ -47,7 +47,7 @@ class Interrupted(KeyboardInterrupt):
         self.signal, self.step = signal, step
 
 
-def train(settings, run_dir):
+def train(run, run_dir):
     """Trains, or resumes, a run.
 
     Resume, in this order: (1) a new or empty folder starts a run; (2) a folder with config.json must hold the same
@@ -55,7 +55,7 @@ def train(settings, run_dir):
     with a warning; (4) logs and events after it are cut away; (5) a finished run says so and returns.
 
     Args:
-        settings: `config.Run`.
+        run: `settings.Run`.
         run_dir: folder of the run.
 
     Returns:
@@ -68,55 +68,48 @@ def train(settings, run_dir):
             whose state is saved.
     """
     began = time.monotonic()
-    folder = pathlib.Path(run_dir)
-    stored = _stored(folder)
-    strategy = strategies.make_strategy(settings.training.strategy, settings.training.replicas)
+    folder = pathlib.Path(local_path(run_dir, "run_dir"))
+    strategy = strategies.make_strategy(run.training.strategy, run.training.replicas)
     chief = strategies.is_chief(strategy)
     replicas = strategy.num_replicas_in_sync
+    with strategies.together(strategy):
+        # ------------------------------------------------------------------------------------------------- Resolve
+        stored = _stored(folder)
+        precision = run.training.precision
+        if precision == "auto" and stored:
+            precision = stored["run"].training.precision
+        precision = strategies.resolve_precision(precision)
+        xla = strategies.resolve_xla(run.training.xla)
+        run = dataclasses.replace(run, training=dataclasses.replace(run.training, precision=precision))
+        t = run.training
+        if precision == "mixed_float16" and replicas > 1:
+            raise UserError(f"--precision=mixed_float16 learns on one replica, here are {replicas}: use mixed_bfloat16")
+        batch_size, accumulate = t.batch_size, t.accumulate
+        if batch_size % (replicas * accumulate):
+            raise UserError(
+                f"--batch_size={batch_size} is global and cannot be shared by {replicas} replicas in "
+                f"{accumulate} parts each: use a multiple of {replicas * accumulate}"
+                + (", or --strategy=one_device" if replicas > 1 else "")
+            )
 
-    # ----------------------------------------------------------------------------------------------------- Resolve
-    precision = settings.training.precision
-    if precision == "auto" and stored:
-        precision = stored["config"].training.precision
-    precision = strategies.resolve_precision(precision)
-    xla = strategies.resolve_xla(settings.training.xla)
-    settings = dataclasses.replace(settings, training=dataclasses.replace(settings.training, precision=precision))
-    if precision == "mixed_float16" and replicas > 1:
-        raise UserError(f"--precision=mixed_float16 learns on one replica, here are {replicas}: use mixed_bfloat16")
-    batch_size, accumulate = settings.training.batch_size, settings.training.accumulate
-    if batch_size % (replicas * accumulate):
-        raise UserError(
-            f"--batch_size={batch_size} is global and cannot be shared by {replicas} replicas in "
-            f"{accumulate} parts each: use a multiple of {replicas * accumulate}"
-            + (", or --strategy=one_device" if replicas > 1 else "")
+        # ---------------------------------------------------------------------------------------------------- Data
+        source_a, source_b = run.data.open_domains("train")
+        fingerprints = {"a": source_a.fingerprint, "b": source_b.fingerprint}
+        total, per_epoch = t.total_steps(len(source_a), len(source_b))
+        if stored:
+            _compare(stored, run, fingerprints, folder)
+        value_range = METHODS[run.method].of_task(t.task).model_class.value_range
+        stream = run.data.training_stream(
+            source_a, source_b, value_range=value_range, seed=t.seed, batch_size=batch_size
         )
-
-    # -------------------------------------------------------------------------------------------------------- Data
-    labelled = isinstance(settings.data, config.Digits)
-    if labelled and settings.training.eval_every:
-        raise UserError("--eval_every measures translations of pictures: tfi2i.adapt judges its classifier itself")
-    source_a, source_b = (digits if labelled else sources).open_domains(settings.data, "train")
-    fingerprints = {"a": source_a.fingerprint, "b": source_b.fingerprint}
-    total, per_epoch = settings.training.total_steps(len(source_a), len(source_b))
-    if stored:
-        _compare(stored, settings, fingerprints, folder)
-    model_class = checkpoints.model_class(settings.method, settings.training.task)
-    stream = (digits if labelled else pipeline).TrainingStream(
-        source_a,
-        source_b,
-        settings.data,
-        value_range=model_class.value_range,
-        seed=settings.training.seed,
-        batch_size=batch_size,
-    )
-    shape_a, shape_b = ((batch_size // replicas, *s) for s in stream.shapes)
+        shapes = [(batch_size // replicas, *shape) for shape in stream.shapes]
 
     # ------------------------------------------------------------------------------------------------------- Model
-    keras.utils.set_random_seed(settings.training.seed % 2**32)
-    t = settings.training
+    keras.utils.set_random_seed(t.seed % 2**32)
     with strategy.scope():
-        model = checkpoints.build(settings, precision)
-        _check_size(model, shape_a, shape_b)
+        model = checkpoints.build(run, precision)
+        for _, height, width, _ in shapes:
+            model.check_crop(height, width)
 
         def optimizer(role):
             # Each its own schedule object; the rate is a closed form of the optimizer's step.
@@ -132,8 +125,9 @@ def train(settings, run_dir):
             )
             return model.published_optimizer(role, rate)
 
-        model.compile(optimizer("generator"), optimizer("discriminator"), xla=xla, accumulate=accumulate)
-        model.build_for_training(shape_a, shape_b)
+        optimizers = {f"{role}_optimizer": optimizer(role) for role in model.roles}
+        model.compile(xla=xla, accumulate=accumulate, **optimizers)
+        model.build_for_training(*shapes)
         model.build_optimizers()
 
         # -------------------------------------------------------------------------------------------------- Resume
@@ -145,12 +139,22 @@ def train(settings, run_dir):
         elif t.pretrained:
             model.start_from(checkpoints.load(t.pretrained))
     step = int(model.step.numpy())
-    # What may still be refused comes before the lock.
-    fixed = _fixed_inputs(settings, model_class.value_range) if chief and step < total else None
-    judge = Judge(settings, checkpoints.best(folder)) if chief and t.eval_every and step < total else None
-    if chief:
-        lock = _open_run(folder, settings, fingerprints, stored)
-    summaries = Summaries(folder, step, chief)
+    lock = None
+    with strategies.together(strategy):
+        # What may still be refused comes before the lock.
+        fixed = run.data.examples(_SAMPLES, value_range) if chief and step < total else None
+        validation = None
+        if chief and t.eval_every and step < total:
+            validation = Validation(run, model.directions, checkpoints.best(folder))
+        if chief:
+            lock = run_directory.lock(folder)
+            # A change of the data that was accepted now is not accepted for later resumes.
+            kept = dataclasses.replace(run, data=dataclasses.replace(run.data, accept_changed_data=False))
+            with _written(folder):
+                run_directory.write(folder, kept, fingerprints=fingerprints)
+                summaries = Summaries(folder, step, model.advice)
+        else:
+            summaries = Summaries(folder, step, active=False)
     environment = _environment(strategy, xla, precision)
     last = _last_environment(folder)
     summaries.event("start", step=step, total_steps=total, steps_per_epoch=per_epoch, **environment)
@@ -159,13 +163,12 @@ def train(settings, run_dir):
         summaries.warn(step, f"resumed elsewhere ({changed}): results need not be bit for bit those of one run")
     logging.info("A: %s; B: %s", source_a.description, source_b.description)
     _say(
-        f"{settings.method}: {len(source_a)} + {len(source_b)} images, {total} steps ({per_epoch} an epoch), "
+        f"{run.method}: {len(source_a)} + {len(source_b)} images, {total} steps ({per_epoch} an epoch), "
         f"global batch {batch_size} on {replicas} replica(s), {precision}, XLA {'on' if xla else 'off'}"
         + (f", resumed at step {step}" if found else ""),
         chief,
     )
-    recipe = settings.model.pretraining if t.task == "pretrain" else settings.model.recipe
-    published = recipe["batch_size"]
+    published = run.model.recipe.get("batch_size", batch_size)
     if batch_size != published:
         note = f"published results use batch {published}; {batch_size} may need another learning rate (not changed)"
         _say(f"note: {note}", chief)
@@ -174,7 +177,7 @@ def train(settings, run_dir):
         if chief:
             os.close(lock)
         return model
-    if judge and judge.split == "test":
+    if validation and validation.split == "test":
         _say("note: there are no val images, best/ is chosen on the test images: report figures on others", chief)
 
     # -------------------------------------------------------------------------------------------------------- Loop
@@ -192,7 +195,7 @@ def train(settings, run_dir):
             values = losses()
             if not all(math.isfinite(v) for v in values.values()):
                 names_a, names_b = stream.names(at - 1)
-                good = checkpoints.steps(folder)
+                good = run_directory.steps(folder)
                 raise FloatingPointError(
                     f"step {at}: "
                     + ", ".join(f"{k} is {v}" for k, v in values.items() if not math.isfinite(v))
@@ -207,19 +210,19 @@ def train(settings, run_dir):
         _check_weights(model, step)
         checkpoints.save(folder, model, step, t.keep)
 
-    def judged(step):
-        results, value = judge.measure(model)
+    def evaluate():
+        results, value = validation.measure(model)
         summaries.evaluation(step, results)
-        if judge.is_best(value):
+        if validation.is_best(value):
             _check_weights(model, step)
-            checkpoints.save_best(folder, model, step, judge.metric, value)
-            progress.note(f"step {step}: best {judge.metric} so far, {value:.4g}, kept in best/")
+            checkpoints.save_best(folder, model, step, validation.metric, value)
+            progress.note(f"step {step}: best {validation.metric} so far, {value:.4g}, kept in best/")
 
     try:
         while step < total and not stop:
             try:
                 heard = received
-                losses, received = train_step(next(batches), signals.tensor() if several else None)
+                losses, received = train_step(next(batches), signals.tensor() if several else None, model.stage(step))
             except tf.errors.OpError:
                 stream.raise_error()
                 raise
@@ -232,27 +235,40 @@ def train(settings, run_dir):
             if on_log or on_sample or on_save or on_eval:
                 check()
             if on_log:
-                means = {k: float(np.mean([w[k] for w in window])) for k in window[0]}
+                names = dict.fromkeys(name for losses in window for name in losses)
+                means = {k: float(np.mean([losses[k] for losses in window if k in losses])) for k in names}
                 rate = len(window) * batch_size / (time.monotonic() - window_start)
                 extra = {"images_per_second": round(rate, 3), "peak_memory_gib": round(machine.peak_memory(), 3)}
-                extra |= {"learning_rate": float(model.generator_optimizer.learning_rate)}
+                extra |= {"learning_rate": float(model.optimizer_of(model.roles[0]).learning_rate)}
                 extra |= {"images": step * batch_size, "bad_files": len(stream.bad_files)}
                 watched = {k: float(v) for k, v in model.monitored().items()}
-                summaries.losses(step, means, watched, **extra)
                 progress.update(step, _status(means, rate, extra["peak_memory_gib"]))
                 window, window_start = [], time.monotonic()
             else:
                 progress.update(step)
-            if on_sample and chief:
-                summaries.samples(step, model, *fixed)
-            if on_save and chief:
-                save()
-                saved = step
-            if on_eval and chief:
-                judged(step)
+            if chief and not signals.failure:
+                try:
+                    with _written(folder):
+                        if on_log:
+                            summaries.losses(step, means, watched, **extra)
+                        if on_sample:
+                            summaries.samples(step, model, *fixed)
+                        if on_save:
+                            save()
+                            saved = step
+                        if on_eval:
+                            evaluate()
+                except (UserError, FloatingPointError) as error:
+                    if not several:
+                        raise
+                    signals.failure = error  # the other workers are in the next step already, and hear of it there
             # Every worker looks at what all had received one step before, so all stop after the same one.
             stop = _Signals.agreed(heard) if several else signals.number
         check()
+        if signals.failure:
+            raise signals.failure
+        if stop == _Signals.FAILURE:
+            raise UserError(strategies.ELSEWHERE)
         if stop and chief and saved != step:
             save()
     except FloatingPointError as error:
@@ -275,27 +291,23 @@ def train(settings, run_dir):
 
 
 def _stored(folder):
-    """The configuration and data fingerprints of an existing run, or None; refuses a foreign folder."""
-    path = folder / "config.json"
-    if not path.is_file():
-        # A run that was killed in its first moments leaves its lock and a part of a file.
-        own = (".lock", "config.json.tmp", "flags.txt.tmp")
-        if folder.exists() and (not folder.is_dir() or any(p.name not in own for p in folder.iterdir())):
+    """`run` and `fingerprints` of an existing run, or None; refuses a foreign folder."""
+    if not run_directory.config_path(folder).is_file():
+        if not run_directory.is_new(folder):
             raise UserError(f"--run_dir={folder} exists and is not a run directory: give a new or empty folder")
         return None
-    stored = json.loads(path.read_text())
-    if "converted" in stored:
+    described = run_directory.description(folder)
+    if "converted" in described:
         raise UserError(
-            f"--run_dir={folder} was converted from {stored['converted']['source']} and holds no state of training to "
-            f"resume: give a new --run_dir and --init_from={folder}"
+            f"--run_dir={folder} was converted from {described['converted']['source']} and holds no state of training "
+            f"to resume: give a new --run_dir and --init_from={folder}"
         )
-    return {"config": checkpoints.read_config(folder), "fingerprints": stored["fingerprints"]}
+    return {"run": run_directory.read(folder), "fingerprints": described["fingerprints"]}
 
 
-def _compare(stored, settings, fingerprints, folder):
+def _compare(stored, run, fingerprints, folder):
     """Refuses to resume with another configuration or other files."""
-    old, new = (dataclasses.asdict(c) for c in (stored["config"], settings))
-    durations = ("steps", "epochs", "images")
+    old, new = (dataclasses.asdict(r) for r in (stored["run"], run))
     differences = []
     if old["method"] != new["method"]:
         differences.append(f"--method was {old['method']}, is {new['method']}")
@@ -305,8 +317,8 @@ def _compare(stored, settings, fingerprints, folder):
             if before == now or name in _MAY_CHANGE:
                 continue
             if (
-                name in durations
-                and settings.training.lr_schedule in _OPEN_ENDED
+                name in settings.DURATIONS
+                and run.training.lr_schedule in _OPEN_ENDED
                 and (now is None or now > (before or 0))
             ):
                 continue
@@ -316,7 +328,7 @@ def _compare(stored, settings, fingerprints, folder):
             f"--run_dir={folder} holds a run with another configuration: {'; '.join(differences)}. "
             "Give the same flags to resume, or a new --run_dir"
         )
-    if fingerprints != stored["fingerprints"] and not settings.data.accept_changed_data:
+    if fingerprints != stored["fingerprints"] and not run.data.accept_changed_data:
         which = " and ".join(d.upper() for d in fingerprints if fingerprints[d] != stored["fingerprints"][d])
         raise UserError(
             f"the training files of domain {which} are not those the run in {folder} started with: put them back, "
@@ -324,34 +336,17 @@ def _compare(stored, settings, fingerprints, folder):
         )
 
 
-def _open_run(folder, settings, fingerprints, stored):
-    """Creates the run directory, writes its configuration, and takes its lock."""
+@contextlib.contextmanager
+def _written(folder):
+    """Says what cannot be written, to a full disk for one, and what is left."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(folder / ".lock", os.O_CREAT | os.O_RDWR)
-    except OSError as error:
-        raise UserError(f"--run_dir={folder} cannot be written: {error}")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        raise UserError(f"--run_dir={folder} is in use by another training process")
-    # What was accepted once is not accepted for ever.
-    kept = dataclasses.replace(settings.data, accept_changed_data=False)
-    settings = dataclasses.replace(settings, data=kept)
-    description = json.loads(settings.to_json())
-    description |= {"fingerprints": fingerprints, "tfi2i": __version__}
-    _write(folder / "config.json", json.dumps(description, indent=2) + "\n")
-    _write(folder / "flags.txt", config.flags_text(settings.method, config.differing(settings)))
-    return lock
-
-
-def _write(path, text):
-    partial = path.with_name(path.name + ".tmp")
-    with open(partial, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.rename(path)
+        yield
+    except (OSError, tf.errors.OpError) as error:
+        left = run_directory.steps(folder)
+        raise UserError(
+            f"--run_dir={folder} cannot be written: {str(error).splitlines()[0]}; "
+            + (f"the last good checkpoint is step {left[-1]}" if left else "there is no checkpoint yet")
+        ) from error
 
 
 def _check_weights(model, step):
@@ -363,52 +358,6 @@ def _check_weights(model, step):
                     f"after step {step} {variable.path} is not finite; this step is not saved, older checkpoints are "
                     "as they were. Try a lower --learning_rate or --precision=float32 in a new --run_dir"
                 )
-
-
-def _check_size(model, shape_a, shape_b):
-    for _, h, w, _ in (shape_a, shape_b):
-        if model.fixed_size and (h, w) != model.fixed_size:
-            size = ",".join(map(str, model.fixed_size))
-            seen = "crops of no fixed size" if h is None else f"--crop={h},{w}"
-            raise UserError(
-                f"{seen}: without --light the generators are built for {size} alone, because a dense layer takes all "
-                f"features of that map; give --light, or --crop={size}, or leave --image_size to follow the crop"
-            )
-        if h is None:
-            continue  # decided image by image
-        if not model.takes(h, w):
-            near = ",".join(map(str, model.nearest_size((h, w))))
-            raise UserError(
-                f"--crop={h},{w} does not fit --generator={getattr(model.config, 'generator', model.name)}, "
-                f"which takes {model.sizes}: give --crop={near}"
-            )
-        least = model.crop_minimum
-        if min(h, w) < least:
-            layers = "--global_layers" if hasattr(model.config, "global_layers") else "--discriminator_layers"
-            raise UserError(
-                f"--crop={h},{w} is too small for the networks, which need {least} pixels a side: make it larger, or "
-                f"give fewer {layers}"
-            )
-
-
-def _fixed_inputs(settings, value_range):
-    """The same held-out images for every picture of the run; training images when there are no others."""
-    if isinstance(settings.data, config.Digits):
-        return digits.examples(settings.data, _SAMPLES, value_range)
-    for split in ("val", "test", "train"):
-        try:
-            pair = sources.open_domains(settings.data, split)
-        except sources.MissingSplit:
-            continue
-        batches = []
-        for source in pair:
-            chosen = np.unique(np.linspace(0, len(source) - 1, _SAMPLES).astype(int))
-            shown = [pixels for _, pixels in pipeline.eval_images(source, settings.data, chosen)]
-            batches.append([pipeline.scale(p, value_range) for p in shown if p.shape == shown[0].shape])
-        n = min(map(len, batches))
-        if n:
-            return tuple(tf.constant(np.stack(b[:n])) for b in batches)
-    raise UserError("none of the images chosen for samples/ can be read")
 
 
 def _environment(strategy, xla, precision):
@@ -431,7 +380,7 @@ def _last_environment(folder):
     path = folder / "log.jsonl"
     if not path.is_file():
         return None
-    starts = [json.loads(line) for line in path.read_text().splitlines() if '"event": "start"' in line]
+    starts = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if '"event": "start"' in line]
     return starts[-1] if starts else None
 
 
@@ -446,12 +395,16 @@ def _say(text, chief=True):
 
 
 class _Signals:
-    """Remembers SIGINT or SIGTERM as `number`, so that the loop stops between two steps; a second one stops at once."""
+    """Remembers SIGINT or SIGTERM as `number`, so that the loop stops between two steps; a second one stops at once.
+
+    `failure` is the exception, if any, for which this worker cannot go on.
+    """
 
     _NUMBERS = (signal.SIGINT, signal.SIGTERM)
+    FAILURE = -1
 
     def __init__(self):
-        self.number = None
+        self.number, self.failure = None, None
         self._old = {}
         for number in self._NUMBERS:
             try:
@@ -465,15 +418,22 @@ class _Signals:
         self.number = number
 
     def tensor(self):
-        """What came to this worker, for `agreed`: float32 [2], 1 for a signal that came."""
-        return tf.constant([float(self.number == n) for n in self._NUMBERS])
+        """What came to this worker, for `agreed`: float32 [3], 1 for each signal that came and for a failure."""
+        return tf.constant([*(float(self.number == n) for n in self._NUMBERS), float(self.failure is not None)])
 
     @classmethod
     def agreed(cls, sums):
-        """SIGTERM, else SIGINT, if it came to any worker, else None; `sums` is the sum of all `tensor`s, or None."""
+        """FAILURE if any worker had one, or SIGTERM, else SIGINT, if it came to any; or None.
+
+        Args:
+            sums: the sum of all workers' `tensor`, or None.
+        """
         if sums is None:
             return None
-        return max((n for n, count in zip(cls._NUMBERS, sums.numpy()) if count), default=None)
+        *received, failed = sums.numpy()
+        if failed:
+            return cls.FAILURE
+        return max((n for n, count in zip(cls._NUMBERS, received) if count), default=None)
 
     def restore(self):
         for number, handler in self._old.items():

@@ -1,10 +1,14 @@
 """On which devices, in which precision, with or without XLA: what `auto` means."""
 
+import contextlib
 import os
 
 import tensorflow as tf
 
 from tfi2i.config import UserError
+
+# What the workers say that have no fault of their own.
+ELSEWHERE = "another worker could not go on, and said why: see its output"
 
 
 def make_strategy(name, replicas=None):
@@ -69,33 +73,64 @@ def distributed_step(strategy, model):
         model: a compiled `Translator`, built for training.
 
     Returns:
-        function (batch, signals=None) → (losses, signals): of a distributed batch (A, B) a function that waits for
-        them and returns a dict of loss name → float, the mean over replicas; of a float32 tensor, one on each worker,
-        the sum over replicas. None costs nothing. It has a `tf.function`'s `get_concrete_function`.
+        function (batch, signals=None, stage=None) → (losses, signals): of a distributed batch (A, B) a function that
+        waits for them and returns a dict of loss name → float, the mean over replicas; of a float32 tensor, one on each
+        worker, the sum over replicas. None costs nothing. `stage` is the step's, see `Translator.stage`. It has a
+        `tf.function`'s `get_concrete_function`.
     """
 
-    names = []
+    names = {}
 
-    def on_replica(batch, signals):
-        losses = model.train_step(batch)
-        names[:] = losses
+    def on_replica(batch, signals, stage):
+        losses = model.train_step(batch, stage)
+        names[stage] = list(losses)
         # One tensor: one collective and one copy to the host, not one for each loss.
         return tf.stack(list(losses.values())), signals
 
     @tf.function(autograph=False)
-    def step(batch, signals=None):
-        losses, signals = strategy.run(on_replica, args=(batch, signals))
+    def step(batch, signals=None, stage=None):
+        losses, signals = strategy.run(on_replica, args=(batch, signals, stage))
         losses = strategy.reduce(tf.distribute.ReduceOp.MEAN, losses, axis=None)
         if signals is not None:
             signals = strategy.reduce(tf.distribute.ReduceOp.SUM, signals, axis=None)
         return losses, signals
 
-    def run(batch, signals=None):
-        losses, signals = step(batch, signals)
-        return lambda: dict(zip(names, losses.numpy().tolist())), signals
+    def run(batch, signals=None, stage=None):
+        losses, signals = step(batch, signals, stage)
+        return lambda: dict(zip(names[stage], losses.numpy().tolist())), signals
 
     run.get_concrete_function = step.get_concrete_function
     return run
+
+
+@contextlib.contextmanager
+def together(strategy):
+    """What one worker is refused within, all are: none is left waiting for it in a collective operation.
+
+    Raises:
+        UserError: another worker raised something; that one says what.
+    """
+    try:
+        yield
+    except Exception:
+        _count_failed(strategy, 1.0)
+        raise
+    if _count_failed(strategy, 0.0):
+        raise UserError(ELSEWHERE)
+
+
+def _count_failed(strategy, failed):
+    """The sum of `failed` over all workers; nothing to ask where there is one."""
+    if workers(strategy) == 1:
+        return failed
+
+    @tf.function(autograph=False)
+    def total():
+        replicas = strategy.num_replicas_in_sync // workers(strategy)
+        part = strategy.run(lambda: tf.constant(failed / replicas))
+        return strategy.reduce(tf.distribute.ReduceOp.SUM, part, axis=None)
+
+    return float(total())
 
 
 def workers(strategy):

@@ -7,7 +7,7 @@ import pathlib
 import numpy as np
 import tensorflow as tf
 
-from tfi2i import pictures
+from tfi2i import files, pictures
 from tfi2i.data import images
 
 
@@ -17,13 +17,14 @@ class Summaries:
     Args:
         run_dir: the run directory.
         step: the step the run continues from; later lines and events, of an interrupted run, are cut away.
+        advice: the model's, see `Alarms`.
         active: False on workers that are not the chief.
     """
 
-    def __init__(self, run_dir, step, active=True):
+    def __init__(self, run_dir, step, advice=None, active=True):
         self.active = active
         self.folder = pathlib.Path(run_dir)
-        self._alarms = Alarms()
+        self._alarms = Alarms(advice)
         if active:
             cut_log(self.folder / "log.jsonl", step)
             cut_events(self.folder / "train", step)
@@ -32,7 +33,7 @@ class Summaries:
     def event(self, kind, **values):
         """Appends one line {"event": kind, …} to log.jsonl."""
         if self.active:
-            with open(self.folder / "log.jsonl", "a") as file:
+            with open(self.folder / "log.jsonl", "a", encoding="utf-8") as file:
                 file.write(json.dumps({"event": kind, **values}) + "\n")
 
     def losses(self, step, values, watched, **extra):
@@ -97,12 +98,17 @@ class Summaries:
 
 
 class Alarms:
-    """Notices, once each, the failures that users of these methods report most."""
+    """Notices, once each, the failures that users of these methods report most.
+
+    Args:
+        advice: dict of "silent discriminator", "unchanged", "blank", "inverted" → what a user of the method can try.
+    """
 
     # A least-squares or cross-entropy loss this small over a whole interval leaves nothing for the generator to learn.
     SILENT = 0.01
 
-    def __init__(self):
+    def __init__(self, advice=None):
+        self._advice = advice or {}
         self._seen = set()
         self._quiet = {}
 
@@ -115,9 +121,9 @@ class Alarms:
                 if self._quiet[name] >= 3:
                     found += self._once(
                         name,
+                        "silent discriminator",
                         f"{name} has been below {self.SILENT} for three intervals: it tells real from translated "
-                        "without effort and the generator learns little; try --pool_size=50, a smaller "
-                        "--discriminator_width or --discriminator_layers, or more images",
+                        "without effort and the generator learns little",
                     )
         return found
 
@@ -130,31 +136,32 @@ class Alarms:
         if difference < 0.01 * spread:
             return self._once(
                 f"equal {direction}",
-                f"{direction} returns its input (mean difference {difference:.4f}): lower --lambda_identity or "
-                "--lambda_a/--lambda_b, or train on smaller crops",
+                "unchanged",
+                f"{direction} returns its input (mean difference {difference:.4f})",
             )
         low, high = source.min(), source.max()
         if min(np.abs(result - limit).max() for limit in (low, high)) < 0.01 * (high - low):
             return self._once(
                 f"blank {direction}",
+                "blank",
                 f"{direction} is blank for every input: the generator's last activation is saturated and learns no "
-                "more; start again with a lower --learning_rate, another --init or, uvcgan2, --pretrained",
+                "more",
             )
         x, y = source - source.mean((1, 2), keepdims=True), result - result.mean((1, 2), keepdims=True)
         correlation = (x * y).sum() / (np.sqrt((x**2).sum() * (y**2).sum()) + 1e-6)
         if correlation < -0.3:
             return self._once(
                 f"inverted {direction}",
-                f"{direction} inverts colours (correlation {correlation:.2f} with its input): raise "
-                "--lambda_identity, or start again with another --seed",
+                "inverted",
+                f"{direction} inverts colours (correlation {correlation:.2f} with its input)",
             )
         return []
 
-    def _once(self, key, message):
+    def _once(self, key, alarm, message):
         if key in self._seen:
             return []
         self._seen.add(key)
-        return [message]
+        return [f"{message}: {self._advice[alarm]}" if alarm in self._advice else message]
 
 
 def cut_log(path, step):
@@ -162,15 +169,13 @@ def cut_log(path, step):
     if not path.is_file():
         return
     kept = []
-    for line in path.read_text().splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             if json.loads(line).get("step", 0) <= step:
                 kept.append(line + "\n")
         except ValueError:
             continue
-    partial = path.with_suffix(".tmp")
-    partial.write_text("".join(kept))
-    partial.rename(path)
+    files.write_text(path, "".join(kept))
 
 
 def cut_events(folder, step):

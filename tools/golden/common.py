@@ -149,3 +149,9 @@ def given_noise(*arrays):
         yield
     if queue:
         raise ValueError(f"{len(queue)} of {len(arrays)} noise arrays were left over.")
+
+
+def save_state(content, path):
+    """`torch.save`, and how large the file is."""
+    torch.save(content, path)
+    print(f"{path.name:40s}{path.stat().st_size / 2**20:8.1f} MiB")

@@ -3,6 +3,7 @@
 Checkout: github.com/junyanz/pytorch-CycleGAN-and-pix2pix at commit c3268ed (2024-03-22).
 """
 
+import functools
 import json
 import random
 import types
@@ -377,6 +378,23 @@ def record_checkpoints(output, networks):
         common.save_checkpoint(folder / "cyclegan_batch.zip", f"latest_net_{part}.pth", net.state_dict(), form)
         answer(part, net, image)
     common.save(folder, "cyclegan", arrays)
+
+
+def full_width(kind, checkout, folder):
+    """Writes a checkpoint of the published width; returns the official translations, A to B and B to A."""
+    (networks,) = common.import_official(checkout, OFFICIAL, COMMIT, ["models.networks"])
+    nets = [generator(networks, input_nc=3, output_nc=3, ngf=64, netG=kind, norm="instance")]
+    nets.append(randomize(networks.define_G(3, 3, 64, kind, "instance"), np.random.default_rng(2)))
+    for part, net in zip(("G_A", "G_B"), nets, strict=True):
+        common.save_state(
+            common.with_statistics(net.eval(), np.random.default_rng(3)), folder / f"latest_net_{part}.pth"
+        )
+    return nets
+
+
+# See tools/check_full_width.py: the lower end of the networks' range, and what there is to check.
+LOW = -1
+FULL_WIDTH = {kind: functools.partial(full_width, kind) for kind in ("resnet_9blocks", "unet_256")}
 
 
 def record(checkout, output):

@@ -5,6 +5,7 @@ SciPy and OpenCV are for files and pictures: empty modules stand in for them. Th
 official one, given one batch at a time, and the loss functions write down what they return.
 """
 
+import functools
 import itertools
 import json
 import sys
@@ -18,6 +19,7 @@ from golden.common import (
     random_images,
     save,
     save_checkpoint,
+    save_state,
     state,
     to_numpy,
     to_torch,
@@ -186,6 +188,24 @@ def record_checkpoints(networks, output):
             with torch.no_grad():
                 arrays[f"{mode}/{name}"] = to_numpy(net(to_torch(arrays[source]))[0])
     save(folder, "ugatit", arrays)
+
+
+def full_width(light, checkout, folder):
+    """Writes a checkpoint of the published width; returns the official translations, A to B and B to A.
+
+    Without the discriminators, of which the converter says that they are not there.
+    """
+    networks, _ = official_modules(checkout)
+    config = dict(input_nc=3, output_nc=3, ngf=64, n_blocks=4, img_size=256, light=light)
+    nets = [randomize(networks.ResnetGenerator(**config), np.random.default_rng(i)).eval() for i in (1, 2)]
+    content = {name: net.state_dict() for name, net in zip(NAMES[:2], nets, strict=True)}
+    save_state(content, folder / "photos_params_1000000.pt")
+    return [lambda x, net=net: net(x)[0] for net in nets]
+
+
+# See tools/check_full_width.py: the lower end of the networks' range, and what there is to check.
+LOW = -1
+FULL_WIDTH = {"full": functools.partial(full_width, False), "light": functools.partial(full_width, True)}
 
 
 def record(checkout, output):

@@ -4,6 +4,7 @@ Checkout: github.com/mingyuliutw/UNIT, branch version_02, at commit 96def6b (201
 """
 
 import contextlib
+import functools
 import itertools
 import json
 import sys
@@ -245,6 +246,21 @@ def record_model(output, nets, cocogan_trainer):
         arrays[f"dis_loss{iteration}"] = np.float32(trainer.dis_loss)
         arrays[f"gen_losses{iteration}"] = gen_losses(trainer)
     common.save(output, "unit_paper_steps", arrays)
+
+
+def full_width(kind, checkout, folder):
+    """Writes a checkpoint of the published width; returns the official translations, A to B and B to A."""
+    with mock.patch.dict(sys.modules, {"cv2": types.SimpleNamespace()}):
+        (networks,) = common.import_official(checkout, OFFICIAL, COMMIT, ["trainers.cocogan_nets"], "src")
+    net = getattr(networks, kind)(generator_config(name=kind, ch=64))
+    net = randomize(net, np.random.default_rng(1)).eval()
+    common.save_state(common.with_statistics(net, np.random.default_rng(2)), folder / "animals_gen_00500000.pkl")
+    return [lambda x: net.forward_a2b(x)[0], lambda x: net.forward_b2a(x)[0]]
+
+
+# See tools/check_full_width.py: the lower end of the networks' range, and what there is to check.
+LOW = -1
+FULL_WIDTH = {kind: functools.partial(full_width, kind) for kind in ("COCOResGen", "COCOResGen2")}
 
 
 def record(checkout, output):

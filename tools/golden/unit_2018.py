@@ -291,6 +291,24 @@ def record_checkpoints(output, networks):
     common.save(folder, "unit_2018", arrays)
 
 
+def full_width(checkout, folder):
+    """Writes a checkpoint of the published width; returns the official translations, A to B and B to A."""
+    with mock.patch.dict(sys.modules, {name: mock.MagicMock() for name in ABSENT}):
+        (networks,) = common.import_official(checkout, OFFICIAL, COMMIT, ["networks"])
+    config = generator_config(dim=64)
+    a, b = (randomize(networks.VAEGen(3, config), seed) for seed in (1, 2))
+    rng = np.random.default_rng(3)
+    common.save_state(
+        {"a": common.with_statistics(a, rng), "b": common.with_statistics(b, rng)}, folder / "gen_01000000.pt"
+    )
+    return [lambda x: b.decode(a.enc(x)), lambda x: a.decode(b.enc(x))]
+
+
+# See tools/check_full_width.py: the lower end of the networks' range, and what there is to check.
+LOW = -1
+FULL_WIDTH = {"VAEGen": full_width}
+
+
 def record(checkout, output):
     with mock.patch.dict(sys.modules, {name: mock.MagicMock() for name in ABSENT}):
         networks, utils, trainer = common.import_official(checkout, OFFICIAL, COMMIT, ["networks", "utils", "trainer"])

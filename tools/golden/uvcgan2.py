@@ -3,6 +3,7 @@
 Checkout: github.com/LS4GAN/uvcgan2 at commit 871b2b9 (2025-03-11).
 """
 
+import functools
 import json
 import sys
 import types
@@ -288,6 +289,41 @@ def record_checkpoints(output, uvcgan2, generator, discriminator):
                 answer = net(to_torch(arrays[part[-2] if "gen" in part else part[-1]]))
             arrays[f"{version}/{part}"] = sparse(to_numpy(answer)) if "gen" in part else to_numpy(answer)
     common.save(folder, "uvcgan", arrays)
+
+
+def full_width(version, checkout, folder):
+    """Writes a checkpoint of the published width; returns the official translations, A to B and B to A.
+
+    v1 is of the code of v2, which has its networks too; of v2 there are the generators and their averages, which
+    translate.
+    """
+    side = 256
+    _, generator, *_ = import_official(checkout)
+    widths = [48, 96, 192, 384]
+    config = dict(features=384, n_heads=6, n_blocks=12, ffn_features=1536, embed_features=384, activ="gelu")
+    config |= dict(norm="layer", activ_output="sigmoid", input_shape=(3, side, side), output_shape=(3, side, side))
+    if version == 1:
+        name = "vit-unet"
+        config |= dict(unet_features_list=widths, unet_activ="leakyrelu", unet_norm="instance")
+    else:
+        name = "vit-modnet"
+        config |= dict(modnet_features_list=widths, modnet_activ="leakyrelu")
+    seeds, nets = iter(range(1, 5)), []
+    for part in ("gen",) if version == 1 else ("gen", "avg_gen"):
+        nets = []
+        for ends in ("ab", "ba"):
+            net = randomize(generator.select_generator(name, **config), np.random.default_rng(next(seeds)))
+            # LeakyReLU halves the variance, and without norms the picture would fade.
+            for weight in net.parameters():
+                weight.data *= 2**0.5 if weight.ndim == 4 else 1
+            common.save_state(net.state_dict(), folder / f"net_{part}_{ends}.pth")
+            nets.append(net.eval())
+    return nets
+
+
+# See tools/check_full_width.py: the lower end of the networks' range, and what there is to check.
+LOW = 0
+FULL_WIDTH = {"v1": functools.partial(full_width, 1), "v2": functools.partial(full_width, 2)}
 
 
 def record(checkout, output):

@@ -1,0 +1,116 @@
+"""What a run directory is, and what is refused before one is made."""
+
+import errno
+import fcntl
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+import tfi2i
+from tfi2i import run_directory, settings
+from tfi2i.config import Data, Training, UserError, local_path
+from tfi2i.methods import METHODS
+from tfi2i.training import loop
+from tfi2i.translation import translate_files
+
+
+@pytest.mark.parametrize("method, task", [
+    (name, task) for name, row in METHODS.items() for task in ("translate", "pretrain") if row.of_task(task)
+])  # fmt: skip
+def test_what_is_written_is_read(tmp_path, method, task):
+    run = settings.resolve(method, {"task": task, "seed": 3})
+    run_directory.write(tmp_path, run, fingerprints={"a": "1", "b": "2"})
+    assert run_directory.read(tmp_path) == run
+    described = run_directory.description(tmp_path)
+    assert described["format"] == run_directory.FORMAT and described["fingerprints"] == {"a": "1", "b": "2"}
+    assert described["tfi2i"] == tfi2i.__version__
+
+
+def test_directories_of_other_versions(tmp_path):
+    path = run_directory.config_path(tmp_path)
+    run_directory.write(tmp_path, settings.resolve("uvcgan2", {}))
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | {"format": run_directory.FORMAT + 1, "tfi2i": "9.9"}))
+    with pytest.raises(UserError, match="written by tfi2i 9.9, this is .*: install that version"):
+        run_directory.read(tmp_path)
+    # Version 0.1 wrote no format, and the hyper-parameters of pre-training into every run of its method.
+    del content["format"]
+    content["model"] |= {"mask_patch": 32, "mask_fraction": 0.4}
+    path.write_text(json.dumps(content))
+    assert run_directory.read(tmp_path) == settings.resolve("uvcgan2", {})
+    path.write_text(json.dumps(content | {"model": content["model"] | {"no_such_field": 1}}))
+    with pytest.raises(UserError, match="config.json cannot be read: .*no_such_field"):
+        run_directory.read(tmp_path)
+    path.write_text("{")
+    with pytest.raises(UserError, match="cannot be read"):
+        run_directory.read(tmp_path)
+
+
+def test_a_lock_is_held_by_one(tmp_path):
+    first = run_directory.lock(tmp_path / "run")
+    with pytest.raises(UserError, match="in use by another training process"):
+        run_directory.lock(tmp_path / "run")
+    os.close(first)
+    os.close(run_directory.lock(tmp_path / "run"))
+
+
+def test_file_systems_without_locks_are_no_reason_to_refuse(tmp_path, monkeypatch, caplog):
+    def no_locks(descriptor, operation):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    os.close(run_directory.lock(tmp_path / "run"))
+    assert "cannot be locked (No locks available): do not train there twice" in caplog.text
+
+
+def test_home_is_home(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert Data(data="~/photos").data == f"{tmp_path}/photos"
+    assert Training(init_from="~/runs/x").init_from == f"{tmp_path}/runs/x"
+    assert METHODS["unit"].config_class(vgg_weights="~/vgg.h5", unit_variant="2018").vgg_weights == f"{tmp_path}/vgg.h5"
+    with pytest.raises(UserError, match=f"{tmp_path}/runs/x is not a run directory"):
+        tfi2i.load("~/runs/x")
+    assert not (tmp_path / "~").exists()
+
+
+@pytest.mark.parametrize("refused", [
+    lambda: loop.train(settings.resolve("cyclegan", {"data": "emoji"}), "gs://bucket/run"),
+    lambda: tfi2i.load("s3://bucket/run"),
+    lambda: Data(data="https://example.org/photos"),
+    lambda: translate_files(None, "file:///photos", "out"),
+    lambda: translate_files(None, "photos", "gs://bucket/out"),
+])  # fmt: skip
+def test_urls_are_refused_before_any_folder_is_made(refused, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="is a URL: copy it to this machine, or mount it"):
+        refused()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_names_that_look_like_urls_are_none():
+    for path in ("a:b", "tfds:mnist", "./x", "C:/x", "weird:/name"):
+        assert local_path(path, "data") == path
+
+
+def test_a_locale_that_is_not_utf_8(tmp_path):
+    """The paths that a run has written are those that were given, whatever the terminal's encoding."""
+    folder = tmp_path / "Zürich"
+    code = (
+        "import sys; from tfi2i import run_directory, settings\n"
+        "run = settings.resolve('cyclegan', {'data': sys.argv[1] + '/photos'})\n"
+        "run_directory.write(sys.argv[1], run)\n"
+        "assert run_directory.read(sys.argv[1]) == run\n"
+    )
+    environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    subprocess.run([sys.executable, "-c", code, str(folder)], env=environment, check=True)
+    assert f"--data={folder}/photos" in (folder / "flags.txt").read_text(encoding="utf-8")
+
+
+def test_windows_is_told_what_to_do():
+    code = "import sys; sys.platform = 'win32'\ntry:\n    import tfi2i\nexcept ImportError as e:\n    print(e)"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert said == "tfi2i runs on Linux, macOS and WSL2, and this is Python for Windows: install it within WSL2\n"

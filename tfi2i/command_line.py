@@ -1,0 +1,164 @@
+"""absl flags from dataclasses: one definition per name, with the default None for "not given".
+
+A flag that several methods have is one flag. `--help` shows the flags of the method that the command line names, with
+that method's texts, defaults and choices.
+"""
+
+import dataclasses
+import sys
+import types
+import typing
+
+from absl import flags
+
+from tfi2i.config import Size, Training, as_text, parse_size
+from tfi2i.methods import METHODS, trained_by
+
+# Flags that this module declares for a command are the command's own, for --help.
+flags.disclaim_key_flags()
+
+
+def define_train_flags(arguments=None):
+    """Declares `--method` and the fields of `Data`, `Training` and all methods of `tfi2i.train`.
+
+    Args:
+        arguments: the command line, whose `--method` and `--task` decide which flags `--help` shows; None: sys.argv.
+    """
+    able = trained_by("train")
+    flags.DEFINE_string(
+        "method", "cyclegan", f"one of {', '.join(able)}; --method=NAME --help shows the flags of that one"
+    )
+    asked = _asked(sys.argv if arguments is None else arguments)
+    shown = able.get(asked.get("method"), able["cyclegan"])
+    shown = shown.of_task(asked.get("task", "translate")) or shown
+    _define(shown.config_class, [row.config_class for row in _rows(able)])
+
+
+def define_adapt_flags():
+    """Declares the fields of what `tfi2i.adapt` trains."""
+    (method,) = trained_by("adapt").values()
+    _define(method.config_class)
+
+
+def given_flags():
+    """The flags of the dataclasses that the user set, as a dict of name to value."""
+    kinds = [row.config_class for row in _rows(METHODS)]
+    parts = {Training, *kinds, *(kind.data_class for kind in kinds)}
+    names = {f.name for kind in parts for f in dataclasses.fields(kind)}
+    return {n: flags.FLAGS[n].value for n in sorted(names & set(flags.FLAGS)) if flags.FLAGS[n].value is not None}
+
+
+def flags_text(method, given):
+    """A flagfile that gives the same run again.
+
+    Args:
+        method: a name in `methods.METHODS`.
+        given: dict of flag name to value.
+    """
+    lines = [f"--method={method}"] if METHODS[method].command == "train" else []
+    for name, value in given.items():
+        if isinstance(value, bool):
+            lines.append(f"--{name}" if value else f"--no{name}")
+        else:
+            lines.append(f"--{name}={as_text(value)}")
+    return "\n".join(lines) + "\n"
+
+
+def _rows(table):
+    """The methods of a table and their pre-trainings."""
+    return [row.of_task(task) for row in table.values() for task in ("translate", "pretrain") if row.of_task(task)]
+
+
+def _asked(arguments):
+    """dict of `method` and `task` as the arguments, with the flagfiles that they name, give them."""
+    try:
+        arguments = flags.FLAGS.read_flags_from_files(list(arguments))
+    except flags.Error:  # the command says so when it parses them
+        pass
+    asked = {}
+    for before, argument in zip(["", *arguments], arguments):
+        for name in ("method", "task"):
+            if argument.lstrip("-").startswith(f"{name}="):
+                asked[name] = argument.partition("=")[2]
+            elif before.lstrip("-") == name and before.startswith("-"):
+                asked[name] = argument
+    return asked
+
+
+def _define(shown, others=()):
+    """Declares the fields of what methods are trained with.
+
+    Args:
+        shown: the `Hyperparameters` whose flags `--help` shows.
+        others: those of further methods, whose own flags only `--helpfull` shows.
+    """
+    declared = {}
+    for method in (shown, *others):
+        for kind in (method, method.data_class, Training):
+            for field in dataclasses.fields(kind):
+                declared.setdefault(field.name, (field, method))
+    for field, method in declared.values():
+        _define_one(field, _help(field, method), None if method is shown else __name__)
+
+
+def _help(field, method):
+    """A field's choices and text, with its default in brackets: the method's recipe or variants before the field's own.
+
+    Choices are checked by the dataclass: a flag that several methods have takes other ones with each.
+    """
+    name = field.name
+    default = method.recipe.get(name, field.default)
+    of_variants = {variant: as_text(values[name]) for variant, values in method.variants.items() if name in values}
+    if name in method.follows:
+        default = f"--{method.follows[name]}"
+    elif len(of_variants) == len(method.variants) and len(set(of_variants.values())) == 1:
+        (default,) = set(of_variants.values())
+    elif of_variants:
+        default = ", ".join(f"{variant}: {value}" for variant, value in of_variants.items())
+    choices = field.metadata["choices"]
+    choices = f"<{'|'.join(map(str, choices))}>: " if choices else ""
+    return choices + field.metadata["help"] + ("" if default is None else f" [{as_text(default)}]")
+
+
+def _define_one(field, help, module_name):
+    """Declares one flag as of the module of that name; None: of the command that is being defined."""
+    hint, where = field.type, {"module_name": module_name}
+    if isinstance(hint, types.UnionType):
+        hint = next(t for t in typing.get_args(hint) if t is not type(None))
+    if hint is bool:
+        flags.DEFINE_bool(field.name, None, help, **where)
+    elif hint is int:
+        flags.DEFINE_integer(field.name, None, help, **where)
+    elif hint is float:
+        flags.DEFINE_float(field.name, None, help, **where)
+    elif hint is str:
+        flags.DEFINE_string(field.name, None, help, **where)
+    elif hint == Size:
+        flags.DEFINE(_SizeParser(), field.name, None, help, serializer=_TupleSerializer(), **where)
+    else:
+        flags.DEFINE(_ColourParser(), field.name, None, help, serializer=_TupleSerializer(), **where)
+
+
+class _SizeParser(flags.ArgumentParser):
+    syntactic_help = "a size: N or H,W"
+
+    def parse(self, argument):
+        return parse_size(argument)
+
+    def flag_type(self):
+        return "N or H,W"
+
+
+class _ColourParser(flags.ArgumentParser):
+    syntactic_help = "a colour: R,G,B"
+
+    def parse(self, argument):
+        return tuple(int(p) for p in argument.split(",")) if isinstance(argument, str) else tuple(argument)
+
+    def flag_type(self):
+        return "R,G,B"
+
+
+class _TupleSerializer(flags.ArgumentSerializer):
+    def serialize(self, value):
+        return as_text(value)

@@ -1,0 +1,151 @@
+"""A whole run's configuration: flags over the method's recipe over the defaults, and its JSON.
+
+No TensorFlow is imported here.
+"""
+
+import dataclasses
+import difflib
+import json
+
+from tfi2i.config import Data, Hyperparameters, Training, UserError, parse_size
+from tfi2i.methods import METHODS, trained_by
+from tfi2i.metrics import check_training
+
+DURATIONS = ("steps", "epochs", "images")
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A whole, resolved configuration: what `config.json` of a run directory holds.
+
+    Attributes:
+        method: a name in `methods.METHODS`.
+        model: hyper-parameters of the method, or of its pre-training.
+        data: what it learns from; of the method's `data_class`.
+        training: how long, on what.
+    """
+
+    method: str
+    model: Hyperparameters
+    data: Data
+    training: Training
+
+    def to_json(self):
+        """The configuration as a JSON text, readable back by `Run.from_json`."""
+        return json.dumps(dataclasses.asdict(self), indent=2)
+
+    @classmethod
+    def from_json(cls, text):
+        """Reads `to_json`'s text back.
+
+        Raises:
+            ValueError, KeyError, TypeError: the text is something else.
+        """
+        values = json.loads(text)
+        kind = _config_class(values["method"], values["training"]["task"])
+        # JSON has no tuples.
+        data = {k: tuple(v) if isinstance(v, list) else v for k, v in values["data"].items()}
+        return cls(
+            method=values["method"],
+            model=kind(**values["model"]),
+            data=kind.data_class(**data),
+            training=Training(**values["training"]),
+        )
+
+
+def resolve(method, given):
+    """Puts the flags that were given over the method's recipe and the general defaults.
+
+    Args:
+        method: a name in `methods.METHODS`.
+        given: dict of flag name to value, only flags that the user set.
+
+    Returns:
+        A `Run` without None where the method's recipe says something.
+
+    Raises:
+        UserError: an unknown method, a flag of another method, contradictory or impossible values.
+    """
+    kind = _config_class(method, given.get("task") or "translate")
+    if given.get("pretrained") and not METHODS[method].pretraining:
+        raise _no_pretraining("--pretrained", method)
+    own, data, training = (field_names(c) for c in (kind, kind.data_class, Training))
+    for name in given:
+        if name not in own and name not in data and name not in training:
+            whose = f"--method={method}" + (" --task=pretrain" if given.get("task") == "pretrain" else "")
+            raise UserError(f"--{name} is not a flag of {whose}; its own are: --{', --'.join(own)}")
+    values = kind.recipe | _of_variant(kind, given)
+    if any(n in given for n in DURATIONS):
+        values = {n: v for n, v in values.items() if n not in DURATIONS}
+    if "crop" in given and "resize" not in given and values["resize_mode"] == "exact":
+        # Keeps the published margin (286 for 256), so that `--crop=128` alone means what it says.
+        published, crop = values["resize"], parse_size(given["crop"])
+        values["resize"] = tuple(round(c * r / p) for c, r, p in zip(crop, published, values["crop"]))
+    values |= given
+    for name, followed in kind.follows.items():
+        if values.get(followed):
+            values.setdefault(name, values[followed])
+    run = Run(
+        method=method,
+        model=kind(**{k: values[k] for k in own if k in values}),
+        data=kind.data_class(**{k: values[k] for k in data if k in values}),
+        training=Training(**{k: values[k] for k in training if k in values}),
+    )
+    check_training(run.training)
+    if run.training.eval_every and not kind.measurable:
+        raise UserError(
+            f"--eval_every measures translations of pictures, and {kind.__name__} is not trained to make any: leave "
+            "--eval_every out"
+        )
+    return run
+
+
+def differing(run):
+    """The flags, as a dict of name to value, that make `resolve` give `run`: those that are not at their default.
+
+    Args:
+        run: a `Run`.
+    """
+    task = {} if run.training.task == "translate" else {"task": run.training.task}
+    variants = {n: getattr(run.model, n) for n in field_names(type(run.model)) if n.endswith("_variant")}
+    usual = resolve(run.method, task).model
+    default = resolve(run.method, task | variants)
+    given = {n: v for n, v in variants.items() if v != getattr(usual, n)}
+    for part in ("model", "data", "training"):
+        for name, value in dataclasses.asdict(getattr(run, part)).items():
+            if value is not None and value != getattr(getattr(default, part), name):
+                given[name] = value
+    if "crop" in given:
+        given["resize"] = run.data.resize  # which would follow the crop otherwise
+    return given | task
+
+
+def field_names(kind):
+    """Names of the fields of a dataclass, in their order."""
+    return [f.name for f in dataclasses.fields(kind)]
+
+
+def _config_class(method, task):
+    """The `Hyperparameters` of what a method trains for a task."""
+    if method not in METHODS:
+        able = trained_by("train")
+        near = difflib.get_close_matches(str(method), able, n=1)
+        hint = f"; did you mean --method={near[0]}?" if near else ""
+        raise UserError(f"--method={method} is not known: expected one of {', '.join(able)}{hint}")
+    trained = METHODS[method].of_task(task)
+    if trained is None:
+        raise _no_pretraining(f"--task={task}", method)
+    return trained.config_class
+
+
+def _no_pretraining(flag, method):
+    able = ", ".join(name for name, row in METHODS.items() if row.pretraining)
+    return UserError(f"{flag} is for methods that have a pre-training ({able}), not for --method={method}")
+
+
+def _of_variant(kind, given):
+    """What the variant that `given` asks for, or the default one, has for flags; {} for a method without variants."""
+    for field in dataclasses.fields(kind):
+        if field.name.endswith("_variant"):
+            return kind.variants.get(given.get(field.name, field.default), {})
+    return {}
