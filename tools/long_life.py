@@ -47,12 +47,13 @@ def start(run_dir, *more, environment=None, errors=None):
 
 
 def variables(run_dir):
-    """dict of name → array of the newest checkpoint."""
+    """dict of name → array of the newest checkpoint; its description of objects, a string, is left out."""
     import tensorflow as tf
 
     newest = sorted((pathlib.Path(run_dir) / "checkpoints").iterdir())[-1]
     reader = tf.train.load_checkpoint(str(newest / "state"))
-    return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+    numeric = [name for name, dtype in reader.get_variable_to_dtype_map().items() if dtype != tf.string]
+    return {name: reader.get_tensor(name) for name in numeric}
 
 
 def kills(folder):
