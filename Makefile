@@ -1,5 +1,5 @@
 # make quickstart   install, then train, evaluate and export on the bundled sample
-# make test         install with the test extras, then lint and run the tests, within ten minutes on two cores
+# make test         install with the test extras, then lint and run the tests
 # make test-all     the same and the tests marked `thorough`: every situation with every method
 # make install      .venv with the pinned dependencies and this checkout, editable
 # make lint         ruff alone

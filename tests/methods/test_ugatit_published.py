@@ -10,7 +10,6 @@ from tests.published import (
     built,
     check_told_by_names_and_shapes,
     check_written_is_official,
-    conversions,
     converted,
     refused,
     shapes_alone,
@@ -21,12 +20,6 @@ from tfi2i import settings
 from tfi2i.conversion import torch_files
 from tfi2i.methods.ugatit import published
 from tfi2i.methods.ugatit.model import UGATIT
-
-
-@pytest.fixture(scope="module")
-def official(tmp_path_factory):
-    return conversions(tmp_path_factory)
-
 
 # What the official code computed
 

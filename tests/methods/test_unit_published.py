@@ -9,7 +9,6 @@ from tests.published import (
     built,
     check_told_by_names_and_shapes,
     check_written_is_official,
-    conversions,
     converted,
     refused,
     sparse,
@@ -20,12 +19,6 @@ from tfi2i import settings
 from tfi2i.conversion import torch_files
 from tfi2i.methods.unit import published
 from tfi2i.methods.unit.model import UNIT
-
-
-@pytest.fixture(scope="module")
-def official(tmp_path_factory):
-    return conversions(tmp_path_factory)
-
 
 # What the official codes computed
 

@@ -13,7 +13,6 @@ from tests.published import (
     GOLDEN,
     built,
     check_told_by_names_and_shapes,
-    conversions,
     converted,
     sparse,
     states,
@@ -23,12 +22,6 @@ from tfi2i import checkpoints, convert, run_directory, settings
 from tfi2i.conversion import sources, torch_files
 from tfi2i.methods.uvcgan2 import published
 from tfi2i.methods.uvcgan2.model import UVCGAN, UVCGAN2, Generator
-
-
-@pytest.fixture(scope="module")
-def official(tmp_path_factory):
-    return conversions(tmp_path_factory)
-
 
 # What the official codes computed
 
