@@ -40,7 +40,7 @@ quickstart: install
 	@echo "          with your pictures in FOLDER/trainA and FOLDER/trainB; --help lists what else there is"
 
 # Most of a test is Python that builds graphs, on one thread.
-PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist=worksteal
+PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist=loadscope
 test: lint
 	$(PYTEST) -m "not thorough"
 

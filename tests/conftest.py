@@ -1,7 +1,10 @@
 """Two logical CPU devices in every test process, so that replicas can be tested anywhere."""
 
+import re
+
 import pytest
 import tensorflow as tf
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.toy import ROWS
 from tfi2i.methods import METHODS
@@ -11,6 +14,22 @@ from tfi2i.methods import METHODS
 tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 _cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(_cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+
+
+class _ByFileAndMethod(LoadScopeScheduling):
+    """A process takes the tests of a file, and of a file those of one method, together: what they share is made once.
+
+    xdist's own groups need a nodeid that can be changed, and pytest 9.2's cannot.
+    """
+
+    def _split_scope(self, nodeid):
+        path, _, test = nodeid.partition("::")
+        parameters = re.findall(r"\w+", test.partition("[")[2])
+        return " ".join([path, *(p for p in parameters if p in METHODS or p in ROWS)])
+
+
+def pytest_xdist_make_scheduler(config, log):
+    return _ByFileAndMethod(config, log)
 
 
 @pytest.fixture(autouse=True)

@@ -55,7 +55,7 @@ def thorough(*values):
 # To compile a step takes half a minute and more.
 compiled = pytest.mark.parametrize("method", ["toy", FIRST[0], *thorough("one_way_toy", *FIRST[1:])])
 shared_machinery = pytest.mark.parametrize("method", ["one_way_toy", *thorough("toy", *FIRST)])
-STEPS, EAGER = 3, 2  # of a traced run, and of one whose operations run one by one
+STEPS = 3
 as_numpy = keras.ops.convert_to_numpy
 
 
@@ -104,8 +104,8 @@ def batches(method, count=STEPS, batch_size=2, seed=0):
 def learn(method, data, strategy=None, compiled=None, traced=True, **kwargs):
     """Trains a new model on `data` by `model.take_step`.
 
-    That is the loop's one traced step or, without `traced`, operations that run one by one: a few such steps cost less
-    than to trace one, and compute the same.
+    That is the loop's one traced step or, without `traced`, operations that run one by one: these compute the same, and
+    a step of them costs a tenth of what it costs to trace one.
     """
     strategy = strategy or tf.distribute.OneDeviceStrategy("/cpu:0")
     size, *rest = data[0][0].shape
@@ -137,21 +137,26 @@ def first_gradients(model):
 
 
 def eager_step(model, batch):
-    """One step of operations that run one by one, which costs less than to trace them once; returns its losses."""
-    losses = model.train_step(tuple(map(tf.constant, batch)))
+    """One step of operations that run one by one, those of `tf.function`s too; returns its losses."""
+    tf.config.run_functions_eagerly(True)
+    try:
+        losses = model.train_step(tuple(map(tf.constant, batch)))
+    finally:
+        tf.config.run_functions_eagerly(False)
     return {name: float(value) for name, value in losses.items()}
 
 
 @functools.cache
 def plain(method, *without):
-    """The run that others are compared with: one device, float32, no XLA.
+    """The run that others are compared with: one device, float32, no XLA; traced where it is the first of its folder.
 
     A test may use its model, but leaves it as it was: see `rewound`.
     """
     own = hyperparameters(method, *without)
     if without and not own:
         return plain(method)
-    return learn(method, batches(method, EAGER if without else STEPS), traced=not without, **own)
+    traced = method not in TRAINED or method in FIRST and not without
+    return learn(method, batches(method, 2 if without else STEPS), traced=traced, **own)
 
 
 @contextlib.contextmanager
@@ -238,7 +243,7 @@ def test_a_restored_model_takes_the_same_step_again(method, tmp_path):
 @every_method
 def test_two_replicas_equal_one(method):
     strategy = tf.distribute.MirroredStrategy(["/cpu:0", "/cpu:1"])
-    two = learn(method, batches(method, EAGER), strategy, traced=False, **hyperparameters(method, "SAMPLEWISE"))
+    two = learn(method, batches(method, 1), strategy, traced=False, **hyperparameters(method, "SAMPLEWISE"))
     assert_same_step(plain(method, "SAMPLEWISE"), two)
     model = two.model
     for variable in [*model.variables, *(v for role in model.roles for v in model.optimizer_of(role).variables)]:
