@@ -32,9 +32,9 @@ setup(
     ],
     keywords=["image-to-image translation", "CycleGAN", "UNIT", "U-GAT-IT", "UVCGAN", "TensorFlow", "Keras", "LiteRT"],
     python_requires=">=3.11,<3.14",
-    packages=find_packages(include=["tfi2i", "tfi2i.*"]) + ["tfi2i.export"],
-    package_dir={"tfi2i.export": "export"},
-    package_data={"tfi2i": ["data/emoji/**/*"]},
+    packages=find_packages(include=["tfi2i", "tfi2i.*"]) + ["tfi2i.configs", "tfi2i.export"],
+    package_dir={"tfi2i.configs": "configs", "tfi2i.export": "export"},
+    package_data={"tfi2i": ["data/emoji/**/*"], "tfi2i.configs": ["**/*.flags"]},
     install_requires=[
         "tensorflow>=2.21,<2.22",
         "keras>=3.15,<3.16",
@@ -58,6 +58,7 @@ setup(
     },
     entry_points={
         "console_scripts": [
+            "tfi2i = tfi2i.__main__:run",
             "tfi2i-train = tfi2i.train:run",
             "tfi2i-adapt = tfi2i.adapt:run",
             "tfi2i-translate = tfi2i.translate:run",

@@ -288,6 +288,7 @@ class _Export:
             "size_multiple": self.model.sizes.multiple,
             "litert": lite if any(f != "saved_model" for f in formats) else None,
             "saved_model": serving if "saved_model" in formats else None,
+            "licenses": getattr(self.model, "licenses", None),
             "sha256": hashes,
             "versions": {
                 "tfi2i": tfi2i.__version__,

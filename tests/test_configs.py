@@ -8,14 +8,14 @@ import pytest
 from absl import flags
 
 from tests.own_flags import own_flags
-from tfi2i import command_line, settings
+from tfi2i import command_line, presets, settings
 from tfi2i.methods import METHODS
 from tfi2i.methods.ugatit import config as ugatit_config
 from tfi2i.methods.unit import config as unit_config
 
 ROOT = pathlib.Path(__file__).parent.parent
 ALL = sorted(p.relative_to(ROOT).as_posix() for p in (ROOT / "configs").rglob("*.flags"))
-ADAPTATION = [f for f in ALL if "tfi2i.adapt " in (ROOT / f).read_text().partition("\n")[0]]
+ADAPTATION = [f for f in ALL if "tfi2i adapt " in (ROOT / f).read_text().partition("\n")[0]]
 FILES = [f for f in ALL if f not in ADAPTATION]
 CYCLEGAN = (
     "horse2zebra",
@@ -45,7 +45,7 @@ def resolver(define):
             mine.unparse_flags()
             for name in mine:
                 mine[name].unparse()
-            assert mine(["train", *arguments]) == ["train"]
+            assert mine(["train", *presets.expand(arguments)]) == ["train"]
             return settings.resolve(mine.method if "method" in mine else "adaptation", command_line.given_flags())
 
         yield run
@@ -93,7 +93,8 @@ def test_opens_with_its_command_source_and_expectation(file, resolve):
 
 def check_opening(file, module, resolve):
     text = opening(file)
-    command = re.search(rf"python -m tfi2i\.{module} (--flagfile={re.escape(file)}( --\w+=\S+)*)", text)
+    preset = pathlib.Path(file).relative_to("configs").with_suffix("")
+    command = re.search(rf"tfi2i {module} (--preset={preset}( --\w+=\S+)*)", text)
     assert command, f"{file} does not open with the command that uses it"
     assert "--run_dir=" in command.group(1)
     resolve(*command.group(1).split())

@@ -30,6 +30,7 @@ from tfi2i import command, command_line, files, settings
 def define_flags():
     """Declares the flags of this command."""
     command_line.define_adapt_flags()
+    command_line.define_preset()
     flags.DEFINE_string("run_dir", None, "folder of the run: configuration, checkpoints, samples, logs", required=True)
     flags.DEFINE_bool("dry_run", False, "print the resolved configuration as JSON and stop")
 

@@ -39,6 +39,22 @@ def save(run_dir, model, step, keep, without=()):
         shutil.rmtree(folder.with_name(f"{old:08d}"), ignore_errors=True)
 
 
+def save_networks(run_dir, model, step, without=()):
+    """Writes the networks alone, which is what translating takes, as the checkpoint of a step.
+
+    Args:
+        run_dir: a run directory.
+        model: a built `Translator`.
+        step: the checkpoint's number.
+        without: names of networks that are left out.
+
+    Raises:
+        UserError: they could not be written.
+    """
+    groups = {"networks": _tracked(model, without)["networks"]}
+    _write(checkpoint_folder(run_dir, step), groups, {"step": step}, run_dir)
+
+
 def save_best(run_dir, model, step, metric, value):
     """Writes the networks to RUN/best/ in place of those that are there.
 
@@ -263,13 +279,15 @@ def load(run_dir, checkpoint=None, dtype="float32"):
         dtype: Keras dtype policy to compute in; float32 whatever the run trained in.
 
     Returns:
-        A `Translator` with `.run` (its configuration), `.run_dir` and `.checkpoint_step`.
+        A `Translator` with `.run` (its configuration), `.run_dir`, `.checkpoint_step` and `.licenses`, what
+        `tfi2i.pack` was told, or None.
 
     Raises:
         UserError: no run directory, no checkpoint, or a damaged one.
     """
     run_dir = local_path(run_dir, "run_dir")
-    run, origin = run_directory.read(run_dir), run_directory.description(run_dir).get("converted")
+    run, described = run_directory.read(run_dir), run_directory.description(run_dir)
+    origin = described.get("converted")
     folder = find(run_dir, checkpoint)
     model = build(run, dtype)
     restore_networks(folder, model, origin["missing"] if origin else ())
@@ -277,6 +295,7 @@ def load(run_dir, checkpoint=None, dtype="float32"):
         model.directions = tuple(origin["directions"])
     model.run = run
     model.run_dir = str(run_dir)
+    model.licenses = described.get("licenses")
     model.checkpoint_step = _manifest(folder)["step"]
     return model
 

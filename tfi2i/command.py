@@ -1,13 +1,21 @@
-"""How every command starts and fails."""
+"""How every command starts and fails.
+
+Exit statuses: 0 done; 1 it failed; 2 the command line cannot be carried out, and nothing was begun; 130 Ctrl-C. What
+training has beside these stands in `tfi2i.train`.
+"""
 
 import errno
 import os
+import re
 import sys
 import tempfile
 
-from absl import app, flags, logging
+from absl import flags, logging
 
-from tfi2i.config import UserError
+from tfi2i import presets
+from tfi2i.config import UserError, did_you_mean
+
+FAILED, USAGE, INTERRUPTED = 1, 2, 130
 
 # Faults of disks and permissions, not of this program.
 _OF_THE_MACHINE = (
@@ -15,47 +23,120 @@ _OF_THE_MACHINE = (
     errno.EROFS, errno.ESTALE,
 )  # fmt: skip
 
+# Flags of the well-known codes → ours, or what to do instead. Those of training stand with the fields: `known_as`.
+_ELSEWHERE = {
+    **dict.fromkeys(("name", "checkpoints_dir", "checkpoint_dir", "logdir", "outdir"), "run_dir"),
+    **dict.fromkeys(("results_dir", "result_dir", "output_dir"), "output"),
+    **dict.fromkeys(("epoch", "which_epoch"), "checkpoint"),
+    "which_direction": "direction",
+    "model": "method",
+    "num_test": "limit",
+    "config": "flagfile",
+    "gpu_ids": "all GPUs are used; CUDA_VISIBLE_DEVICES=0,1 chooses among them",
+    "gpu": "all GPUs are used; CUDA_VISIBLE_DEVICES=0 chooses among them",
+    "device": "GPUs are used where there are any; CUDA_VISIBLE_DEVICES= leaves the CPU",
+    **dict.fromkeys(("continue_train", "resume"), "the same command with the same --run_dir goes on"),
+    **dict.fromkeys(("num_threads", "num_workers"), "the number of reading threads is chosen by itself"),
+    "phase": "tfi2i train learns, tfi2i translate translates",
+}
+_EXAMPLES = {"run_dir": "runs/mine", "input": "photos", "output": "translated"}
 
-def run(main):
-    """absl's `app.run`, with a `UserError` printed as one line and exit status 1, and Ctrl-C as status 130.
+
+def run(main, positional=False):
+    """Parses the command line and calls `main`; whatever goes wrong there is one line and an exit status.
 
     Args:
-        main: function of the positional arguments; a returned int is the exit status.
+        main: function of the arguments that are no flags; a returned int is the exit status.
+        positional: whether there may be such arguments.
     """
-
     # Names of files need not be UTF-8, and printing them must not end the work.
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")
-
-    def guarded(argv):
-        logging.set_verbosity(logging.WARNING)
-        if len(argv) > 1:
-            fail(f"'{argv[1]}' is not a flag: flags are written --name=value")
-        try:
-            return main(argv)
-        except (UserError, FloatingPointError) as error:
-            fail(str(error))
-        except OSError as error:
-            if error.errno not in _OF_THE_MACHINE:
-                raise
-            fail(f"{error.filename or 'a file'} cannot be read or written: {error.strerror}")
-        except KeyboardInterrupt:
-            print("\nstopped", file=sys.stderr)
-            sys.exit(130)
-
     module = sys.modules[main.__module__]
-    if module is not sys.modules["__main__"]:
-        # A console script: --help is about the module that it calls.
-        sys.modules["__main__"].__doc__ = module.__doc__
-        for flag in flags.FLAGS.get_key_flags_for_module(module):
-            flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
-    app.run(guarded)
+    logging.use_absl_handler()
+    try:
+        rest = _parse(sys.argv[1:], module)
+        logging.set_verbosity(logging.WARNING)
+        if rest and not positional:
+            raise UserError(_no_flags(rest))
+        sys.exit(main(rest))
+    except flags.Error as error:
+        fail(_explained(error, module), USAGE)
+    except (UserError, FloatingPointError) as error:
+        # Every command looks at its flags before it imports TensorFlow, and works after that.
+        fail(str(error), FAILED if "tensorflow" in sys.modules else USAGE)
+    except OSError as error:
+        if error.errno not in _OF_THE_MACHINE:
+            raise
+        fail(f"{error.filename or 'a file'} cannot be read or written: {error.strerror}")
+    except KeyboardInterrupt:
+        print("\nstopped", file=sys.stderr)
+        sys.exit(INTERRUPTED)
 
 
-def fail(message):
-    """Prints `message` as an error and exits with status 1."""
+def fail(message, status=FAILED):
+    """Prints `message` as an error and exits."""
     print(f"error: {message}", file=sys.stderr)
-    sys.exit(1)
+    sys.exit(status)
+
+
+def _parse(arguments, module):
+    """Sets the flags; returns the arguments that are none. Prints the help of `module` and exits where it is asked for.
+
+    Raises:
+        flags.Error, UserError: the arguments are wrong.
+    """
+    asked = {a.lstrip("-") for a in arguments if a.startswith("-")} & {"h", "help", "helpshort", "helpfull"}
+    if asked:
+        shown = flags.FLAGS.get_help() if "helpfull" in asked else flags.FLAGS.module_help(module).strip()
+        print(f"{module.__doc__}\n{shown if 'helpfull' in asked else shown.partition(':')[2].lstrip(chr(10))}")
+        sys.exit(0)
+    return flags.FLAGS([sys.argv[0], *presets.expand(arguments)])[1:]
+
+
+def _no_flags(arguments):
+    if len(arguments) > 1 and all(os.path.exists(a) for a in arguments):
+        return (
+            f"{arguments[0]} and {len(arguments) - 1} more are no flags: the shell has replaced a pattern by files; "
+            "put it in quotes, as in --input='photos/*.jpg'"
+        )
+    return f"'{arguments[0]}' is not a flag: flags are written --name=value"
+
+
+def _explained(error, module):
+    """What a user can do about an error of absl."""
+    if isinstance(error, flags.UnrecognizedFlagError):
+        return _unknown(error.flagname, [flag.name for flag in flags.FLAGS.get_key_flags_for_module(module)])
+    missing = re.search(r"Flag --(\w+) must have a value other than None", str(error))
+    if missing:
+        name = missing[1]
+        example = f", e.g. --{name}={_EXAMPLES[name]}" if name in _EXAMPLES else ""
+        return f"--{name} is missing: {flags.FLAGS[name].help}{example}"
+    illegal = re.match(r"flag --(\w+)=(.*?): ", str(error), re.DOTALL)
+    if illegal:
+        name, value = illegal.groups()
+        choices = getattr(flags.FLAGS[name].parser, "enum_values", None)
+        if choices:
+            return f"--{name}={value}: expected one of {', '.join(choices)}{did_you_mean(value, choices)}"
+        expected = flags.FLAGS[name].parser.syntactic_help
+        if expected:
+            return f"--{name}={value}: expected {expected}"
+    return str(error)
+
+
+def _unknown(name, known):
+    from tfi2i import command_line
+
+    plain = name.replace("-", "_")
+    elsewhere = command_line.known_elsewhere() | _ELSEWHERE
+    ours = plain if plain in known else elsewhere.get(plain, elsewhere.get(plain.lower()))
+    if ours is None:
+        return f"--{name} is not a flag of this command{did_you_mean(plain, known, '--') or '; --help lists them'}"
+    if ours in known:
+        return f"--{name} is not a flag of this command; did you mean --{ours}?"
+    if ours.isidentifier():
+        return f"--{name} is not a flag of this command; --help lists them"
+    return f"--{name} is not a flag of this command: {ours}"
 
 
 def import_tensorflow():

@@ -11,7 +11,8 @@ import typing
 
 from absl import flags
 
-from tfi2i.config import Size, Training, as_text, parse_size
+from tfi2i import presets
+from tfi2i.config import Size, Training, UserError, as_text, parse_size
 from tfi2i.methods import METHODS, trained_by
 
 # Flags that this module declares for a command are the command's own, for --help.
@@ -42,10 +43,13 @@ def define_adapt_flags():
 
 def given_flags():
     """The flags of the dataclasses that the user set, as a dict of name to value."""
-    kinds = [row.config_class for row in _rows(METHODS)]
-    parts = {Training, *kinds, *(kind.data_class for kind in kinds)}
-    names = {f.name for kind in parts for f in dataclasses.fields(kind)}
-    return {n: flags.FLAGS[n].value for n in sorted(names & set(flags.FLAGS)) if flags.FLAGS[n].value is not None}
+    names = {field.name for field in _fields()} & set(flags.FLAGS)
+    return {n: flags.FLAGS[n].value for n in sorted(names) if flags.FLAGS[n].value is not None}
+
+
+def known_elsewhere():
+    """dict of name in one of the well-known codes → flag of this package."""
+    return {name: field.name for field in _fields() for name in field.metadata["known_as"]}
 
 
 def flags_text(method, given):
@@ -69,11 +73,25 @@ def _rows(table):
     return [row.of_task(task) for row in table.values() for task in ("translate", "pretrain") if row.of_task(task)]
 
 
+def _fields():
+    """The fields of what all methods are trained with."""
+    kinds = [row.config_class for row in _rows(METHODS)]
+    parts = dict.fromkeys([Training, *kinds, *(kind.data_class for kind in kinds)])
+    return [field for kind in parts for field in dataclasses.fields(kind)]
+
+
+def define_preset():
+    """Declares `--preset`, which `command.run` replaces by its lines before flags are parsed."""
+    flags.DEFINE_string(
+        "preset", None, "start from the flags of an installed preset, e.g. cyclegan/horse2zebra: see 'tfi2i presets'"
+    )
+
+
 def _asked(arguments):
-    """dict of `method` and `task` as the arguments, with the flagfiles that they name, give them."""
+    """dict of `method` and `task` as the arguments, with the flagfiles and presets that they name, give them."""
     try:
-        arguments = flags.FLAGS.read_flags_from_files(list(arguments))
-    except flags.Error:  # the command says so when it parses them
+        arguments = presets.expand(list(arguments))
+    except UserError:  # the command says so when it parses them
         pass
     asked = {}
     for before, argument in zip(["", *arguments], arguments):

@@ -8,6 +8,7 @@ Nothing here imports TensorFlow, so that `--help` answers at once.
 """
 
 import dataclasses
+import difflib
 import os
 import re
 import typing
@@ -17,9 +18,16 @@ class UserError(ValueError):
     """Something the user can fix. Commands print it as one line, without a traceback."""
 
 
-def option(default, help, choices=None):
-    """A dataclass field that is also a flag: `help` is its text, `choices` the values it may take."""
-    return dataclasses.field(default=default, metadata={"help": help, "choices": choices})
+def option(default, help, choices=None, known_as=()):
+    """A dataclass field that is also a flag.
+
+    Args:
+        default: the field's.
+        help: the flag's text.
+        choices: the values it may take, or None: any.
+        known_as: what the well-known codes call it, for "did you mean".
+    """
+    return dataclasses.field(default=default, metadata={"help": help, "choices": choices, "known_as": known_as})
 
 
 Size = tuple[int, int]
@@ -88,7 +96,11 @@ def as_text(value):
 class Data:
     """Which images a run reads and how they become training crops."""
 
-    data: str | None = option(None, "folder with trainA, trainB (and testA, testB), or 'emoji', the bundled sample")
+    data: str | None = option(
+        None,
+        "folder with trainA, trainB (and testA, testB), or 'emoji', the bundled sample",
+        known_as=("dataroot", "dataset", "data_dir", "dataset_path"),
+    )
     tfds: str | None = option(None, "TFDS data set instead of a folder, e.g. cycle_gan/horse2zebra")
     tfds_dir: str | None = option(None, "where TFDS keeps prepared data (default: TFDS' own)")
     download: bool = option(False, "let TFDS download and prepare the data set when it is not there")
@@ -101,21 +113,28 @@ class Data:
         None, "with --tfds or --csv of one labelled set: rule for domain B, e.g. !attributes/Eyeglasses"
     )
     swap_domains: bool = option(False, "exchange domains A and B after reading")
-    channels_a: int = option(3, "channels of domain A: 1 (grey) or 3", choices=(1, 3))
-    channels_b: int = option(3, "channels of domain B: 1 (grey) or 3", choices=(1, 3))
+    channels_a: int = option(3, "channels of domain A: 1 (grey) or 3", choices=(1, 3), known_as=("input_nc",))
+    channels_b: int = option(3, "channels of domain B: 1 (grey) or 3", choices=(1, 3), known_as=("output_nc",))
     background: tuple[int, int, int] = option((255, 255, 255), "colour R,G,B (0-255) put behind transparent pixels")
     resize: Size | None = option(
-        None, "size before the crop: N or H,W; with --resize_mode=short_side, N for the shorter side"
+        None,
+        "size before the crop: N or H,W; with --resize_mode=short_side, N for the shorter side",
+        known_as=("load_size", "loadsize"),
     )
     resize_mode: str | None = option(
         None,
         "how --resize is applied: exact: to that size whatever the aspect; short_side: to that length of the shorter "
         "side, keeping the aspect; none: not at all",
         ("exact", "short_side", "none"),
+        known_as=("preprocess",),
     )
     resize_filter: str | None = option(None, "antialiased filter, as Pillow's", ("bicubic", "bilinear", "lanczos"))
-    crop: Size | None = option(None, "size of the random crop that the networks see: N or H,W")
-    flip: float | None = option(None, "probability of a horizontal flip")
+    crop: Size | None = option(
+        None,
+        "size of the random crop that the networks see: N or H,W",
+        known_as=("crop_size", "finesize", "img_size"),
+    )
+    flip: float | None = option(None, "probability of a horizontal flip", known_as=("no_flip",))
     flip_first: bool | None = option(None, "flip before resize and crop (True) or last (False)")
     rotate: float = option(0.0, "rotate by up to this many degrees before the crop, black outside")
     jitter: float = option(0.0, "change brightness, contrast, saturation and hue by up to this part")
@@ -198,14 +217,22 @@ class Training:
         "pre-training",
         ("translate", "pretrain"),
     )
-    batch_size: int | None = option(None, "images per domain in one step, over all replicas and hosts (global)")
+    batch_size: int | None = option(
+        None, "images per domain in one step, over all replicas and hosts (global)", known_as=("batchsize", "bs")
+    )
     accumulate: int = option(
         1,
         "compute the step in this many parts and add up the gradients, to save memory; statistics over samples, as of "
         "batch norm, are taken over a part",
     )
-    steps: int | None = option(None, "duration in steps; give one of --steps, --epochs, --images")
-    epochs: float | None = option(None, "duration in epochs of max(|A|, |B|) / batch_size steps")
+    steps: int | None = option(
+        None,
+        "duration in steps; give one of --steps, --epochs, --images",
+        known_as=("iteration", "iterations", "max_iter"),
+    )
+    epochs: float | None = option(
+        None, "duration in epochs of max(|A|, |B|) / batch_size steps", known_as=("n_epochs", "niter", "num_epochs")
+    )
     images: int | None = option(None, "duration in images per domain")
     lr_schedule: str | None = option(
         None,
@@ -228,16 +255,20 @@ class Training:
             "cosine_restarts",
             "constant",
         ),
+        known_as=("lr_policy",),
     )
     decay_fraction: float | None = option(None, "part of the duration, at its end, in which a linear schedule decays")
-    lr_step_epochs: int = option(50, "epochs between the tenfold drops of --lr_schedule=step")
+    lr_step_epochs: int = option(
+        50, "epochs between the tenfold drops of --lr_schedule=step", known_as=("lr_decay_iters",)
+    )
     lr_halving_steps: int = option(100_000, "steps between the halvings of --lr_schedule=halving")
     lr_restart_steps: int = option(102_400, "steps of one cycle of --lr_schedule=cosine_restarts")
-    seed: int = option(0, "seeds weights, data order, augmentation, image pool and noise")
+    seed: int = option(0, "seeds weights, data order, augmentation, image pool and noise", known_as=("manual_seed",))
     precision: str = option(
         "auto",
         "auto: mixed_bfloat16 where the hardware has it, else float32",
         ("auto", "float32", "mixed_bfloat16", "mixed_float16"),
+        known_as=("amp", "fp16"),
     )
     strategy: str = option(
         "auto",
@@ -245,15 +276,19 @@ class Training:
         ("auto", "one_device", "mirrored", "multi_worker"),
     )
     replicas: int | None = option(
-        None, "with --strategy=mirrored: take this many GPUs, or without any split the CPU into this many"
+        None,
+        "with --strategy=mirrored: take this many GPUs, or without any split the CPU into this many",
+        known_as=("num_gpus", "ngpu"),
     )
     xla: str = option("auto", "compile the step with XLA; auto: on GPUs, not on CPUs", ("auto", "on", "off"))
     init_from: str | None = option(None, "start from the networks of this run directory (fine-tuning)")
     pretrained: str | None = option(None, "start the generators from this run directory of --task=pretrain")
-    save_every: int = option(1000, "steps between checkpoints")
+    save_every: int = option(
+        1000, "steps between checkpoints", known_as=("save_freq", "save_epoch_freq", "snapshot_save_iter")
+    )
     keep: int = option(3, "checkpoints to keep")
-    log_every: int = option(50, "steps between lines in log.jsonl and TensorBoard")
-    sample_every: int = option(500, "steps between pictures in samples/")
+    log_every: int = option(50, "steps between lines in log.jsonl and TensorBoard", known_as=("print_freq", "log_iter"))
+    sample_every: int = option(500, "steps between pictures in samples/", known_as=("display_freq", "image_save_iter"))
     eval_every: int | None = option(
         None, "steps between evaluations on the val images (without them the test images), whose best is kept in best/"
     )
@@ -306,6 +341,13 @@ class Training:
         return max(1, round(self.epochs * per_epoch)), per_epoch
 
 
+def did_you_mean(value, choices, prefix=""):
+    """ "; did you mean …?" of the choice that is most like a value, whatever their case; "" where none is."""
+    by_case = {c.lower(): c for c in map(str, choices)}
+    near = difflib.get_close_matches(str(value).lower(), by_case, n=1)
+    return f"; did you mean {prefix}{by_case[near[0]]}?" if near else ""
+
+
 def fill(config, values):
     """Puts `values`, a dict of field name to value, where a frozen `config` has None."""
     for field in dataclasses.fields(config):
@@ -318,7 +360,8 @@ def check_choices(config):
     for field in dataclasses.fields(config):
         choices, value = field.metadata["choices"], getattr(config, field.name)
         if choices and value is not None and value not in choices:
-            raise UserError(f"--{field.name}={value}: expected one of {', '.join(map(str, choices))}")
+            hint = did_you_mean(value, choices)
+            raise UserError(f"--{field.name}={value}: expected one of {', '.join(map(str, choices))}{hint}")
 
 
 def check_positive(config, *names):

@@ -48,7 +48,8 @@ def description(run_dir):
 
     `format`, `tfi2i` (the version that wrote it), `fingerprints` of the training files where the run was trained here,
     and `converted` where `tfi2i.convert` made it: `source`, the name of the published file or folder; `sha256` of each
-    file; `directions` that it translates; and `missing`, the networks that it did not have.
+    file; `directions` that it translates; and `missing`, the networks that it did not have. What `tfi2i.pack` wrote
+    has `packed`, true, and `licenses`, a dict of `weights` and `data`.
 
     Raises:
         UserError: not a run directory, or one of a later version.
@@ -89,7 +90,7 @@ def write(folder, run, **more):
     Args:
         folder: a run directory, or one that becomes one.
         run: a `settings.Run`.
-        **more: `fingerprints` or `converted`, see `description`.
+        **more: `fingerprints`, `converted`, `packed` or `licenses`, see `description`.
 
     Raises:
         OSError: they cannot be written.

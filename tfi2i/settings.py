@@ -4,10 +4,9 @@ No TensorFlow is imported here.
 """
 
 import dataclasses
-import difflib
 import json
 
-from tfi2i.config import Data, Hyperparameters, Training, UserError, parse_size
+from tfi2i.config import Data, Hyperparameters, Training, UserError, did_you_mean, parse_size
 from tfi2i.methods import METHODS, trained_by
 from tfi2i.metrics import check_training
 
@@ -73,7 +72,9 @@ def resolve(method, given):
     for name in given:
         if name not in own and name not in data and name not in training:
             whose = f"--method={method}" + (" --task=pretrain" if given.get("task") == "pretrain" else "")
-            raise UserError(f"--{name} is not a flag of {whose}; its own are: --{', --'.join(own)}")
+            owners = [n for n, row in METHODS.items() if name in field_names(row.config_class)]
+            belongs = f", it belongs to --method={' and '.join(owners)}" if owners else ""
+            raise UserError(f"--{name} is not a flag of {whose}{belongs}; its own are: --{', --'.join(own)}")
     values = kind.recipe | _of_variant(kind, given)
     if any(n in given for n in DURATIONS):
         values = {n: v for n, v in values.items() if n not in DURATIONS}
@@ -129,8 +130,7 @@ def _config_class(method, task):
     """The `Hyperparameters` of what a method trains for a task."""
     if method not in METHODS:
         able = trained_by("train")
-        near = difflib.get_close_matches(str(method), able, n=1)
-        hint = f"; did you mean --method={near[0]}?" if near else ""
+        hint = did_you_mean(method, able, "--method=")
         raise UserError(f"--method={method} is not known: expected one of {', '.join(able)}{hint}")
     trained = METHODS[method].of_task(task)
     if trained is None:

@@ -297,6 +297,11 @@ def _stored(folder):
             raise UserError(f"--run_dir={folder} exists and is not a run directory: give a new or empty folder")
         return None
     described = run_directory.description(folder)
+    if described.get("packed"):
+        raise UserError(
+            f"--run_dir={folder} was packed without the state of training, and cannot be resumed: give a new --run_dir "
+            f"and --init_from={folder}"
+        )
     if "converted" in described:
         raise UserError(
             f"--run_dir={folder} was converted from {described['converted']['source']} and holds no state of training "

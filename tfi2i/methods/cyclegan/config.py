@@ -24,11 +24,12 @@ class CycleGAN(Hyperparameters):
         "resnet_9blocks",
         "generator network (appendix 7.2)",
         ("resnet_9blocks", "resnet_6blocks", "unet_256", "unet_128"),
+        known_as=("netg",),
     )
     residual_blocks: int | None = option(
         None, "residual blocks of the ResNet generators; by default the 9 or 6 that --generator names"
     )
-    generator_width: int = option(64, "channels after the generator's first layer (ngf)")
+    generator_width: int = option(64, "channels after the generator's first layer (ngf)", known_as=("ngf",))
     upsample: str = option(
         "transposed",
         "how the ResNet generators enlarge their maps: by transposed convolutions, or by nearest-neighbour upsampling "
@@ -39,11 +40,12 @@ class CycleGAN(Hyperparameters):
         "n_layers",
         "n_layers: a PatchGAN of --discriminator_layers; pixel: 1x1 convolutions, which judge each pixel by itself",
         ("n_layers", "pixel"),
+        known_as=("netd",),
     )
     discriminator_layers: int = option(
         3, "stride-2 convolutions of the PatchGAN; with 3, each of its answers is about 70x70 pixels (appendix 7.2)"
     )
-    discriminator_width: int = option(64, "channels after the discriminator's first layer (ndf)")
+    discriminator_width: int = option(64, "channels after the discriminator's first layer (ndf)", known_as=("ndf",))
     norm: str = option("instance", "normalisation in all networks", ("instance", "batch", "none"))
     norm_epsilon: float | None = option(None, "epsilon of all norms, which is added to the variance")
     dropout: bool = option(False, "dropout 0.5 in the generators (pix2pix has it, CycleGAN does not)")
@@ -54,11 +56,13 @@ class CycleGAN(Hyperparameters):
     lambda_a: float = option(10.0, "weight of the cycle from A to B and back to A (section 4)")
     lambda_b: float = option(10.0, "weight of the cycle from B to A and back to B (section 4)")
     lambda_identity: float = option(
-        0.5, "weight of the identity loss, as a factor of --lambda_a and --lambda_b (section 5.2)"
+        0.5,
+        "weight of the identity loss, as a factor of --lambda_a and --lambda_b (section 5.2)",
+        known_as=("lambda_idt",),
     )
     lambda_gp: float = option(10.0, "weight of the gradient penalty of --gan_loss=wgan-gp")
     pool_size: int = option(50, "images in the history that discriminators learn from (section 4); 0: no history")
-    learning_rate: float = option(2e-4, "Adam's learning rate, all networks (section 4)")
+    learning_rate: float = option(2e-4, "Adam's learning rate, all networks (section 4)", known_as=("lr",))
     beta_1: float = option(0.5, "Adam's decay of the first moment")
     beta_2: float = option(0.999, "Adam's decay of the second moment")
     weight_decay: float = option(0.0, "L2 added to the gradient of all weights before Adam, as torch.optim.Adam does")

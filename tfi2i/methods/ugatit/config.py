@@ -35,7 +35,7 @@ class UGATIT(Hyperparameters):
         "images of any size",
     )
     image_size: Size = option((256, 256), "without --light: the one size, N or H,W, that the networks take")
-    generator_width: int = option(64, "channels after the generator's first layer (ch)")
+    generator_width: int = option(64, "channels after the generator's first layer (ch)", known_as=("ch",))
     residual_blocks: int = option(4, "residual blocks in the encoder, and as many in the decoder (n_res)")
     decoder_norm: str = option(
         "adalin",
@@ -52,7 +52,7 @@ class UGATIT(Hyperparameters):
     lambda_cycle: float = option(10.0, "weight of the cycles, L1")
     lambda_identity: float = option(10.0, "weight of the identity losses, L1")
     lambda_cam: float = option(1000.0, "weight of the generators' classification of source against target domain")
-    learning_rate: float = option(1e-4, "Adam's learning rate, all networks")
+    learning_rate: float = option(1e-4, "Adam's learning rate, all networks", known_as=("lr",))
     beta_1: float = option(0.5, "Adam's decay of the first moment")
     beta_2: float = option(0.999, "Adam's decay of the second moment")
     weight_decay: float = option(

@@ -76,7 +76,7 @@ class UNIT(Hyperparameters):
     vgg_weights: str | None = option(
         None, "file of Keras' VGG16 weights without top (.h5) for --lambda_vgg; by default Keras downloads them"
     )
-    learning_rate: float = option(1e-4, "Adam's learning rate, all networks")
+    learning_rate: float = option(1e-4, "Adam's learning rate, all networks", known_as=("lr",))
     beta_1: float = option(0.5, "Adam's decay of the first moment")
     beta_2: float = option(0.999, "Adam's decay of the second moment")
     weight_decay: float = option(1e-4, "L2 added to the gradient of all weights before Adam, as torch.optim.Adam does")

@@ -94,7 +94,7 @@ class UVCGAN2(Generator):
     ema_momentum: float = option(
         0.9999, "momentum of the averaged generators that are used for translation; 0: no averaging"
     )
-    learning_rate: float = option(1e-4, "Adam's learning rate of the generators")
+    learning_rate: float = option(1e-4, "Adam's learning rate of the generators", known_as=("lr",))
     discriminator_learning_rate: float = option(1e-4, "Adam's learning rate of the discriminators")
     beta_1: float = option(0.5, "Adam's decay of the first moment")
     beta_2: float = option(0.99, "Adam's decay of the second moment")

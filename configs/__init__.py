@@ -1,0 +1,1 @@
+"""The presets, as flagfiles: see `tfi2i.presets`."""

@@ -1,0 +1,151 @@
+"""The command line: one name for all commands, presets, what is said about wrong flags, and exit statuses."""
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.own_flags import own_flags
+from tfi2i import __main__ as tfi2i_command
+from tfi2i import command, command_line, presets
+from tfi2i.config import UserError, did_you_mean
+
+
+def start(*arguments, module="tfi2i"):
+    return subprocess.run([sys.executable, "-m", module, *arguments], capture_output=True, text=True, check=False)
+
+
+def said(monkeypatch, capsys, *arguments):
+    """What `tfi2i` prints and its exit status, in this process; commands end before their work."""
+    monkeypatch.setattr(sys, "argv", ["tfi2i", *arguments])
+    with own_flags(), pytest.raises(SystemExit) as end:
+        tfi2i_command.run()
+    out, error = capsys.readouterr()
+    return end.value.code, out, error
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["train", "--help"], ["train", "-h", "--preset=unit/maps"]])
+def test_help_is_no_failure(arguments):
+    done = start(*arguments)
+    assert done.returncode == 0 and not done.stderr
+    assert ("usage: tfi2i COMMAND" in done.stdout) == (arguments[0] != "train")
+    assert ("--shared_blocks" in done.stdout) == ("--preset=unit/maps" in arguments)
+
+
+def test_every_command_has_help(monkeypatch, capsys):
+    for name, (module, _) in tfi2i_command.COMMANDS.items():
+        status, out, error = said(monkeypatch, capsys, name, "--help")
+        assert not status and not error and out.startswith(sys.modules[module].__doc__)
+    assert start("--help", module="tfi2i.train").stdout == start("train", "--help").stdout
+
+
+def test_versions():
+    done = start("version")
+    assert done.returncode == 0 and done.stdout.startswith("tfi2i ") and "\ntensorflow 2." in done.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["trian"], "did you mean 'tfi2i train'?"),
+        (["train"], "--run_dir is missing: folder of the run"),
+        (["train", "--run_dir=x", "--batch_size=many"], "--batch_size=many: expected an integer"),
+        (["train", "--run_dir=x", "--method=Unit", "--data=x"], "did you mean --method=unit?"),
+        (["train", "--run_dir=x", "--data=x", "--light"], "not a flag of --method=cyclegan, it belongs to --method=u"),
+        (["train", "--run_dir=x", "--data=x", "--lr_schedule=Linear"], "did you mean linear?"),
+        (["train", "--run_dir=x", "data"], "'data' is not a flag: flags are written --name=value"),
+        (["evaluate", "--split=Test"], "--split=Test: expected one of test, val; did you mean test?"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_carried_out_is_one_line_and_status_2(arguments, words, tmp_path):
+    done = start(*arguments)
+    assert done.returncode == 2 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+    assert words in done.stderr and not done.stdout
+
+
+@pytest.mark.parametrize(
+    "flag, words",
+    [
+        ("--lr=1", "did you mean --learning_rate?"),
+        ("--learning-rate=1", "did you mean --learning_rate?"),
+        ("--batchSize=1", "did you mean --batch_size?"),
+        ("--lambda_A=1", "did you mean --lambda_a?"),
+        ("--dataroot=x", "did you mean --data?"),
+        ("--gpu_ids=0", "CUDA_VISIBLE_DEVICES"),
+        ("--continue_train", "the same command"),
+        ("--learning_rat=1", "did you mean --learning_rate?"),
+        ("--xyzzy=1", "--help lists them"),
+    ],
+)
+def test_flags_of_other_codes_lead_to_ours(flag, words, monkeypatch, capsys):
+    status, out, error = said(monkeypatch, capsys, "train", "--run_dir=x", flag)
+    assert status == command.USAGE and not out
+    assert error.startswith(f"error: {flag.partition('=')[0]} is not a flag of this command") and words in error
+
+
+def test_names_of_other_codes_are_no_flags_of_ours():
+    ours = {field.name for field in command_line._fields()}
+    assert not ours & set(command_line.known_elsewhere())
+
+
+def test_a_pattern_that_the_shell_replaced(monkeypatch, capsys, tmp_path):
+    names = [str(tmp_path / n) for n in ("b.png", "c.png")]
+    for name in names:
+        open(name, "w").close()
+    arguments = ["translate", "--run_dir=x", f"--input={tmp_path}/a.png", "--output=y", *names]
+    assert "in quotes" in said(monkeypatch, capsys, *arguments)[2]
+
+
+def test_near_values_whatever_their_case():
+    assert did_you_mean("Cosine", ("cosine", "linear")) == "; did you mean cosine?"
+    assert did_you_mean("zzz", ("cosine", "linear")) == ""
+
+
+# --------------------------------------------------------------------------------------------------------- presets
+
+
+def test_presets_are_listed_and_shown(monkeypatch, capsys):
+    status, out, _ = said(monkeypatch, capsys, "presets")
+    assert not status and [line.split()[0] for line in out.splitlines()] == presets.names()
+    assert "Horses <-> zebras" in out
+    _, out, _ = said(monkeypatch, capsys, "presets", "ugatit")
+    assert {line.partition("/")[0] for line in out.splitlines()} == {"ugatit"}
+    _, out, _ = said(monkeypatch, capsys, "presets", "quickstart")
+    assert out == (presets.folder() / "quickstart.flags").read_text()
+    status, _, error = said(monkeypatch, capsys, "presets", "cycelgan/maps")
+    assert status and "did you mean cyclegan/maps" in error
+
+
+def test_flagfiles_and_presets_are_put_in_their_place(tmp_path):
+    (tmp_path / "inner.flags").write_text("// also a comment\n--crop=8\n\n--resize\n9\n")
+    outer = tmp_path / "outer.flags"
+    outer.write_bytes(
+        b"\xef\xbb\xbf# written on Windows\r\n--method=unit\r\n" + f"--flagfile={tmp_path}/inner.flags".encode()
+    )
+    expected = ["--seed=1", "--method=unit", "--crop=8", "--resize", "9", "--crop=7"]
+    assert presets.expand(["--seed=1", f"--flagfile={outer}", "--crop=7"]) == expected
+    assert presets.expand(["--flagfile", str(outer)]) == expected[1:-1]
+    nested = presets.expand(["--preset=cyclegan/emoji"])
+    assert nested[: len(presets.expand(["--preset=quickstart"]))] == presets.expand(["--preset=quickstart"])
+
+
+def test_presets_and_flagfiles_that_are_not_there(tmp_path):
+    for given, words in (
+        ("--preset=horse2zebra", "did you mean cyclegan/horse2zebra or ugatit/horse2zebra"),
+        ("--preset=nothing_like_it", "'tfi2i presets' lists"),
+        ("--flagfile=configs/unit/maps.flags", None),
+        (f"--flagfile={tmp_path}/configs/unit/maps.flags", "it comes installed as --preset=unit/maps"),
+        (f"--flagfile={tmp_path}", "cannot be read"),
+    ):
+        if words is None:
+            assert presets.expand([given])
+            continue
+        with pytest.raises(UserError, match=words):
+            presets.expand([given])
+    circle = tmp_path / "circle.flags"
+    circle.write_text(f"--flagfile={circle}\n")
+    with pytest.raises(UserError, match="contains itself"):
+        presets.expand([f"--flagfile={circle}"])
+    circle.write_bytes(b"\xff\xfe-\x00-\x00")
+    with pytest.raises(UserError, match="UTF-8"):
+        presets.expand([f"--flagfile={circle}"])
