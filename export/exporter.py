@@ -112,7 +112,7 @@ def export(
                 _check_failed(failed)
             files.swap(partial, output if report["passed"] else failed)
     except (OSError, tf.errors.OpError) as error:  # a full disk is one of TensorFlow's where TensorFlow writes
-        raise UserError(f"--output={output} cannot be written: {str(error).splitlines()[0]}") from error
+        raise UserError(f"--output={output} cannot be written: {files.reason(error)}") from error
     if not report["passed"]:
         faults = [fault for r in report["formats"].values() for fault in r["faults"]]
         raise FloorError(f"not exported: {'; '.join(faults)}; see {failed}/report.png", report)
@@ -200,7 +200,7 @@ class _Export:
 
             png = images.encode_image(".png", typical)
             if saved_model.write_warmup(folder / "1", typical, png) is None:
-                self.log("no warm-up requests for TF Serving: the package tensorflow-serving-api is not installed")
+                self.log("no warm-up requests for TF Serving: they need 'pip install tfi2i[serving]'")
         keep = _spread(len(chosen), _PICTURES)
         stream = _read(held_out, chosen, self.size, self.log, "verification images")
         scores, kept = verify.compare(self.reference, candidates, stream, keep)
@@ -301,7 +301,10 @@ def _check(model, direction, formats, size, io, data):
     model.check_direction(direction)
     unknown = [f for f in formats if f not in FLOORS]
     if unknown or not formats:
-        raise UserError(f"--formats={','.join(formats)}: expected some of {', '.join(FLOORS)}")
+        raise UserError(
+            f"--formats={','.join(formats)}: expected some of {', '.join(FLOORS)}; saved_model is for TF Serving, the "
+            "others are the kinds of .tflite files"
+        )
     if model.dtype_policy.compute_dtype != "float32":
         raise UserError(
             f"the model computes in {model.dtype_policy.compute_dtype}: load it with tfi2i.load, or "

@@ -85,3 +85,11 @@ def test_text_is_whole_utf_8_and_of_any_name(tmp_path):
     with pytest.raises(ZeroDivisionError), files.whole(path) as partial:
         partial.write_text(str(1 / 0))
     assert path.read_bytes() == b"/photos/\xff.jpg" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_the_reason_is_the_first_line_without_tensorflow_s_operation():
+    error = OSError(
+        "{{function_node __wrapped__SaveV2_dtypes_8_device_/job:x}} /d/state; No space left on device [Op:S]\n…"
+    )
+    assert files.reason(error) == "/d/state; No space left on device [Op:S]"
+    assert files.reason(OSError()) == "OSError"

@@ -14,7 +14,7 @@ import shutil
 
 import tensorflow as tf
 
-from tfi2i import run_directory
+from tfi2i import files, run_directory
 from tfi2i.config import UserError, local_path
 from tfi2i.methods import METHODS
 from tfi2i.run_directory import checkpoint_folder, steps
@@ -107,7 +107,7 @@ def _write(folder, groups, manifest, run_dir):
         shutil.rmtree(partial, ignore_errors=True)
         left = steps(run_dir)
         raise UserError(
-            f"checkpoint {folder} could not be written: {str(error).splitlines()[0]}; "
+            f"checkpoint {folder} could not be written: {files.reason(error)}; "
             + (f"the last good one is step {left[-1]}" if left else "there is no earlier one")
         )
 

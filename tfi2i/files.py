@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import pathlib
+import re
 import secrets
 import tempfile
 
@@ -32,6 +33,11 @@ def whole(path):
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def reason(error):
+    """The first line of what an exception of Python or TensorFlow says, without the name of TensorFlow's operation."""
+    return re.sub(r"^\{\{.*?\}\}\s*", "", str(error) or type(error).__name__).splitlines()[0]
 
 
 def check_writable(path, flag):

@@ -15,7 +15,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfi2i import __version__, checkpoints, machine, optim, run_directory, settings
+from tfi2i import __version__, checkpoints, files, machine, optim, run_directory, settings
 from tfi2i.config import UserError, local_path
 from tfi2i.methods import METHODS
 from tfi2i.progress import Progress, duration
@@ -349,7 +349,7 @@ def _written(folder):
     except (OSError, tf.errors.OpError) as error:
         left = run_directory.steps(folder)
         raise UserError(
-            f"--run_dir={folder} cannot be written: {str(error).splitlines()[0]}; "
+            f"--run_dir={folder} cannot be written: {files.reason(error)}; "
             + (f"the last good checkpoint is step {left[-1]}" if left else "there is no checkpoint yet")
         ) from error
 
