@@ -1,5 +1,6 @@
 """Evaluation on pairs, with models whose numbers are known, and once as a command."""
 
+import dataclasses
 import functools
 import json
 import re
@@ -12,11 +13,11 @@ import pytest
 from absl import flags
 
 from tests.test_translate import command, run_dir  # noqa: F401  (a fixture)
-from tfi2i import config, evaluate, pictures
+from tfi2i import config, evaluate, pictures, settings
 from tfi2i.config import UserError
 from tfi2i.data import images, sources
 from tfi2i.methods.sizes import Sizes
-from tfi2i.metrics import candidates, evaluation, gallery, held_out, pages, pairs, realism, report, study
+from tfi2i.metrics import candidates, evaluation, gallery, held_out, pages, pairs, realism, report, study, tables
 from tfi2i.metrics.pairs import match_names
 from tfi2i.metrics.protocols import PRESETS, Protocol, make_protocol
 
@@ -69,7 +70,7 @@ def test_a_model_without_error(folder):
         (folder / f"test{domain}" / "4.png").unlink()
     results, _ = run(folder)
     assert results["a2b"]["model"]["psnr"] is None and results["a2b"]["model"]["l1"] == 0
-    assert "equal" in report.table(results)
+    assert "equal" in tables.table(results)
     json.dumps(results, allow_nan=False)
 
 
@@ -284,7 +285,7 @@ def test_without_pairs_images_are_compared_with_their_inputs(unpaired):
     assert found["input_l2"] == pytest.approx(10 * np.sqrt(8 * 8 * 3) / 255)
     assert nothing["input_psnr"] is None and nothing["il2_levels"] == 0 and "cycle" not in nothing
     assert examples["a2b"][0]["truth"] is None and examples["b2a"][0]["l1"] == 10
-    text = report.table(results, Protocol(("l1",), network=Levels()))
+    text = tables.table(results, Protocol(("l1",), network=Levels()))
     assert "L1 (of 255) to input" in text and "Features: levels" in text
     assert "alone proves nothing: an unchanged input scores perfectly" in text
     assert report.picture(Constant(), examples, "unpaired").ndim == 3
@@ -355,7 +356,7 @@ class OneWay(Constant):
     checkpoint_step, run_dir = 7, "one way"
 
     def __init__(self, data):
-        self.run = types.SimpleNamespace(method="one way", data=data)
+        self.run = dataclasses.replace(settings.resolve("cyclegan", {}), data=data)
 
     def translate(self, x, direction="a2b", batch_size=1):
         assert direction == "a2b"
@@ -599,18 +600,15 @@ def test_realism_against_faithfulness():
     assert plots[0].shape == (360, 480, 3)
 
 
-@pytest.mark.parametrize("given", [[1, 1], [0, 0], [-0.17, 8.1], [0.001, 0.0013], [3500, 1000], [-2, -7]])
-def test_ticks_are_round_and_enclose_the_values(given):
-    ticks = pictures._ticks(given)
-    assert ticks[0] <= min(given) + 1e-12 and ticks[-1] >= max(given) - 1e-12 and 4 <= len(ticks) <= 9
-    np.testing.assert_allclose(np.diff(ticks), ticks[1] - ticks[0])
-
-
 def test_a_plot_marks_its_points_where_they_are():
-    """Two points at opposite corners of the axes, blue and vermilion."""
-    image = pictures.plot({"one": [(0, 0, None)], "two": [(10, 5, None)]}, "x", "y").astype(int)
-    colours = pictures._COLOURS
-    assert tuple(image[360 - 44, 64]) == colours[0] and tuple(image[30, 480 - 16]) == colours[1]
+    """Two points at opposite corners of the axes, blue and vermilion; a name may have a sign of matplotlib's own."""
+    image = pictures.plot({"one": [(0, 0, None)], "$two": [(10, 5, 0.5)]}, "x", "y", "title")
+    assert image.shape == (360, 480, 3) and image.dtype == np.uint8 and (image[0, 0] == 255).all()
+    for colour, left, low in ((pictures._COLOURS[0], True, True), (pictures._COLOURS[1], False, False)):
+        rows, columns = np.nonzero((image == [int(colour[i : i + 2], 16) for i in (1, 3, 5)]).all(-1))
+        assert len(rows) > 20 and (columns < 240).all() == left and (rows > 180).all() == low
+    joined = [pictures.plot({"one": [(0, 0, None), (9, 9, None)]}, "x", "y", join=join) for join in (True, False)]
+    assert (joined[0] != joined[1]).sum() > 1000
 
 
 def test_metrics_of_folders(folder, tmp_path, with_levels):
@@ -647,7 +645,7 @@ def test_a_comparison(run_dir, tmp_path, with_levels, monkeypatch, capsys):  # n
     assert list(written["directions"]["a2b"]) == [run_dir.name, "dark", "match_moments", "do_nothing"]
     assert "dark" not in written["directions"]["b2a"] and written["checkpoint_steps"] == {run_dir.name: 7}
     page = (output / "index.html").read_text()
-    assert page.count("<tr>") >= 2 * (1 + 3) and ">dark</th>" in page and "KID x100" in page
+    assert page.count("<tr>") >= 2 * (1 + 3) and ">dark</th>" in page and "KID ×100, levels" in page
     shown = re.findall(r'src="([^"]+)"', page)
     assert shown and all((output / path).is_file() for path in shown)
     # input, truth, the run, the others, two baselines
@@ -708,7 +706,7 @@ def test_a_page_replaces_only_a_page(tmp_path):
     def write():
         with gallery.replaced(folder, "--study") as partial:
             assert partial.parent.parent == tmp_path and partial.parent.name.startswith(".tfi2i-")
-            (partial / "index.html").write_text(gallery.page("title", "body"))
+            (partial / "index.html").write_text(gallery.page("gallery.html", title="title", table="", directions=[]))
 
     (tmp_path / "page.tmp").mkdir()
     (tmp_path / "page.tmp" / "mine.txt").touch()  # a name that anybody may have chosen
