@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 _MARGIN, _TITLE, _MIN_SIDE = 6, 22, 96
 # Distinct for colour-blind readers too: Okabe and Ito (2008).
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+_MARKERS = "osD^vPX"
 
 
 def overlay(pixels, heat):
@@ -71,7 +72,7 @@ def plot(series, x_label, y_label, title="", join=False):
         series: dict of name → list of (x, y, spread or None).
         x_label, y_label: text along the axes.
         title: text above.
-        join: draw lines between the points of a series, which a legend names; else the name is at the first point.
+        join: draw lines between the points of a series.
 
     Returns:
         uint8 [360, 480, 3].
@@ -82,23 +83,17 @@ def plot(series, x_label, y_label, title="", join=False):
     # Not by pyplot, which asks for a display and keeps every figure.
     figure = Figure((4.8, 3.6), dpi=100, layout="constrained")
     canvas, axes = FigureCanvasAgg(figure), figure.subplots()
-    across = [x for values in series.values() for x, _, _ in values]
-    middle = (min(across) + max(across)) / 2
-    for colour, (name, values) in zip(itertools.cycle(_COLOURS), series.items()):
+    for (colour, marker), (name, values) in zip(itertools.cycle(zip(_COLOURS, _MARKERS)), series.items()):
         x, y, spread = zip(*values)
-        line = dict(color=colour, marker="o", markersize=5, linestyle="-" if join else "none", label=_literal(name))
+        line = dict(color=colour, marker=marker, linestyle="-" if join else "none", label=_literal(name))
         axes.errorbar(x, y, [s or 0 for s in spread], **line)
-        if not join:
-            # On the side that has room.
-            side = dict(ha="left", xytext=(6, 4)) if x[0] < middle else dict(ha="right", xytext=(-6, 4))
-            axes.annotate(_literal(name), (x[0], y[0]), **side, textcoords="offset points", color=colour, fontsize=8)
     axes.set(xlabel=_literal(x_label), ylabel=_literal(y_label))
     axes.set_title(_literal(title), fontsize=10)
     axes.grid(alpha=0.3)
-    if join:
-        axes.legend(fontsize=8)
-    else:
-        axes.margins(0.15)
+    axes.margins(0.1)
+    # Not among the points, which it would hide; about 72 letters fit into a line.
+    columns = max(1, 72 // (max(map(len, series)) + 6))
+    figure.legend(loc="outside lower center", ncols=columns, fontsize=8)
     canvas.draw()
     return np.array(canvas.buffer_rgba())[..., :3]
 

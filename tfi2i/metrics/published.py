@@ -69,9 +69,10 @@ def download(network):
                     f"{file.sha256}. Try again, or get the file elsewhere and give --network_weights=FILE"
                 )
     except (OSError, http.client.HTTPException) as error:
+        reason = getattr(error, "reason", error)
         raise UserError(
-            f"{file.url} cannot be fetched into {path.parent} ({error}): get the file on a machine with a network "
-            "and give --network_weights=FILE"
+            f"{file.url} cannot be fetched into {path.parent} ({reason}): get the file where there is a network, and "
+            "give --network_weights=FILE"
         ) from error
     print(f"fetched {path}, SHA-256 as published")
 

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 import statistics
 
 from tfi2i.metrics import columns, metric_of
@@ -13,15 +14,15 @@ _STANDARD = {
     False: " This is NOT the published file of this network.",
     None: " The published file's hash is not known, so this file could not be compared with it.",
 }
-# Below so many images, on either side, a figure is printed with a warning that says what is wrong with it.
+# Below so many images, on either side, a figure is printed with a warning of what is wrong with it.
 _FEW = {
-    "fid": (2000, "it is too high, by an amount that depends on their number: report KID instead"),
-    "kid": (50, "it depends on the choice of images: take more of them"),
+    "fid": (2000, "is too high by an amount that depends on their number: report KID instead"),
+    "kid": (50, "depends much on which images they are: take more of them"),
 }
 _LATEX = str.maketrans(
     {c: rf"\{c}" for c in "&%$#_{}"}
     | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-    | {"×": r"$\times$", "±": r"$\pm$"}
+    | {"×": r"$\times$", "±": r"$\pm$", "<": "$<$", ">": "$>$"}
 )
 
 
@@ -166,7 +167,7 @@ def _aligned(rows):
 
 
 def _markdown(rows):
-    rows = [[cell.replace("|", r"\|") for cell in row] for row in rows]
+    rows = [[re.sub(r"([|<*`])", r"\\\1", cell) for cell in row] for row in rows]
     lines = [f"| {' | '.join(row)} |" for row in rows]
     return [lines[0], "|---|---" + "|---:" * (len(rows[0]) - 2) + "|", *lines[1:]]
 
@@ -243,5 +244,5 @@ def notes(results, protocol):
         n = min((min(v["n_real"], v["n_fake"]) for v in measured if key_of(v, name)), default=enough)
         if n < enough:
             title = heading(name, measured, protocol and protocol.network)
-            lines.append(f"Warning: {title} is of {n} images, fewer than {enough:,}; {reason}.")
+            lines.append(f"Warning: {title}, is measured on {n} images. Below {enough:,} it {reason}.")
     return lines
