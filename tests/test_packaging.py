@@ -90,6 +90,13 @@ def test_setup_lists_every_folder_with_python_files(distribution):
     assert distribution["package_dir"]["tfi2i.export"] == "export"
 
 
+def test_setup_lists_the_templates(distribution):
+    patterns = distribution["package_data"]["tfi2i"]
+    listed = {path for pattern in patterns for path in (ROOT / "tfi2i").glob(pattern)}
+    assert {"page.html", "gallery.html", "study.html"} <= {path.name for path in listed}
+    assert {path for path in (ROOT / "tfi2i").rglob("*.html")} <= listed
+
+
 def test_setup_licences_exist(distribution):
     assert distribution["license_expression"] == "Apache-2.0 AND CC-BY-SA-4.0"
     assert all((ROOT / path).is_file() for path in distribution["license_files"])

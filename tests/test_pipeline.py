@@ -1,3 +1,4 @@
+import itertools
 import logging
 import subprocess
 import sys
@@ -368,6 +369,24 @@ def test_fixed_images_of_other_modes_show_the_centre(folder, mode):
         pixels = pixels[2:7, 8:12]
     ((_, seen),) = pipeline.eval_images(source, data, [0])
     np.testing.assert_array_equal(seen, pixels)
+
+
+def test_equal_preparations_give_equal_pictures(folder):
+    """All combinations: what `eval_preparation` tells apart differs, and only that."""
+    write_noise(folder, size=(15, 21))
+    seen = {}
+    for mode, resize, crop, filter in itertools.product(
+        (None, "exact", "short_side", "none"), (None, (12, 12), (12, 14)), (None, (8, 8)), (None, "bicubic", "lanczos")
+    ):
+        data = Data(data=str(folder), resize_mode=mode, resize=resize, crop=crop, resize_filter=filter)
+        ((_, pixels),) = pipeline.eval_images(sources.open_domains(data)[0], data, [0])
+        key = tuple(pipeline.eval_preparation(data).values())
+        seen.setdefault(key, []).append(pixels)
+    # Of two filters each: to a size in two forms, to a shorter side, to a crop exactly, to a crop by the shorter side.
+    # Of none: neither of them, and a crop of the centre.
+    assert len(seen) == 2 * (2 + 2 + 1 + 1) + 2
+    for pictures in seen.values():
+        assert all(np.array_equal(pictures[0], p) for p in pictures)
 
 
 def test_a_process_that_ends_while_files_are_read_ends(folder):

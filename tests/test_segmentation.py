@@ -10,7 +10,7 @@ from tests.damage import damaged
 from tfi2i import config
 from tfi2i.config import UserError
 from tfi2i.data import images
-from tfi2i.metrics import check_training, evaluation, pages, report, segmentation
+from tfi2i.metrics import check_training, evaluation, pages, segmentation, tables
 from tfi2i.metrics.candidates import Candidate
 from tfi2i.metrics.protocols import Protocol, make_protocol
 from tools.golden import caffe_files, made_weights
@@ -184,7 +184,7 @@ def test_true_labels_reach_one(streets):
     # What is to be segmented is enlarged bilinearly, so a painter of labels loses the edges.
     assert 0.85 < results["b2a"]["model"]["per_pixel_accuracy"] < 1
     assert results["b2a"]["truth"]["per_pixel_accuracy"] < 0.5  # grey photographs
-    text = report.table(results, Protocol(("fcn_score",)))
+    text = tables.table(results, Protocol(("fcn_score",)))
     assert "per-class acc." in text and "the truth" in text and "to input" not in text
     json.dumps(results, allow_nan=False)
 

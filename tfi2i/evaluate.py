@@ -9,21 +9,27 @@
 Without --metrics it measures L1, pixel accuracy and PSNR of pairs, which are images of the same name in both domains.
 It prints a table with two baselines that know nothing of the content, and writes the picture --output of inputs,
 translations, truths and back-translations, by default RUN/evaluate.png. The figures go beside that picture, to
-evaluate.json, or with --metrics to metrics.json together with the protocol. Several runs and folders give one table and
-a gallery, with a row for each input and a column for each of them.
+evaluate.json, or with --metrics to metrics.json together with the protocol; with --table the table goes there too, for
+a paper or a spreadsheet.
+
+Several runs and folders give one table and a gallery, with a row for each input and a column for each of them. Runs
+that prepare pictures differently are compared at one --size; runs that differ by their seed only share a row of means.
 """
+
+import pathlib
 
 from absl import flags
 
 from tfi2i import command
 from tfi2i.config import UserError
-from tfi2i.metrics import METRICS
+from tfi2i.metrics import METRICS, TABLE_FORMS
 from tfi2i.metrics.protocols import DEFAULT_METRICS, NETWORKS, PRESETS, RESIZES
 
 # Flags that say what is measured and how: arguments of `protocols.make_protocol`.
 _PROTOCOL = (
     "protocol", "metrics", "split", "limit", "size", "pairs", "network", "network_weights", "feature_resize",
     "feature_cache", "kid_subset_size", "kid_subsets", "seed", "labels", "segmentation_weights", "label_domain",
+    "filter", "download_weights",
 )  # fmt: skip
 # Flags that have no effect with --real and --fake.
 _OF_RUNS = ("data", "split", "checkpoint", "direction", "study")
@@ -59,15 +65,20 @@ def define_flags():
     flags.DEFINE_list(
         "metrics",
         None,
-        f"what to measure: {', '.join(METRICS)} (default: {','.join(DEFAULT_METRICS)} of pairs)",
+        f"what to measure, in any case: {', '.join(METRICS)} (default: {','.join(DEFAULT_METRICS)} of pairs)",
     )
     flags.DEFINE_enum(
         "network",
         "efficientnet_lite0",
-        NETWORKS,
+        list(NETWORKS),
         "network whose features are compared; only inception_2015 gives published FID and KID",
     )
     flags.DEFINE_string("network_weights", None, "file with the weights of --network, where they are not installed")
+    flags.DEFINE_bool(
+        "download_weights",
+        False,
+        "fetch the published weights of --network once, check their SHA-256 and keep them in ~/.cache/tfi2i/weights",
+    )
     flags.DEFINE_enum(
         "feature_resize",
         "clean",
@@ -100,6 +111,12 @@ def define_flags():
     flags.DEFINE_string("fake", None, "folder of translations, of any origin")
     flags.DEFINE_string("source", None, "with --real and --fake: folder of the images that were translated")
     flags.DEFINE_string("size", None, "bring all images to N or H,W first, instead of the run's size")
+    flags.DEFINE_enum(
+        "filter", None, ("bicubic", "bilinear", "lanczos"), "with --size: the antialiased filter (default: bicubic)"
+    )
+    flags.DEFINE_enum(
+        "table", None, list(TABLE_FORMS), "print the table in this form, and write it beside the JSON file"
+    )
 
 
 def check(values):
@@ -112,6 +129,10 @@ def check(values):
         raise UserError("--answers belong to a study: give --study=FOLDER")
     if values.answers:
         return
+    for path in values.run_dir or []:
+        if "," in path and not pathlib.Path(path).exists():
+            each = " ".join(f"--run_dir={part}" for part in path.split(","))
+            raise UserError(f"--run_dir={path} is no run directory: repeat the flag for each run, as in {each}")
     if bool(values.real) != bool(values.fake) or values.source and not values.real:
         raise UserError(
             "--real and --fake go together: a folder of real images and one of translations; --source with them"
@@ -158,17 +179,18 @@ def main(_):
         "rows": values.rows,
         "batch_size": values.batch_size,
     }
+    table = {"table": values.table} if values.table else {}
     command.import_tensorflow()
     from tfi2i.metrics import pages
 
     if values.real:
         folders = {"real": values.real, "fake": values.fake, "source": values.source}
-        pages.evaluate_folders(**folders, output=values.output, batch_size=values.batch_size, **protocol)
+        pages.evaluate_folders(**folders, output=values.output, batch_size=values.batch_size, **table, **protocol)
     elif values.study:
         more = {"study_examples": values.study_examples, "domain_names": values.domain_names}
         pages.write_study(values.study, **compared, **more, **protocol)
     elif values.folder or len(values.run_dir) > 1:
-        pages.compare(**compared, output=values.output or "comparison", **protocol)
+        pages.compare(**compared, output=values.output or "comparison", **table, **protocol)
     else:
         pages.evaluate_run(
             values.run_dir[0],
@@ -177,6 +199,7 @@ def main(_):
             values.output,
             values.direction,
             values.batch_size,
+            **table,
             **protocol,
         )
 

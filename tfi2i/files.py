@@ -40,6 +40,11 @@ def reason(error):
     return re.sub(r"^\{\{.*?\}\}\s*", "", str(error) or type(error).__name__).splitlines()[0]
 
 
+def user_cache(name):
+    """The folder of that name in tfi2i's part of the user's cache folder; it need not be there."""
+    return pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "tfi2i" / name
+
+
 def check_writable(path, flag):
     """Looks whether a file or folder of that path could be made, before there is anything to write.
 

@@ -1,11 +1,20 @@
-"""Pages of pictures: rows of images under column titles; plots of a few points."""
+"""Pages of pictures: rows of images under column titles; plots of a few points.
+
+Plots are matplotlib's. Pages are laid out here, because a plotting library resamples pictures, and here every pixel of
+a picture stays one pixel, or a square of equal ones.
+"""
+
+import contextlib
+import itertools
+import logging
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 _MARGIN, _TITLE, _MIN_SIDE = 6, 22, 96
 # Distinct for colour-blind readers too: Okabe and Ito (2008).
-_COLOURS = ((0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167), (230, 159, 0), (86, 180, 233), (0, 0, 0))
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+_MARKERS = "osD^vPX"
 
 
 def overlay(pixels, heat):
@@ -62,60 +71,45 @@ def plot(series, x_label, y_label, title="", join=False):
     Args:
         series: dict of name → list of (x, y, spread or None).
         x_label, y_label: text along the axes.
-        title: text above, on the right.
-        join: draw lines between the points of a series, which is named above; else the name is at the points.
+        title: text above.
+        join: draw lines between the points of a series.
 
     Returns:
         uint8 [360, 480, 3].
     """
-    width, height, left, right, top, bottom = 480, 360, 64, 16, 30, 44
-    points = [p for values in series.values() for p in values]
-    x_ticks = _ticks([p[0] for p in points])
-    y_ticks = _ticks([p[1] + sign * (p[2] or 0) for p in points for sign in (-1, 1)])
-    sheet = Image.new("RGB", (width, height), "white")
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
-
-    def at(x, y):
-        across = (x - x_ticks[0]) / (x_ticks[-1] - x_ticks[0])
-        up = (y - y_ticks[0]) / (y_ticks[-1] - y_ticks[0])
-        return left + across * (width - left - right), height - bottom - up * (height - top - bottom)
-
-    for tick in x_ticks:
-        x, y = at(tick, y_ticks[0])
-        draw.line((x, top, x, y), fill=(230, 230, 230))
-        draw.text((x, y + 5), f"{tick:g}", fill="black", font=font, anchor="mt")
-    for tick in y_ticks:
-        x, y = at(x_ticks[0], tick)
-        draw.line((x, y, width - right, y), fill=(230, 230, 230))
-        draw.text((x - 5, y), f"{tick:g}", fill="black", font=font, anchor="rm")
-    draw.rectangle((left, top, width - right, height - bottom), outline="black")
-    draw.text(((left + width - right) / 2, height - 6), x_label, fill="black", font=font, anchor="mb")
-    draw.text((6, 8), y_label, fill="black", font=font, anchor="lt")
-    draw.text((width - right, 8), title, fill="black", font=font, anchor="rt")
-    for i, (name, values) in enumerate(series.items()):
-        colour = _COLOURS[i % len(_COLOURS)]
-        where = [at(x, y) for x, y, _ in values]
-        if join:
-            draw.line(where, fill=colour, width=2)
-            draw.text((width / 2 + 60 * i, 8), name, fill=colour, font=font, anchor="lt")
-        for (x, y), (value, mean, spread) in zip(where, values):
-            if spread:
-                draw.line((*at(value, mean - spread), *at(value, mean + spread)), fill=colour)
-            draw.ellipse((x - 4, y - 4, x + 4, y + 4), fill=colour)
-            if not join:
-                # On the side that has room.
-                side = ("rb", -7) if x > width * 0.6 else ("lb", 7)
-                draw.text((x + side[1], y - 3), name, fill=colour, font=font, anchor=side[0])
-    return np.asarray(sheet)
+    with _quiet("matplotlib"):
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    # Not by pyplot, which asks for a display and keeps every figure.
+    figure = Figure((4.8, 3.6), dpi=100, layout="constrained")
+    canvas, axes = FigureCanvasAgg(figure), figure.subplots()
+    for (colour, marker), (name, values) in zip(itertools.cycle(zip(_COLOURS, _MARKERS)), series.items()):
+        x, y, spread = zip(*values)
+        line = dict(color=colour, marker=marker, linestyle="-" if join else "none", label=_literal(name))
+        axes.errorbar(x, y, [s or 0 for s in spread], **line)
+    axes.set(xlabel=_literal(x_label), ylabel=_literal(y_label))
+    axes.set_title(_literal(title), fontsize=10)
+    axes.grid(alpha=0.3)
+    axes.margins(0.1)
+    # Not among the points, which it would hide; about 72 letters fit into a line.
+    columns = max(1, 72 // (max(map(len, series)) + 6))
+    figure.legend(loc="outside lower center", ncols=columns, fontsize=8)
+    canvas.draw()
+    return np.array(canvas.buffer_rgba())[..., :3]
 
 
-def _ticks(values):
-    """Four to nine round numbers, equally spaced, from at most the least value to at least the largest."""
-    low, high = min(values), max(values)
-    if low == high:
-        low, high = low - (abs(low) or 1) / 2, high + (abs(high) or 1) / 2
-    rough = (high - low) / 5
-    power = 10.0 ** np.floor(np.log10(rough))
-    step = next(m * power for m in (1, 2, 5, 10) if m * power >= rough)
-    first, last = np.floor(low / step), np.ceil(high / step)
-    return [float(k * step) for k in np.arange(first, last + 1)]
+def _literal(text):
+    """Text whose dollar signs are no formulas to matplotlib."""
+    return text.replace("$", r"\$")
+
+
+@contextlib.contextmanager
+def _quiet(name):
+    """Silences a logger below errors: matplotlib warns while it is imported where the user's home is read-only."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -308,6 +308,24 @@ def eval_images(source, data, indices=None):
             logging.warning("skipped an image that cannot be read: %s (%s)", bad.path, bad.reason)
 
 
+def eval_preparation(data):
+    """What decides how `eval_images` prepares images: two `config.Data` with equal ones give the same pictures.
+
+    Args:
+        data: `config.Data`.
+
+    Returns:
+        dict of `resize`, `resize_mode`, `resize_filter` and `crop`; what has no effect beside the others is None.
+    """
+    mode = (data.resize_mode or "exact") if data.resize else "none"
+    return {
+        "resize": None if data.crop or mode == "none" else data.resize,
+        "resize_mode": mode,
+        "resize_filter": None if mode == "none" else data.resize_filter or "bicubic",
+        "crop": data.crop,
+    }
+
+
 def examples(data, count, value_range):
     """The same held-out images for every picture of a run; training images where there are no others.
 

@@ -55,9 +55,9 @@ class Metric:
 
 METRICS = {
     "fid": Metric("real", {"fid": Column("Fréchet")}, of_features=True, least_images=2),
-    "kid": Metric("real", {"kid": Column("KID x100", factor=100)}, of_features=True, least_images=2),
+    "kid": Metric("real", {"kid": Column("KID ×100", factor=100)}, of_features=True, least_images=2),
     "mean_kid": Metric(
-        "real", {"mean_kid": Column("mean KID x100", factor=100)}, of_features=True, needs_input=True, least_images=2
+        "real", {"mean_kid": Column("mean KID ×100", factor=100)}, of_features=True, needs_input=True, least_images=2
     ),
     "precision_recall": Metric(
         "real",
@@ -93,6 +93,10 @@ METRICS = {
         needs_input=True,
     ),
 }
+
+
+# Forms of tables for papers and spreadsheets, see `tables.table` → the extension of the file.
+TABLE_FORMS = {"md": ".md", "csv": ".csv", "latex": ".tex"}
 
 
 def columns(*compared_with):

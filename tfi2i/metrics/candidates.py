@@ -36,14 +36,15 @@ class Candidate:
 
 
 def of_model(model, batch_size=8):
-    """The `Candidate` of a `Translator`."""
+    """The `Candidate` of a `Translator`: networks that take one size get it, and results come back at the inputs'."""
     from tfi2i.translation import translate_fitted
 
     def translate(inputs, direction, names):
         if not model.sizes.fixed or inputs.shape[1:3] == tuple(model.sizes.fixed):
             return model.translate(inputs, direction, batch_size=batch_size)
-        results = translate_fitted(model, inputs, direction, batch_size=batch_size)
-        return np.stack([images.resize(r, inputs.shape[1:3]) for r in results])
+        filter = model.run.data.resize_filter or "bicubic"
+        results = translate_fitted(model, inputs, direction, filter=filter, batch_size=batch_size)
+        return np.stack([images.resize(r, inputs.shape[1:3], filter) for r in results])
 
     directions = tuple(model.directions)
     return Candidate(translate, directions, cycles=set(directions) == set(DIRECTIONS))

@@ -1,9 +1,9 @@
 """Networks whose features realism is measured on. Numbers of different networks are different measures.
 
 efficientnet_lite0     EfficientNet-Lite0, 1280 features of 224 px; weights: a package that is installed with tfi2i
-inception_2015         Inception V3 of 2015, that of FID and KID, 2048 features of 299 px; weights: a file.
+inception_2015         Inception V3 of 2015, that of FID and KID, 2048 features of 299 px; weights: see `published`.
                        Resizing "original": TensorFlow 1's bilinear; "pytorch_fid": PyTorch's, with its scale
-inception_torchvision  torchvision's Inception V3, that of I-L2; weights: a file.
+inception_torchvision  torchvision's Inception V3, that of I-L2; weights: see `published`.
                        Resizing "original": Pillow's bilinear on 8 bits
 inception_keras        Keras' Inception V3; weights: a file, or downloaded by Keras
 
@@ -21,8 +21,10 @@ import zipfile
 
 import numpy as np
 
+from tfi2i import files
 from tfi2i.config import UserError
 from tfi2i.data import images
+from tfi2i.metrics import published
 
 # What resizing of a network's own there is, besides "clean": in words.
 _RESIZES = {
@@ -44,7 +46,8 @@ class FeatureNetwork:
 
     Args:
         name: one of `protocols.NETWORKS`.
-        weights: path of a file; None: the package's for efficientnet_lite0, Keras' download for inception_keras.
+        weights: path of a file; None: the package's for efficientnet_lite0, Keras' download for inception_keras, what
+            `published.download` has fetched for the others.
         resize: "clean", "original" or "pytorch_fid".
 
     Attributes:
@@ -222,7 +225,7 @@ def cached(network, key, compute, folder=None):
 
 def default_cache():
     """The folder for features in the user's cache folder."""
-    return pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "tfi2i" / "features"
+    return files.user_cache("features")
 
 
 def _efficientnet(path):
@@ -237,29 +240,36 @@ def _efficientnet(path):
 def _inception_2015(path):
     from tfi2i.metrics import inception
 
-    if not path:
-        raise UserError(
-            "--network=inception_2015 needs --network_weights=FILE: pt_inception-2015-12-05-6726825d.pth of "
-            "github.com/mseitzer/pytorch-fid (SHA-256 "
-            f"{inception.SHA256_2015}), or classify_image_graph_def.pb out of TensorFlow's inception-2015-12-05.tgz"
-        )
+    path = path or _fetched(
+        "inception_2015",
+        ", or classify_image_graph_def.pb out of "
+        "http://download.tensorflow.org/models/image/imagenet/inception-2015-12-05.tgz",
+    )
     network = inception.Inception()
     network.load(path)
     # No hash of the frozen graph could be looked at where this was written.
-    return network.model, path, None if str(path).endswith(".pb") else ("sha256", inception.SHA256_2015)
+    known = None if str(path).endswith(".pb") else ("sha256", published.FILES["inception_2015"].sha256)
+    return network.model, path, known
 
 
 def _inception_torchvision(path):
     from tfi2i.metrics import inception
 
-    if not path:
-        raise UserError(
-            "--network=inception_torchvision needs --network_weights=FILE: torchvision's "
-            "inception_v3_google-0cc3c7bd.pth"
-        )
+    path = path or _fetched("inception_torchvision")
     network = inception.Inception(torchvision=True)
     network.load(path)
-    return network.model, path, ("sha256", inception.SHA256_TORCHVISION)
+    return network.model, path, ("sha256", published.FILES["inception_torchvision"].sha256)
+
+
+def _fetched(network, other=""):
+    """Path of a network's file that was fetched before; `other` says what else could be given."""
+    path = published.cached(network)
+    if not path:
+        raise UserError(
+            f"--network={network} needs weights that are not here: add --download_weights, or give "
+            f"--network_weights=FILE, the file {published.FILES[network].url}{other}"
+        )
+    return path
 
 
 def _inception_keras(path):

@@ -11,10 +11,6 @@ from tfi2i.config import UserError
 from tfi2i.conversion import batch_norm, convolution, expect_shape, fill, torch_files
 
 SIZE = 299
-# Of pytorch-fid's pt_inception-2015-12-05-6726825d.pth, and torch-fidelity's file, which has the same bytes.
-SHA256_2015 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
-# torchvision names its file after the first digits.
-SHA256_TORCHVISION = "0cc3c7bd"
 _STEM = ("Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", "Conv2d_3b_1x1", "Conv2d_4a_3x3")
 _BLOCKS = ("5b", "5c", "5d", "6a", "6b", "6c", "6d", "6e", "7a", "7b", "7c")
 

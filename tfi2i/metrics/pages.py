@@ -11,7 +11,7 @@ from tfi2i import checkpoints, config, files, run_directory
 from tfi2i.config import UserError, local_path
 from tfi2i.data import images, pipeline
 from tfi2i.methods.translator import DIRECTIONS
-from tfi2i.metrics import candidates, evaluation, gallery, held_out, report
+from tfi2i.metrics import TABLE_FORMS, candidates, evaluation, gallery, held_out, report, tables
 from tfi2i.metrics import study as study_page
 from tfi2i.metrics.protocols import make_protocol
 
@@ -19,7 +19,9 @@ from tfi2i.metrics.protocols import make_protocol
 _OF_FOLDERS = ("fid", "kid", "precision_recall")
 
 
-def evaluate_run(run_dir, checkpoint=None, data=None, output=None, direction="both", batch_size=8, **options):
+def evaluate_run(
+    run_dir, checkpoint=None, data=None, output=None, direction="both", batch_size=8, table=None, **options
+):
     """Measures a run at one checkpoint or at every kept one.
 
     Prints a table, and writes a picture of inputs, translations, truths and back-translations, plots beside it, and the
@@ -32,6 +34,7 @@ def evaluate_run(run_dir, checkpoint=None, data=None, output=None, direction="bo
         output: path of the picture; None: RUN/evaluate.png.
         direction: "a2b", "b2a", or "both", which is what the run translates.
         batch_size: images that go through the network at once.
+        table: a key of `TABLE_FORMS`: prints the table in that form, and writes it beside the figures.
         **options: what is measured and how, see `protocols.make_protocol`.
 
     Returns:
@@ -63,25 +66,25 @@ def evaluate_run(run_dir, checkpoint=None, data=None, output=None, direction="bo
         h, w = first["input"].shape[:2]
         kind = "images" if first["truth"] is None else "pairs"
         print(f"{run_dir}, step {step}: {n} {protocol.split} {kind} of {h}x{w} pixels")
-        print(report.table(results, protocol))
+        _print_table(results, protocol, table)
         by_step[step] = results
 
     figures = {"split": protocol.split, "data": _origin(prepared), kind: counts}
-    figures |= {"size": [h, w], "checkpoint_step": step}
+    figures |= {"size": [h, w], "preparation": pipeline.eval_preparation(prepared), "checkpoint_step": step}
     if protocol.metrics:
         figures["protocol"] = protocol.report()
     figures |= {"directions": results} | ({"steps": by_step} if every else {})
     path = output.with_name("metrics.json" if protocol.metrics else "evaluate.json")
-    _write_json(path, figures)
+    _write_figures(path, figures, results, protocol, table)
     title = f"{model.run.method}, step {step}, {n} {protocol.split} {kind}"
     for d, values in results.items():
         if "l1" in values["model"]:
             l1, unchanged = values["model"]["l1"], values["do_nothing"]["l1"]
-            title += f"   |   {report.in_words(d)}: L1 {l1:.1f} (doing nothing: {unchanged:.1f})"
+            title += f"   |   {tables.in_words(d)}: L1 {l1:.1f} (doing nothing: {unchanged:.1f})"
     images.write_image(output, report.picture(model, examples, title))
     print(f"numbers in {path}, picture in {output}")
-    plots = {f"{d}_plot": report.trade_off(results, d) for d in results}
-    plots |= {"checkpoints": report.over_checkpoints(by_step)} if every else {}
+    plots = {f"{d}_plot": report.trade_off(results, d, protocol) for d in results}
+    plots |= {"checkpoints": report.over_checkpoints(by_step, protocol)} if every else {}
     for name, plot in plots.items():
         if plot is not None:
             plot_path = output.with_name(f"{output.stem}_{name}.png")
@@ -90,7 +93,7 @@ def evaluate_run(run_dir, checkpoint=None, data=None, output=None, direction="bo
     return figures
 
 
-def evaluate_folders(real, fake, source=None, output=None, batch_size=8, **options):
+def evaluate_folders(real, fake, source=None, output=None, batch_size=8, table=None, **options):
     """Measures a folder of translations against a folder of real images.
 
     Prints a table, and writes a picture of examples and, beside it, the figures to metrics.json.
@@ -99,6 +102,7 @@ def evaluate_folders(real, fake, source=None, output=None, batch_size=8, **optio
         real, fake, source: see `evaluation.compare_folders`.
         output: path of the picture; None: evaluate.png.
         batch_size: images that are measured at once.
+        table: as in `evaluate_run`.
         **options: what is measured and how, see `protocols.make_protocol`; `split` has no effect.
 
     Returns:
@@ -113,11 +117,11 @@ def evaluate_folders(real, fake, source=None, output=None, batch_size=8, **optio
     protocol = dataclasses.replace(make_protocol(**options), split=None)
     results, examples = evaluation.compare_folders(real, fake, protocol, source, batch_size)
     print(f"{fake} against {real}")
-    print(report.table(results, protocol))
+    _print_table(results, protocol, table)
     figures = {"real": str(real), "fake": str(fake), "source": source and str(source), **protocol.preparation}
     figures |= {"protocol": protocol.report(), "results": results["a2b"]["fake"]}
     path = output.with_name("metrics.json")
-    _write_json(path, figures)
+    _write_figures(path, figures, results, protocol, table)
     images.write_image(output, report.picture(None, examples, f"{fake} against {real}"))
     print(f"numbers in {path}, picture in {output}")
     return figures
@@ -132,9 +136,12 @@ def compare(
     direction="both",
     rows=24,
     batch_size=8,
+    table=None,
     **options,
 ):
     """Measures several runs and folders on the same images, prints a table, and writes a gallery with the figures.
+
+    Runs that differ by nothing but their seed share a row of the table: means ± their sample standard deviation.
 
     Args:
         run_dir: run directories.
@@ -145,6 +152,7 @@ def compare(
         direction: "a2b", "b2a", or "both", which is what any of them translates.
         rows: images of each direction in the gallery.
         batch_size: images that go through a network at once.
+        table: as in `evaluate_run`.
         **options: what is measured and how, see `protocols.make_protocol`.
 
     Returns:
@@ -163,13 +171,19 @@ def compare(
     results, examples = evaluation.evaluate(
         compared, prepared, protocol, directions, batch_size, domains=domains, rows=rows
     )
-    print(report.table(results, protocol))
-    figures = {"split": protocol.split, "data": _origin(prepared), "folders": {n: str(p) for n, p in folder.items()}}
+    seeds = _of_seeds(models, checkpoint)
+    together = tables.over_seeds(results, seeds)
+    _print_table(together, protocol, table)
+    figures = {"split": protocol.split, "data": _origin(prepared), "preparation": pipeline.eval_preparation(prepared)}
+    figures |= {"folders": {n: str(p) for n, p in folder.items()}}
     figures |= {"runs": {name: model.run_dir for name, model in models.items()}}
     figures |= {"checkpoint_steps": {name: model.checkpoint_step for name, model in models.items()}}
     figures |= {"protocol": protocol.report(), "directions": results}
+    if seeds:
+        of_seeds = {d: {name: values[name] for name in seeds if name in values} for d, values in together.items()}
+        figures["over_seeds"] = {"runs": seeds, "directions": of_seeds}
     title = f"{len(models) + len(folder)} candidates on {_origin(prepared)}, {protocol.split}"
-    gallery.write(output, title, results, examples, protocol, figures)
+    gallery.write(output, title, together, examples, protocol, figures, table)
     print(f"gallery in {output / 'index.html'}, numbers in {output / 'metrics.json'}")
     return figures
 
@@ -235,7 +249,7 @@ def _open(run_dir, folder, checkpoint, data, direction, protocol):
         that any of them translates; and the `config.Data` of the images.
     """
     models = {pathlib.Path(run).resolve().name: checkpoints.load(run, checkpoint) for run in run_dir}
-    reserved = {*report.NAMES, *report.NAMES.values()}
+    reserved = {*tables.NAMES, *tables.NAMES.values()}
     for name in (*models, *folder):
         if name in reserved:
             raise UserError(f"'{name}' is a name of this command's own: rename the run directory, or the --folder")
@@ -246,6 +260,7 @@ def _open(run_dir, folder, checkpoint, data, direction, protocol):
     own = next(iter(models.values())).run.data if models else config.Data()
     prepared = protocol.prepare(_with_folder(own, data))
     for name, model in models.items():
+        _check_alike(next(iter(models)), name, prepared, protocol.prepare(model.run.data))
         if (model.channels_a, model.channels_b) != (prepared.channels_a, prepared.channels_b):
             raise UserError(
                 f"{name} translates {model.channels_a} to {model.channels_b} channels, the images have "
@@ -258,6 +273,40 @@ def _open(run_dir, folder, checkpoint, data, direction, protocol):
     if not directions:
         raise UserError(f"--direction={direction}: {', '.join(models)} translate {' and '.join(translated)} only")
     return models, pictures, directions, prepared
+
+
+def _check_alike(first, name, prepared, own):
+    """Refuses runs that see the images otherwise: as the first one sees them, the others would be measured unfairly.
+
+    Args:
+        first, name: of the runs.
+        prepared: `config.Data` of the first one, prepared by the protocol.
+        own: that of the other one.
+    """
+    fixed = [n for n in ("background", "swap_domains") if getattr(own, n) != getattr(prepared, n)]
+    if fixed:
+        raise UserError(f"{first} and {name} differ in --{fixed[0]}: they see other images and cannot be compared")
+    both = pipeline.eval_preparation(prepared), pipeline.eval_preparation(own)
+    if both[0] != both[1]:
+        differing = [n for n in both[0] if both[0][n] != both[1][n]]
+        seen = [" ".join(f"--{n}={config.as_text(side[n])}" for n in differing) for side in both]
+        size = config.as_text(prepared.crop or prepared.resize or (256, 256))
+        raise UserError(
+            f"{first} and {name} prepare pictures differently, {seen[0]} against {seen[1]}: give --size={size} (and "
+            "--filter=bicubic, bilinear or lanczos), to which the pictures are then brought for all"
+        )
+
+
+def _of_seeds(models, checkpoint):
+    """Runs that differ by their seed only: dict of a name for all of them → names, two or more."""
+    groups = {}
+    for name, model in models.items():
+        training = dataclasses.replace(model.run.training, seed=0)
+        # The best steps of several seeds belong together, others only if they are equal.
+        step = "best" if checkpoint == "best" else model.checkpoint_step
+        groups.setdefault((dataclasses.replace(model.run, training=training).to_json(), step), []).append(name)
+    groups = [g for g in groups.values() if len({models[name].run.training.seed for name in g}) == len(g) > 1]
+    return {f"{names[0]} … {names[-1]}, {len(names)} seeds": names for names in groups}
 
 
 def _candidates(models, pictures, domains, batch_size):
@@ -288,9 +337,21 @@ def _picture_path(output):
     output = pathlib.Path(local_path(output, "output"))
     files.check_writable(output, "output")
     if output.suffix.lower() not in images.EXTENSIONS:
-        raise UserError(f"--output={output}: expected the name of an image, such as {output}.png")
+        raise UserError(
+            f"--output={output}: expected the name of an image, such as {output}.png. A folder is written where "
+            "several runs or folders are compared: repeat --run_dir or --folder for each of them"
+        )
     return output
 
 
-def _write_json(path, figures):
+def _print_table(results, protocol, form):
+    print(tables.table(results, protocol, form))
+    if form == "csv":  # a file of its own form has no room for notes
+        print("\n".join(["", *tables.notes(results, protocol)]))
+
+
+def _write_figures(path, figures, results, protocol, form):
+    """Writes a JSON file and, where a form is asked for, the table beside it."""
     files.write_text(path, json.dumps(figures, indent=2, allow_nan=False) + "\n")
+    if form:
+        files.write_text(path.with_suffix(TABLE_FORMS[form]), tables.table(results, protocol, form) + "\n")

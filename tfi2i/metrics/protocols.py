@@ -12,8 +12,11 @@ from tfi2i import config
 from tfi2i.config import UserError
 from tfi2i.metrics import METRICS
 
-# Feature networks, see `features.FeatureNetwork`, and how images are brought to a network's size.
-NETWORKS = ("efficientnet_lite0", "inception_2015", "inception_torchvision", "inception_keras")
+# Feature networks, see `features.FeatureNetwork` → what tables call them; how images are brought to a network's size.
+NETWORKS = {
+    "efficientnet_lite0": "EfficientNet-Lite0", "inception_2015": "InceptionV3 2015",
+    "inception_torchvision": "InceptionV3 torchvision", "inception_keras": "InceptionV3 Keras",
+}  # fmt: skip
 RESIZES = ("clean", "original", "pytorch_fid")
 # What is measured where nothing else is asked for; data without pairs are an error then.
 DEFAULT_METRICS = ("l1", "pixel_accuracy", "psnr")
@@ -106,16 +109,18 @@ class Protocol:
         return report
 
 
-def make_protocol(protocol=None, size=None, **flags):
+def make_protocol(protocol=None, size=None, filter=None, **flags):
     """The `Protocol` that flags of `tfi2i.evaluate` describe, with its networks loaded.
 
     Args:
         protocol: a name in `PRESETS`, whose values are taken for all that is not given; None: the defaults are.
         size: (height, width) that all images are brought to, as a tuple or a text; None: the preset's, or else the
             data's own.
-        **flags: `metrics`, `split`, `limit`, `kid_subset_size`, `kid_subsets`, `seed`, `feature_cache` and `pairs`, see
-            `Protocol`; `network`, `network_weights` and `feature_resize`: name, weights and resize of a
-            `features.FeatureNetwork`; `labels`, `segmentation_weights` and `label_domain`: labels, weights and
+        filter: antialiased filter that brings images to `size`, as Pillow's; None: the preset's, or else bicubic.
+        **flags: `metrics`, in upper or lower case, `split`, `limit`, `kid_subset_size`, `kid_subsets`, `seed`,
+            `feature_cache` and `pairs`, see `Protocol`; `network`, `network_weights` and `feature_resize`: name,
+            weights and resize of a `features.FeatureNetwork`; `download_weights`: fetch its weights where they are not
+            here, see `published.download`; `labels`, `segmentation_weights` and `label_domain`: labels, weights and
             label_domain of a `segmentation.Segmentation`.
 
     Raises:
@@ -125,7 +130,10 @@ def make_protocol(protocol=None, size=None, **flags):
         raise UserError(f"--protocol={protocol}: expected one of {', '.join(PRESETS)}")
     preset = PRESETS[protocol] if protocol else Preset({}, {}, "")
     size = config.size_flag(size)
-    preparation = {"resize": size, "resize_mode": "exact", "crop": size} if size else dict(preset.data)
+    if filter and not size:
+        raise UserError(f"--filter={filter} is the filter that brings pictures to --size: give --size=N or H,W with it")
+    filter = filter or preset.data.get("resize_filter", "bicubic")
+    preparation = _exact(size, filter) if size else dict(preset.data)
     return _with_networks(preset=protocol, preparation=preparation, **{**preset.flags, **flags})
 
 
@@ -137,12 +145,14 @@ def _with_networks(
     labels=None,
     segmentation_weights=None,
     label_domain="b",
+    download_weights=False,
     **fields,
 ):
+    from tfi2i.metrics import published
     from tfi2i.metrics.features import FeatureNetwork
     from tfi2i.metrics.segmentation import Segmentation
 
-    protocol = Protocol(tuple(metrics) if metrics else None, **fields)
+    protocol = Protocol(tuple(name.strip().lower() for name in metrics) if metrics else None, **fields)
     if "fcn_score" in protocol.names:
         if not labels:
             raise UserError(
@@ -151,6 +161,8 @@ def _with_networks(
         segmentation = Segmentation(segmentation_weights, labels, label_domain)
         protocol = dataclasses.replace(protocol, segmentation=segmentation)
     if protocol.of_features:
+        if download_weights and not network_weights:
+            published.download(network)
         protocol = dataclasses.replace(protocol, network=FeatureNetwork(network, network_weights, feature_resize))
         if protocol.network.standard is False:
             name, file, sha256 = protocol.network.name, protocol.network.weights, protocol.network.sha256
@@ -176,8 +188,7 @@ class Preset:
     note: str
 
 
-def _square(side, filter="bicubic"):
-    size = (side, side)
+def _exact(size, filter="bicubic"):
     return {"resize": size, "resize_mode": "exact", "resize_filter": filter, "crop": size}
 
 
@@ -188,18 +199,18 @@ _FIDELITY = {
 PRESETS = {
     "uvcgan2_celeba": Preset(
         {"split": "test", **_FIDELITY},
-        _square(256, "bilinear") | {"resize_mode": "short_side"},
+        _exact((256, 256), "bilinear") | {"resize_mode": "short_side"},
         "torch-fidelity on all test images, 256 wide, centre cut out. Their test images are CelebA's val and test "
         "parts; the subset size of KID that the paper has for each data set is not in its code",
     ),
     "uvcgan2_afhq": Preset(
         {"split": "val", **_FIDELITY},
-        _square(256, "lanczos"),
+        _exact((256, 256), "lanczos"),
         "torch-fidelity on all val images, 500 a domain, at 256; the paper's subset size of KID is not in its code",
     ),
     "egsde": Preset(
         {"split": "val", "metrics": ["l2", "mean_psnr", "ssim"]},
-        _square(256),
+        _exact((256, 256)),
         "cat2dog and wild2dog: 500 translations of AFHQ val, compared with their inputs at 256. FID: egsde_fid",
     ),
     "egsde_fid": Preset(
@@ -211,18 +222,18 @@ PRESETS = {
     ),
     "cyclegan_maps": Preset(
         {"split": "test", "metrics": ["l1", "psnr", "pixel_accuracy"]},
-        _square(256),
+        _exact((256, 256)),
         "1098 test pairs at 256. The paper's own figures are people's choices: see --study",
     ),
     "cyclegan_cityscapes": Preset(
         {"split": "test", "metrics": ["fcn_score", "l1", "psnr", "pixel_accuracy"]},
-        _square(128),
+        _exact((128, 128)),
         "500 test pairs at 128, compared with label maps of 1024 x 2048. How the paper made classes of the colours of "
         "translated labels is not known: here the nearest one, at 128, then enlarged",
     ),
     "unit_maps": Preset(
         {"split": "test", "metrics": ["pixel_accuracy"]},
-        _square(256),
+        _exact((256, 256)),
         "1098 test pairs at 256; all channels within 16 of 255. The paper does not say the size that it measured at",
     ),
     "ugatit": Preset(
@@ -234,7 +245,7 @@ PRESETS = {
             "kid_subset_size": 10,
             "kid_subsets": 100,
         },
-        _square(256),
+        _exact((256, 256)),
         "blocks of 10 images, drawn at random here; the published figures most probably are its code's mean KID, not "
         "KID. Its ± is the standard error over blocks, the one here is their standard deviation",
     ),

@@ -48,6 +48,9 @@ _HEAD = ("fc6_cs", "fc7_cs", "score_fr", "upscore2", "score_pool4", "upscore_poo
 _WITHOUT_BIAS = ("upscore2", "upscore_pool4", "upscore8")
 # Less agreement of a picture of labels with its label map than this, and the two do not belong together.
 _AGREEMENT = 0.5
+_WEIGHTS_URL = (
+    "http://people.eecs.berkeley.edu/~tinghuiz/projects/pix2pix/fcn-8s-cityscapes/fcn-8s-cityscapes.caffemodel"
+)
 
 
 class FCN8s:
@@ -262,10 +265,9 @@ class Segmentation:
         """
         if direction[2] != self.label_domain and not self.network:
             raise UserError(
-                f"--metrics=fcn_score of {direction} segments photographs: give --segmentation_weights=FILE, pix2pix' "
-                "fcn-8s-cityscapes.caffemodel (people.eecs.berkeley.edu/~tinghuiz/projects/pix2pix/fcn-8s-cityscapes), "
-                f"leave that direction out with --direction={direction[::-1]}, or give --label_domain where the other "
-                "domain has the labels"
+                f"--metrics=fcn_score of {direction} segments photographs: give --segmentation_weights=FILE, "
+                f"pix2pix' file {_WEIGHTS_URL}, leave that direction out with --direction={direction[::-1]}, or give "
+                "--label_domain where the other domain has the labels"
             )
         self._maps[direction] = LabelMaps(self._folder, names)
 

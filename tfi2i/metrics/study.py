@@ -6,7 +6,6 @@ whose.
 """
 
 import hashlib
-import html
 import json
 import pathlib
 
@@ -17,37 +16,6 @@ from tfi2i.config import UserError
 from tfi2i.data import images
 from tfi2i.metrics import gallery
 from tfi2i.progress import Progress
-
-_STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 70em; color: #222; }
-figure { display: inline-block; margin: 4px; text-align: center; }
-img { width: 200px; image-rendering: pixelated; display: block; }
-button.choice { border: 4px solid transparent; padding: 0; background: none; cursor: pointer; }
-button.choice:hover, button.choice:focus { border-color: #0072b2; }
-section { display: none; }
-section.now { display: block; }
-"""
-# Shows one question after the other; at the end offers the answers as a file. Nothing is sent anywhere.
-_SCRIPT = """
-const sections = [...document.querySelectorAll("section.question")], answers = {};
-let at = 0;
-function show() {
-  sections.forEach((s, i) => s.classList.toggle("now", i === at));
-  document.getElementById("end").classList.toggle("now", at === sections.length);
-  document.getElementById("count").textContent = Math.min(at + 1, sections.length) + " of " + sections.length;
-}
-sections.forEach(s => s.querySelectorAll("button.choice").forEach(b => b.addEventListener("click", () => {
-  answers[s.id] = Number(b.value); at += 1; show();
-})));
-document.getElementById("back").addEventListener("click", () => { at = Math.max(0, at - 1); show(); });
-document.getElementById("save").addEventListener("click", () => {
-  const text = JSON.stringify({study: document.body.dataset.study, answers: answers}, null, 1);
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(new Blob([text], {type: "application/json"}));
-  link.download = "answers.json"; link.click();
-});
-show();
-"""
 
 
 def directions(candidates, asked):
@@ -116,33 +84,25 @@ def write(folder, examples, real, names, seed=0):
         UserError: the folder holds something else.
     """
     with gallery.replaced(folder, "--study") as partial:
-        key, sections = _write_questions(partial, examples, real, names, seed)
+        key, questions = _write_questions(partial, examples, real, names, seed)
         # Answers count for what was seen: any other picture or candidate makes another study.
         digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode())
         for path in sorted((partial / "images").iterdir()):
             digest.update(path.read_bytes())
         identity = digest.hexdigest()[:16]
-        title = "Which translation do you prefer?"
-        text = (
-            f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">{gallery.GENERATOR}\n'
-            + f'<title>{title}</title>\n<style>{_STYLE}</style></head>\n<body data-study="{identity}">'
-            + f'<h1>{title}</h1>\n<p id="count"></p>\n'
-            + "\n".join(sections)
-            + '\n<section id="end"><p>Thank you. Save your answers and send the file back.</p>'
-            + '<button id="save">Save</button></section>\n<p><button id="back">Back</button></p>\n'
-            + f"<script>{_SCRIPT}</script></body></html>\n"
-        )
+        text = gallery.page("study.html", title="Which translation do you prefer?", study=identity, questions=questions)
         files.write_text(partial / "index.html", text)
     files.write_text(key_path(folder), json.dumps({"study": identity, "questions": key}, indent=1) + "\n")
 
 
 def _write_questions(folder, examples, real, names, seed):
+    """Writes the pictures; returns the key's questions, and the list of what study.html shows of each."""
     for direction, shown in real.items():
         for i, image in enumerate(shown):
             images.write_image(folder / "images" / _real_name(direction, i), image)
     draw = np.random.default_rng(seed)
     questions = [(d, e) for d, shown in examples.items() for e in shown]
-    key, sections = {}, []
+    key, asked = {}, []
     for number, k in enumerate(draw.permutation(len(questions))):
         direction, example = questions[k]
         candidates = list(example["results"])
@@ -150,31 +110,17 @@ def _write_questions(folder, examples, real, names, seed):
         identity = f"q{number:03d}"
         key[identity] = {"direction": direction, "name": example["name"], "methods": order}
         shown = [_real_name(direction, i) for i in range(len(real[direction]))]
-        sections.append(_question(folder, identity, example, order, shown, names[direction[2]]))
-    return key, sections
+        images.write_image(folder / "images" / f"{identity}_input.png", example["input"])
+        choices = [f"{identity}_{i}.png" for i in range(len(order))]
+        for name, candidate in zip(choices, order):
+            images.write_image(folder / "images" / name, example["results"][candidate])
+        question = {"identity": identity, "target": names[direction[2]], "real": shown}
+        asked.append(question | {"input": f"{identity}_input.png", "choices": choices})
+    return key, asked
 
 
 def _real_name(direction, i):
     return f"real_{direction}_{i}.png"
-
-
-def _question(folder, identity, example, order, real, target):
-    def figure(name, caption):
-        return f'<figure><img src="images/{name}" alt=""><figcaption>{caption}</figcaption></figure>'
-
-    shown = "".join(figure(name, "") for name in real)
-    shown = f"<p>Real examples of <b>{html.escape(target)}</b>:</p>{shown}" if shown else ""
-    images.write_image(folder / "images" / f"{identity}_input.png", example["input"])
-    choices = []
-    for i, candidate in enumerate(order):
-        name = f"{identity}_{i}.png"
-        images.write_image(folder / "images" / name, example["results"][candidate])
-        choices.append(f'<button class="choice" value="{i}"><img src="images/{name}" alt="choice {i + 1}"></button>')
-    asked = f"Which is the best translation of this picture to <b>{html.escape(target)}</b>?"
-    return (
-        f'<section class="question" id="{identity}">{shown}<p>{asked}</p>'
-        f"{figure(f'{identity}_input.png', 'to translate')}<div>{''.join(choices)}</div></section>"
-    )
 
 
 def key_path(folder):

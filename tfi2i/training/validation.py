@@ -6,7 +6,7 @@ import math
 from tfi2i import metrics
 from tfi2i.config import UserError
 from tfi2i.data import sources
-from tfi2i.metrics import candidates, evaluation, features, held_out, report
+from tfi2i.metrics import candidates, evaluation, features, held_out, tables
 from tfi2i.metrics.pairs import find_pairs
 from tfi2i.metrics.protocols import Protocol
 
@@ -71,7 +71,7 @@ class Validation:
         )
         results = {direction: of_direction["model"] for direction, of_direction in results.items()}
         # PSNR without any error is None.
-        values = [measured[report.key_of(measured, self.metric)] for measured in results.values()]
+        values = [measured[tables.key_of(measured, self.metric)] for measured in results.values()]
         value = math.inf if None in values else sum(values) / len(values)
         return results, value
 
