@@ -85,9 +85,9 @@ def test_the_version_is_the_packages(distribution):
 def test_setup_lists_every_folder_with_python_files(distribution):
     folders = {path.parent for path in (ROOT / "tfi2i").rglob("*.py")}
     expected = {".".join(folder.relative_to(ROOT).parts) for folder in folders}
-    assert set(distribution["packages"]) == expected | {"tfi2i.export"}
+    assert set(distribution["packages"]) == expected | {"tfi2i.configs", "tfi2i.export"}
     assert len(distribution["packages"]) == len(set(distribution["packages"]))
-    assert distribution["package_dir"]["tfi2i.export"] == "export"
+    assert distribution["package_dir"] == {"tfi2i.configs": "configs", "tfi2i.export": "export"}
 
 
 def test_setup_lists_the_templates(distribution):
