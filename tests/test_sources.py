@@ -99,7 +99,7 @@ def test_folder_errors(tmp_path):
             sources.open_domains(Data(**data))
 
     root = str(tmp_path)
-    fails("nothing to read: give --data")
+    fails("nothing to read: give --a=FOLDER and --b=FOLDER, --data=FOLDER")
     fails("does not exist: expected a folder with trainA", data=f"{root}/none")
     fails("no folder for domain A: expected trainA, train_A or train/A; it holds no folders", data=root)
     write(tmp_path / "trainA", "x.png", "y.png")
