@@ -112,7 +112,7 @@ def direction(text, *run_dirs, canonical=_DIRECTIONS):
     expected = [*canonical, *(known[0] if known else ())]
     near = {_plain(name): name for name in expected}.get(_plain(text))
     hint = f"; did you mean --direction={near}?" if near else ""
-    raise UserError(f"--direction={text}: expected {' or '.join(expected)}{hint}")
+    raise UserError(f"--direction={text}: expected one of {', '.join(expected)}{hint}")
 
 
 def domain_names(data):

@@ -45,6 +45,7 @@ class Source:
         background: R, G, B (0-255) behind transparent pixels.
         store: the encoded images, where they are not files.
         named: whether images of one name in two domains belong together; names of TFDS are numbers.
+        folder: the folder or pattern that was searched for them, or None where they are listed elsewhere.
     """
 
     names: list
@@ -55,6 +56,7 @@ class Source:
     background: tuple = (255, 255, 255)
     store: mmap.mmap | None = None
     named: bool = True
+    folder: str | None = None
 
     def __len__(self):
         return len(self.names)
@@ -228,7 +230,7 @@ def _open_folders(data, split, letters):
                 raise
             raise MissingSplit(str(error)) from error  # an empty folder is as good as none
         names = [p.relative_to(root).as_posix() for p in paths]
-        domains.append(_file_source(names, paths, str(folders[0])))
+        domains.append(_file_source(names, paths, str(folders[0]), str(folders[0])))
     return domains
 
 
@@ -296,7 +298,7 @@ def _open_own(data, split, letters):
             raise MissingSplit(f"{flag} has no test images: --holdout={data.holdout} keeps none")
         if not chosen:
             raise UserError(f"{flag}: --holdout={data.holdout} leaves no image to learn from: lower it")
-        domains.append(_file_source([*chosen], [*chosen.values()], given[letter]))
+        domains.append(_file_source([*chosen], [*chosen.values()], given[letter], given[letter]))
     return domains
 
 
@@ -358,9 +360,9 @@ def _place(key):
     return int.from_bytes(hashlib.sha256(key.encode(errors="surrogateescape")).digest()[:8], "big") / 2**64
 
 
-def _file_source(names, paths, where):
+def _file_source(names, paths, where, folder=None):
     sizes = [p.stat().st_size if p.is_file() else -1 for p in paths]
-    return Source(names, paths, sizes, f"{len(names)} images in {where}")
+    return Source(names, paths, sizes, f"{len(names)} images in {where}", folder=folder)
 
 
 # --------------------------------------------------------------------------- one labelled set: rules
