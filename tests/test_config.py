@@ -30,7 +30,7 @@ GIVEN = {
 
 # What there is to train: (method, task).
 TRAINED = [(m, t) for m, row in METHODS.items() for t in ("translate", "pretrain") if row.of_task(t)]
-COMMANDS = ("train", "adapt", "translate", "evaluate", "convert", "export.__main__")
+COMMANDS = ("train", "adapt", "doctor", "translate", "evaluate", "convert", "export.__main__")
 
 
 def config_class(method, task="translate"):
@@ -271,7 +271,7 @@ def test_help_is_instant(command, arguments):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert "heavy: []" in done.stdout, done.stdout[-500:] + done.stderr
-    flag = "lambda_" if command in ("train", "adapt") and "pretrain" not in str(arguments) else "run_dir"
+    flag = "lambda_" if command in ("train", "adapt", "doctor") and "pretrain" not in str(arguments) else "run_dir"
     assert f"  --{flag}" in done.stdout
 
 

@@ -9,6 +9,7 @@ from PIL import Image
 from tfi2i import doctor
 from tfi2i.config import Data, UserError
 from tfi2i.data import images
+from tfi2i.data.examine import examine_data
 
 DATA = Data(resize=(36, 36), resize_mode="exact", crop=(32, 32))
 
@@ -39,7 +40,7 @@ def sound(tmp_path):
 
 
 def examine(folder, **changed):
-    return doctor.examine_data(dataclasses.replace(DATA, data=str(folder), **changed), active=False)
+    return examine_data(dataclasses.replace(DATA, data=str(folder), **changed), active=False)
 
 
 def test_nothing_is_wrong_with_sound_pictures(sound, monkeypatch, capsys):
@@ -108,7 +109,7 @@ def test_few_unequal_grey_squeezed_and_not_held_out(tmp_path):
     assert "width / height is 1.50 and becomes 1.00" in advice[1] and "12 and 3 training pictures" in advice[4]
     # Held out by name, which is A's and B's smallest hash at least.
     own = Data(a=str(tmp_path / "trainA"), b=str(tmp_path / "trainB"), resize_mode="short_side", channels_a=1)
-    facts, advice = doctor.examine_data(own, active=False)
+    facts, advice = examine_data(own, active=False)
     counts = rows(facts)["train pictures"], rows(facts)["test pictures"]
     assert [int(x) + int(y) for x, y in zip(*counts)] == [3, 12] and all(int(n) for n in counts[1])
     assert [line.partition(":")[0] for line in advice] == [

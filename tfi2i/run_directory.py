@@ -107,7 +107,7 @@ def direction(text, *run_dirs, canonical=_DIRECTIONS):
     found = {names.get(text) for names in known}
     if len(found) == 1 and None not in found:
         return found.pop()
-    if len(found - {None}) and len(found) > 1:
+    if len(found) > 1:
         raise UserError(f"--direction={text} is not the same in all runs: give a2b or b2a")
     expected = [*canonical, *(known[0] if known else ())]
     near = {_plain(name): name for name in expected}.get(_plain(text))

@@ -155,7 +155,8 @@ def check_found(data):
     paths = {n: getattr(data, n) for n in named if n != "tfds" and getattr(data, n) != "emoji"}
     missing = [f"--{n}={path}" for n, path in paths.items() if not os.path.exists(images.root(path))]
     if missing:
-        raise UserError(f"trained on {' and '.join(missing)}, not found here: give --data=FOLDER")
+        hint = ", or start tfi2i.train on the run with the new --a and --b, which stores them" if data.a else ""
+        raise UserError(f"trained on {' and '.join(missing)}, not found here: give --data=FOLDER{hint}")
 
 
 def has_layout(folder):
