@@ -161,7 +161,7 @@ def test_a_run_goes_on_where_its_pictures_are_now(tmp_path, monkeypatch, capsys,
 
     with pytest.raises(UserError, match="--holdout was 0.25, is 0.3"):
         loop.train(configured(**moved | {"holdout": 0.3}, steps=3), run)
-    images.write_image(there / "photos" / "0.png", np.zeros((18, 17, 3), np.uint8))
+    images.write_image(there / "photos" / "0.png", np.arange(18 * 18 * 3, dtype=np.uint8).reshape(18, 18, 3))
     copied = shutil.copytree(there, tmp_path / "copied")
     match = rf"domain A are not those the run in .* started with \(--a={there}/photos --b={there}/paintings\): put them"
     with pytest.raises(UserError, match=match):
