@@ -7,11 +7,9 @@ says how to feed them, report.json and report.png how close each one is. A file 
 means exit status 1, and the folder is called OUTPUT.failed.
 """
 
-import dataclasses
-
 from absl import flags
 
-from tfi2i import command
+from tfi2i import command, run_directory
 from tfi2i.config import UserError, size_flag
 
 from . import FLOORS
@@ -21,7 +19,11 @@ def define_flags():
     """Declares the flags of this command."""
     flags.DEFINE_string("run_dir", None, "run directory of tfi2i.train", required=True)
     flags.DEFINE_string("checkpoint", None, "step of the checkpoint, or best [the newest]")
-    flags.DEFINE_enum("direction", "a2b", ("a2b", "b2a"), "which way the files translate")
+    flags.DEFINE_string(
+        "direction",
+        "a2b",
+        "which way the files translate: a2b, b2a, or by the folders of --a and --b, photos2paintings",
+    )
     flags.DEFINE_string("output", None, "folder to make", required=True)
     flags.DEFINE_list("formats", list(FLOORS), f"some of {', '.join(FLOORS)}")
     flags.DEFINE_string("size", None, "size of the LiteRT images: N or H,W [the crop of the training]")
@@ -33,7 +35,11 @@ def define_flags():
         "and back [pad; resize where the networks take one size only]",
     )
     flags.DEFINE_enum("io", "uint8", ("uint8", "float32"), "pixels (0-255) of the LiteRT files")
-    flags.DEFINE_string("data", None, "folder to take images from [what the run was trained on]")
+    flags.DEFINE_string(
+        "data",
+        None,
+        "folder to take images from: one with testA and testB, or any pictures to translate [the run's own]",
+    )
     flags.DEFINE_integer("calibration_images", 100, "training images that set the scales of int8")
     flags.DEFINE_integer("verification_images", None, "held-out images to verify on [all]")
     flags.DEFINE_list(
@@ -54,25 +60,22 @@ def main(_):
     for name in ("calibration_images", "verification_images"):
         if values[name].value is not None and values[name].value < 1:
             raise UserError(f"--{name}={values[name].value}: expected 1 or more")
+    direction = run_directory.direction(values.direction, values.run_dir)
     command.import_tensorflow()
     import tfi2i
 
-    from .exporter import export
+    from .exporter import export, pictures
 
     model = tfi2i.load(values.run_dir, checkpoint=values.checkpoint)
-    data = None
-    if values.data:
-        other = {"data": values.data, "tfds": None, "csv": None, "domain_a": None, "domain_b": None}
-        data = dataclasses.replace(model.run.data, **other)
     export(
         model,
         values.output,
-        direction=values.direction,
+        direction=direction,
         formats=formats,
         size=size,
         fit=values.fit,
         io=values.io,
-        data=data,
+        data=pictures(model.run.data, values.data, direction) if values.data else None,
         calibration_images=values.calibration_images,
         verification_images=values.verification_images,
         floors=floors,

@@ -66,7 +66,7 @@ def export(
             `tfi2i.translation.resolve_fit`.
         io: "uint8" or "float32": type of the pixels, 0 to 255, that LiteRT files take and give.
         data: `config.Data`, or None: what the model was trained on. Calibration takes training
-            images, verification those for test, or else for validation.
+            images, verification those for test, or else for validation. See `pictures`.
         calibration_images: how many images set the scales of "int8".
         verification_images: how many images to verify on; None: all.
         floors: dict of format → least PSNR in dB, over `FLOORS`.
@@ -83,7 +83,9 @@ def export(
     floors = FLOORS | (floors or {})
     output = pathlib.Path(local_path(output, "output")).resolve()
     run = getattr(model, "run", None)
-    data = data or (run and run.data)
+    if data is None and run:
+        data = run.data
+        _check_found(data)
     size = tuple(size or model.sizes.fixed or (run and run.data.crop) or ())
     failed = output / "failed" if files.is_fixed(output) else output.with_name(output.name + ".failed")
     _check(model, direction, formats, size, io, data)
@@ -117,6 +119,26 @@ def export(
         faults = [fault for r in report["formats"].values() for fault in r["faults"]]
         raise FloorError(f"not exported: {'; '.join(faults)}; see {failed}/report.png", report)
     return report
+
+
+def pictures(data, folder, direction):
+    """What to verify on and calibrate with, where a folder is named for that.
+
+    Args:
+        data: `config.Data` of the run, how images are prepared.
+        folder: one of the layouts of --data; or any pictures of the domain translated from, of which one half
+            calibrates and the other verifies.
+        direction: "a2b" or "b2a".
+
+    Returns:
+        `config.Data`.
+
+    Raises:
+        UserError: the folder may not be read.
+    """
+    if sources.has_layout(folder):
+        return data.in_folder(folder)
+    return data.of_one_domain(direction[0], folder, holdout=0.5)
 
 
 @dataclasses.dataclass
@@ -318,6 +340,15 @@ def _check(model, direction, formats, size, io, data):
         raise UserError(f"--size={size[0]},{size[1]}: expected at least 8 pixels a side")
     if io not in ("uint8", "float32"):
         raise UserError(f"--io={io}: expected uint8 or float32")
+
+
+def _check_found(data):
+    if not (data.data or data.a or data.b or data.tfds or data.csv):
+        raise UserError(
+            "an export compares its files with the model on pictures, which also set the scales of int8, and this run "
+            "has none of its own: give --data=FOLDER, any pictures to translate"
+        )
+    sources.check_found(data)
 
 
 def _check_output(output, overwrite):

@@ -30,7 +30,7 @@ GIVEN = {
 
 # What there is to train: (method, task).
 TRAINED = [(m, t) for m, row in METHODS.items() for t in ("translate", "pretrain") if row.of_task(t)]
-COMMANDS = ("train", "adapt", "translate", "evaluate", "convert", "export.__main__")
+COMMANDS = ("train", "adapt", "doctor", "translate", "evaluate", "convert", "export.__main__")
 
 
 def config_class(method, task="translate"):
@@ -271,7 +271,7 @@ def test_help_is_instant(command, arguments):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert "heavy: []" in done.stdout, done.stdout[-500:] + done.stderr
-    flag = "lambda_" if command in ("train", "adapt") and "pretrain" not in str(arguments) else "run_dir"
+    flag = "lambda_" if command in ("train", "adapt", "doctor") and "pretrain" not in str(arguments) else "run_dir"
     assert f"  --{flag}" in done.stdout
 
 
@@ -287,6 +287,7 @@ def test_json_round_trip():
 
 # What some flags cannot be given without.
 COMPANIONS = {
+    "holdout": {"a": "photos", "b": "paintings"},
     "accumulate": {"batch_size": 6}, "gp_form": {"gp_center": 100.0}, "eval_metrics": {"best_metric": None},
     "csv": {"domain_a": "x", "domain_b": "!x"}, "domain_a": {"domain_b": "!x"}, "domain_b": {"domain_a": "x"},
 }  # fmt: skip
@@ -363,6 +364,12 @@ def test_parse_size_refuses(text):
         ({"decay_fraction": 1.5}, "--decay_fraction=1.5: expected 0 to 1"),
         ({"precision": "int8"}, "--precision=int8: expected one of auto, float32, mixed_bfloat16"),
         ({"data": "a", "tfds": "b"}, "--data and --tfds both name the images"),
+        (
+            {"a": "a", "data": "d"},
+            "--data and --a both name the images: give one of --data, --tfds, --csv, or --a and --b",
+        ),
+        ({"holdout": 0.2, "data": "d"}, "--holdout=0.2 is for --a and --b"),
+        ({"holdout": 1.2, "a": "a", "b": "b"}, "--holdout=1.2: expected a share from 0 to 1"),
         ({"csv": "a.csv"}, "--csv needs --domain_a and --domain_b"),
         ({"tfds": "b", "domain_a": "x"}, "--domain_a and --domain_b go together"),
         ({"crop": (300, 200), "resize": (286, 286)}, "--crop=300,200 does not fit into --resize=286,286: make"),

@@ -406,6 +406,28 @@ def test_one_direction_needs_images_that_it_is_compared_with(one_way, with_level
         pages.evaluate_run(tmp_path, metrics=["l1"])
 
 
+def test_any_folder_of_pictures_is_measured_without_the_other_domain(one_way, with_levels, tmp_path, monkeypatch):
+    plain = one_way / "testA"
+    given = {"data": str(plain), "output": tmp_path / "page.png", "feature_cache": ""}
+    figures = pages.evaluate_run(tmp_path, metrics=["l1", "il2"], **given)
+    assert figures["images"] == {"a2b": 5} and figures["data"] == str(plain)
+    assert figures["directions"]["a2b"]["model"]["input_l1"] == 10
+    for metrics in (None, ["kid"]):
+        with pytest.raises(UserError, match="testA has images of one domain, and those of B are needed too; --metrics"):
+            pages.evaluate_run(tmp_path, metrics=metrics, **given)
+    monkeypatch.setattr(OneWay, "directions", ("a2b", "b2a"))
+    with pytest.raises(UserError, match="--data=.*testA has no testA and testB: .*add --direction=a2b or --direction="):
+        pages.evaluate_run(tmp_path, metrics=["l1"], **given)
+
+
+def test_a_run_whose_data_is_not_here(tmp_path, monkeypatch):
+    monkeypatch.setattr("tfi2i.checkpoints.load", lambda *_: OneWay(config.Data(data="/nowhere/photos")))
+    with pytest.raises(UserError, match="trained on --data=/nowhere/photos, not found here: give --data=FOLDER"):
+        pages.evaluate_run(tmp_path)
+    with pytest.raises(UserError, match="trained on --data=/nowhere/photos, not found here: give --data=FOLDER"):
+        pages.compare(["x", "y"], output=tmp_path / "gallery")
+
+
 def test_directions_that_nothing_translates(one_way, unpaired, tmp_path):
     with pytest.raises(UserError, match="--direction=b2a: .* translates a2b only"):
         pages.evaluate_run(tmp_path, direction="b2a")

@@ -638,6 +638,32 @@ def test_only_the_domain_translated_from_is_needed(simple, tmp_path):
         quick(simple, tmp_path / "other", direction="a2b", **arguments)
 
 
+def test_any_folder_of_pictures_calibrates_and_verifies(simple, tmp_path):
+    for i in range(6):
+        images.write_image(tmp_path / "photos" / f"{i}.png", picture(16, 16, seed=i))
+    own = Data(data="emoji", background=(1, 2, 3), swap_domains=True)
+    data = exporter.pictures(own, str(tmp_path / "photos"), "b2a")
+    # SHA-256 of "0", "1", "3" and "4" begin with less than 80, of 256, and those of "2" and "5" with more.
+    assert sources.open_domain(data, "B", "train").names == ["2.png", "5.png"]
+    assert sources.open_domain(data, "B", "test").names == ["0.png", "1.png", "3.png", "4.png"]
+    assert data.background == (1, 2, 3) and data.b == str(tmp_path / "photos") and not data.a
+    report = quick(simple, tmp_path / "out", direction="b2a", verification_images=None, data=data)
+    assert (report["split"], report["images"]) == ("test", 4)
+    assert exporter.pictures(own, "emoji", "a2b") == own
+    (tmp_path / "photos" / "testA").mkdir()
+    assert exporter.pictures(own, str(tmp_path / "photos"), "a2b").data == str(tmp_path / "photos")
+
+
+def test_a_run_without_pictures_of_its_own_says_why_it_needs_some(simple, tmp_path, monkeypatch):
+    for data, message in (
+        (Data(), "an export compares its files with the model on pictures, .* any pictures to translate"),
+        (Data(data="/nowhere"), "trained on --data=/nowhere, not found here: give --data=FOLDER"),
+    ):
+        monkeypatch.setattr(simple, "run", types.SimpleNamespace(data=data), raising=False)
+        with pytest.raises(UserError, match=message):
+            quick(simple, tmp_path / "out", data=None)
+
+
 def test_float_pixels_and_overwriting(simple, tmp_path):
     out = tmp_path / "out"
     out.mkdir()

@@ -312,7 +312,7 @@ def test_thumbnails_and_bins_of_disk_stations_are_no_pictures(tmp_path, caplog):
 def test_jpeg_by_all_its_names_and_what_is_left_out_is_counted(tmp_path, caplog):
     made(tmp_path, "a.jfif", "b.JPE", "c.heic", "d.heic", "e.avif", "f.txt")
     assert [p.name for p in images.find_images(tmp_path)] == ["a.jfif", "b.JPE"]
-    assert "left out: 1 .avif, 2 .heic" in caplog.text
+    assert "1 .avif, 2 .heic left out in the folder" in caplog.text
     images.write_image(tmp_path / "g.jfif", noise(4, 4, 3))
     assert (tmp_path / "g.jfif").read_bytes()[:2] == b"\xff\xd8"
 

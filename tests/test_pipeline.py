@@ -125,7 +125,7 @@ def test_a_batch_that_replicas_cannot_share_is_refused(folder):
 def test_a_bad_file_is_replaced_by_the_next_of_the_permutation(folder, caplog):
     order = colours(take(open_stream(folder).dataset(), 14))[0]
     bad = order[2]
-    (folder / "trainA" / f"{bad}.png").write_bytes(b"")
+    (folder / "trainA" / f"{bad}.png").write_bytes(b"x")
     stream = open_stream(folder)
     with caplog.at_level(logging.WARNING):
         seen = colours(take(stream.dataset(), 14))[0]
@@ -134,9 +134,9 @@ def test_a_bad_file_is_replaced_by_the_next_of_the_permutation(folder, caplog):
         position = order.index(bad, epoch)
         expected[position] = order[epoch + (position + 1 - epoch) % 7]
     assert seen == expected
-    assert stream.bad_files == [(f"trainA/{bad}.png", "the file is empty")]
+    assert stream.bad_files == [(f"trainA/{bad}.png", "not an image, or of an unknown format")]
     assert [r.message for r in caplog.records] == [
-        f"skipped an image that cannot be read: trainA/{bad}.png (the file is empty)"
+        f"skipped an image that cannot be read: trainA/{bad}.png (not an image, or of an unknown format)"
     ]
     assert stream.names(2)[0] == [f"trainA/{seen[2]}.png"]
     resumed = open_stream(folder)

@@ -29,6 +29,60 @@ def test_what_is_written_is_read(tmp_path, method, task):
     assert described["tfi2i"] == tfi2i.__version__
 
 
+def test_paths_are_absolute_where_they_are_kept(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    given = {"csv": "lists/x.csv", "csv_folder": "photos", "domain_a": "x", "domain_b": "!x", "tfds_dir": "gs://bucket"}
+    run_directory.write("run", settings.resolve("cyclegan", given))
+    data = run_directory.read("run").data
+    assert (data.csv, data.csv_folder) == (f"{tmp_path}/lists/x.csv", f"{tmp_path}/photos")
+    assert data.tfds_dir == "gs://bucket"  # which TFDS reads
+    run_directory.write("run", settings.resolve("cyclegan", {"a": "photos", "b": "art/*.png", "tfds_dir": "x"}))
+    data = run_directory.read("run").data
+    assert (data.a, data.b, data.tfds_dir) == (f"{tmp_path}/photos", f"{tmp_path}/art/*.png", f"{tmp_path}/x")
+    assert f"--a={tmp_path}/photos\n" in (tmp_path / "run" / "flags.txt").read_text()
+    run_directory.write("run", settings.resolve("cyclegan", {"data": "emoji"}))
+    assert run_directory.read("run").data.data == "emoji"
+    digits = settings.resolve("adaptation", {"source": "optdigits", "target": "tfds:mnist"})
+    run_directory.write("run", digits)
+    assert run_directory.read("run") == digits
+
+
+def test_directions_by_the_names_of_folders(tmp_path):
+    runs = {}
+    for name, given in {
+        "named": {"a": "x/photos", "b": "art/Paintings/*.png"},
+        "turned": {"a": "x/photos", "b": "art/Paintings", "swap_domains": True},
+        "alike": {"a": "x/photos", "b": "y/photos"},
+        "emoji": {"data": "emoji"},
+    }.items():
+        runs[name] = tmp_path / name
+        run_directory.write(runs[name], settings.resolve("cyclegan", given))
+    named, turned, alike, emoji = runs.values()
+    assert run_directory.direction("photos2Paintings", named) == "a2b"
+    assert run_directory.direction("Paintings2photos", named) == "b2a"
+    assert run_directory.direction("Paintings2photos", turned) == "a2b"
+    assert run_directory.direction("b2a", alike) == "b2a" and run_directory.direction("a2b") == "a2b"
+    both = ("both", "a2b", "b2a")
+    assert run_directory.direction("both", named, emoji, canonical=both) == "both"
+    assert run_directory.direction("photos2Paintings", named, named, canonical=both) == "a2b"
+
+    def fails(message, *arguments, **canonical):
+        with pytest.raises(UserError, match=message):
+            run_directory.direction(*arguments, **canonical)
+
+    fails(r"--direction=AtoB: expected one of a2b, b2a; did you mean --direction=a2b\?", "AtoB", emoji)
+    fails(r"did you mean --direction=b2a\?", "B_to_A")
+    fails(
+        r"expected one of a2b, b2a, photos2Paintings, Paintings2photos; did you mean --direction=Paintings2photos\?",
+        "paintings_to_photos",
+        named,
+    )
+    fails("--direction=both: expected one of a2b, b2a, photos2Paintings, Paintings2photos$", "both", named)
+    fails("--direction=photos2photos: expected one of a2b, b2a$", "photos2photos", alike)
+    fails("is not the same in all runs: give a2b or b2a", "photos2Paintings", named, turned)
+    fails("is not the same in all runs", "photos2Paintings", named, emoji)
+
+
 def test_directories_of_other_versions(tmp_path):
     path = run_directory.config_path(tmp_path)
     run_directory.write(tmp_path, settings.resolve("uvcgan2", {}))

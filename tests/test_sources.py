@@ -99,7 +99,7 @@ def test_folder_errors(tmp_path):
             sources.open_domains(Data(**data))
 
     root = str(tmp_path)
-    fails("nothing to read: give --data")
+    fails("nothing to read: give --a=FOLDER and --b=FOLDER, --data=FOLDER")
     fails("does not exist: expected a folder with trainA", data=f"{root}/none")
     fails("no folder for domain A: expected trainA, train_A or train/A; it holds no folders", data=root)
     write(tmp_path / "trainA", "x.png", "y.png")
@@ -139,6 +139,119 @@ def test_an_unreadable_folder_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(sources.os, "scandir", refuse)
     with pytest.raises(UserError, match=f"cannot read the folder {tmp_path}: Permission denied"):
         sources.open_domains(Data(data=str(tmp_path)))
+
+
+# ---------------------------------------------------------------------------------- a folder for each domain
+
+# The first digits of SHA-256 of "9", "8", "4", "3" are 19, 2c, 4b, 4e; of "2", "6", "5" d4, e7, ef: of 256.
+DIGITS = [f"{i}.png" for i in range(10)]
+
+
+def own(folder, **given):
+    return Data(**{"a": str(folder / "photos"), "b": str(folder / "paintings"), **given})
+
+
+def sides(data):
+    """The names of (training A, training B, test A, test B)."""
+    return [source.names for split in ("train", "test") for source in sources.open_domains(data, split)]
+
+
+def test_two_folders_are_split_by_the_hash_of_names(tmp_path):
+    write(tmp_path / "photos", *DIGITS)
+    write(tmp_path / "paintings", *(f"{i}_B.png" for i in range(10)), value=50)
+    train_a, train_b, test_a, test_b = sides(own(tmp_path, holdout=0.25))
+    assert test_a == ["8.png", "9.png"] and test_b == ["8_B.png", "9_B.png"]
+    assert train_a == [f"{i}.png" for i in range(8)] and train_b == [f"{i}_B.png" for i in range(8)]
+    assert [s.read(1).max() for s in sources.open_domains(own(tmp_path, holdout=0.25), "test")] == [9, 59]
+    assert sides(own(tmp_path))[2] == ["9.png"]  # a tenth
+    swapped = own(tmp_path, swap_domains=True)
+    assert sides(swapped)[2] == ["9_B.png"] and sources.held_out(swapped) == [
+        str(tmp_path / "paintings/9_B.png"), str(tmp_path / "photos/9.png"),
+    ]  # fmt: skip
+    # More pictures, in sub-folders too, leave all others where they were.
+    write(tmp_path / "photos", "sub/x.png", "y.png", "z.png")
+    more = sides(own(tmp_path, holdout=0.25))
+    assert set(train_a) < set(more[0]) and set(test_a) <= set(more[2]) and more[1] == train_b
+    with pytest.raises(sources.MissingSplit, match="no val images: those that --holdout keeps are the test images"):
+        sources.open_domains(own(tmp_path), "val")
+    none = own(tmp_path, holdout=0.0)
+    assert len(sources.open_domains(none)[0]) == 13 and sources.held_out(none) == []
+    with pytest.raises(sources.MissingSplit, match="no test images: --holdout=0.0 keeps none"):
+        sources.open_domains(none, "test")
+
+
+def test_few_pictures_hold_one_out_and_pairs_stay_together(tmp_path):
+    write(tmp_path / "photos", "2.png", "5.png", "6.png")  # the least, of 2, is 0.83
+    write(tmp_path / "paintings", "sub/9.png", "2.png", "6.png", "5.png", value=50)
+    train_a, train_b, test_a, test_b = sides(own(tmp_path))
+    assert test_a == ["2.png"] and test_b == ["2.png", "sub/9.png"] and train_a == train_b == ["5.png", "6.png"]
+    with pytest.raises(UserError, match="only one image .5.png. beside those that --holdout=0.92 keeps: .*--holdout=0"):
+        sources.open_domains(own(tmp_path, holdout=0.92))
+
+
+def test_spellings_of_accents_fall_on_one_side():
+    held = sources.split_by_name([["caf\u00e9.png", "1.png", "2.png"], ["cafe\u0301.jpg", "1.jpg", "2.jpg"]], 0.5)
+    assert held == sources.split_by_name([["caf\u00e9.png", "1.png", "2.png"]], 0.5)
+
+
+def test_patterns_name_a_domain(tmp_path):
+    write(tmp_path / "photos", "x/1.png", "x/9.png", "y/2.jpg", "y/3.png", "y/5.png")
+    write(tmp_path / "paintings", *DIGITS, value=50)
+    train_a, _, test_a, _ = sides(own(tmp_path, a=f"{tmp_path}/photos/**/*.png", holdout=0.3))
+    assert sorted(train_a + test_a) == ["x/1.png", "x/9.png", "y/3.png", "y/5.png"]
+
+
+def test_what_two_folders_may_not_be(tmp_path):
+    write(tmp_path / "photos", *DIGITS)
+    write(tmp_path / "paintings", *DIGITS)
+    write(tmp_path / "known/trainA", "0.png")
+    write(tmp_path / "split/train", "0.png")
+    write(tmp_path / "split/test", "0.png")
+    (tmp_path / "none").mkdir()
+
+    def fails(message, **given):
+        with pytest.raises(UserError, match=message):
+            sources.open_domains(own(tmp_path, **given))
+
+    fails("no images of domain B: give --a=FOLDER and --b=FOLDER", b=None)
+    fails("--b=.*/nowhere does not exist: expected a folder", b=f"{tmp_path}/nowhere")
+    fails("--b=.*0.png is a file: expected a folder", b=f"{tmp_path}/photos/0.png")
+    fails("none has no images", b=f"{tmp_path}/none")
+    fails("both hold .*photos/0.png: give two folders that share no pictures", b=str(tmp_path / "photos"))
+    fails("--a=.*known holds folders such as trainA and trainB: give --data=", a=str(tmp_path / "known"))
+    fails("--a=.*split holds the folders test, train, and --holdout would mix them", a=str(tmp_path / "split"))
+    with pytest.raises(sources.MissingSplit, match="has images of one domain, and those of B are needed too"):
+        sources.open_domains(own(tmp_path, b=None), "test")
+    assert sources.open_domain(own(tmp_path, b=None), "A", "test").names == ["9.png"]
+
+
+def test_empty_files_and_links_to_nothing_are_no_images(tmp_path, caplog):
+    write(tmp_path / "trainA", "x.png", "y.png")
+    write(tmp_path / "trainB", "x.png", "y.png")
+    (tmp_path / "trainA" / "a.png").touch()
+    (tmp_path / "trainA" / "b.png").symlink_to(tmp_path / "gone.png")
+    for _ in range(2):  # said once
+        a, _ = sources.open_domains(Data(data=str(tmp_path)))
+        assert a.names == ["trainA/x.png", "trainA/y.png"]
+    assert caplog.text.count("2 left out in") == 1 and "trainA/a.png, for one" in caplog.text
+    for name in ("x", "y"):
+        (tmp_path / "trainA" / f"{name}.png").write_bytes(b"")
+    with pytest.raises(UserError, match="trainA has no images: 4 left out"):
+        sources.open_domains(Data(data=str(tmp_path)))
+
+
+def test_data_of_a_run_that_is_not_here(tmp_path):
+    def fails(message, **given):
+        with pytest.raises(UserError, match=message):
+            sources.check_found(Data(**given))
+
+    fails("trained on --data=/nowhere/photos, not found here: give --data=FOLDER", data="/nowhere/photos")
+    fails("trained on --a=/nowhere/a and --b=/nowhere/b/.*, not found here", a="/nowhere/a", b="/nowhere/b/*.png")
+    fails("trained on --csv=/nowhere/x.csv, not found here", csv="/nowhere/x.csv", domain_a="x", domain_b="!x")
+    fails("the run says nothing of its images: give --data=FOLDER")
+    for given in ({"data": "emoji"}, {"data": str(tmp_path)}, {"a": str(tmp_path), "b": f"{tmp_path}/*"}):
+        sources.check_found(Data(**given))
+    sources.check_found(Data(tfds="faces"))  # which says itself what it lacks
 
 
 # ------------------------------------------------------------------------------------------------- CSV
@@ -202,6 +315,42 @@ def test_csv_errors(tmp_path):
     fails("lists a.png twice", text=FACES + "a.png,1,cat\n")
     with pytest.raises(UserError, match="cannot read --csv=.*none.csv"):
         sources.open_domains(Data(csv=str(tmp_path / "none.csv"), domain_a="x", domain_b="!x"))
+
+
+FACES_IN = {
+    "commas": FACES,
+    "semicolons": FACES.replace(",", ";"),
+    "tabs": FACES.replace(",", "\t"),
+    "Windows' ends of lines": FACES.replace("\n", "\r\n"),
+    "CelebA's": "4\n" + FACES.replace("image_id,", "").replace(",", "  "),
+    "CelebA's with a path column": "4\r\n" + FACES.replace(",", " ").replace("\n", "\r\n"),
+}
+
+
+@pytest.mark.parametrize("form", FACES_IN)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_csv_as_programs_write_it(tmp_path, form, encoding):
+    csv = write_csv(tmp_path, FACES)
+    with open(csv, "w", encoding=encoding, newline="") as file:
+        file.write(FACES_IN[form])
+    a, b = sources.open_domains(Data(csv=csv, domain_a="Male", domain_b="label=dog|cat"))
+    assert a.names == ["a.png", "c.png"] and b.names == ["a.png", "b.png", "d.png"]
+
+
+def test_csv_that_seems_to_be_something_else(tmp_path):
+    csv = tmp_path / "list.csv"
+
+    def fails(message, content):
+        csv.write_bytes(content)
+        with pytest.raises(UserError, match=message):
+            sources.open_domains(Data(csv=str(csv), domain_a="Male", domain_b="!Male"))
+
+    fails("list.csv is a spreadsheet, not a text: save it as CSV", b"PK\x03\x04...")
+    fails("list.csv is not UTF-8 .*: save it as CSV in UTF-8", b"path,Gr\xf6\xdfe\na.png,1\n")
+    fails("the first line, a.png,1, names an image: put a header above it, such as path,label", b"a.png,1\nb.png,0\n")
+    fails("expected a header", b"")
+    fails("expected a header", b"12\n")
+    fails("row 2 does not have the header's 2 columns", b"2\nMale\na.png 1\nb.png 1 1\n")
 
 
 # ------------------------------------------------------------------------------------------------ TFDS

@@ -121,6 +121,53 @@ def test_changed_files_are_refused_unless_accepted(run, tmp_path):
     assert checkpoints.steps(own) == [1, 2]
 
 
+def two_folders(root, count=4):
+    for name in ("photos", "paintings"):
+        for i in range(count):
+            images.write_image(root / name / f"{i}.png", np.full((18, 18, 3), 40 * i, np.uint8))
+    return {"a": "photos", "b": "paintings"}
+
+
+@pytest.fixture
+def eagerly():
+    """Steps are not traced, which takes most of the time of a few."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
+@pytest.mark.filterwarnings("ignore:Even though the `tf.config.experimental_run_functions_eagerly`")
+def test_a_run_goes_on_where_its_pictures_are_now(tmp_path, monkeypatch, capsys, eagerly):
+    """Also where the paths that are stored are relative, as version 0.1 wrote them."""
+    here, there, run = tmp_path / "here", tmp_path / "there", tmp_path / "run"
+    given = two_folders(here) | {"data": None, "lr_schedule": "constant", "holdout": 0.25}
+    monkeypatch.chdir(here)
+    loop.train(configured(**given, steps=1), run)
+    # SHA-256 of "0", "1", "2", "3" begin with 5f, 6b, d4, 4e, of 256: none is below a quarter, and the least is 3.
+    held_out = [f"{here}/photos/3.png", f"{here}/paintings/3.png"]
+    assert (run / "held_out.txt").read_text().splitlines() == held_out
+    assert "2 pictures are held out for the test: " in capsys.readouterr().out
+    stored = json.loads((run / "config.json").read_text())
+    assert (stored["data"]["a"], stored["data"]["b"]) == (f"{here}/photos", f"{here}/paintings")
+
+    here.rename(there)
+    monkeypatch.chdir(tmp_path)
+    stored["data"] |= {"a": "photos", "b": "paintings"}
+    (run / "config.json").write_text(json.dumps(stored))
+    moved = given | {"a": "there/photos", "b": str(there / "paintings")}
+    loop.train(configured(**moved, steps=2), run)
+    assert checkpoints.steps(run) == [1, 2] and run_directory.read(run).data.a == f"{there}/photos"
+    assert (run / "held_out.txt").read_text().startswith(f"{there}/photos/3.png\n")
+
+    with pytest.raises(UserError, match="--holdout was 0.25, is 0.3"):
+        loop.train(configured(**moved | {"holdout": 0.3}, steps=3), run)
+    images.write_image(there / "photos" / "0.png", np.arange(18 * 18 * 3, dtype=np.uint8).reshape(18, 18, 3))
+    copied = shutil.copytree(there, tmp_path / "copied")
+    match = rf"domain A are not those the run in .* started with \(--a={there}/photos --b={there}/paintings\): put them"
+    with pytest.raises(UserError, match=match):
+        loop.train(configured(**given | {n: str(copied / given[n]) for n in "ab"}, steps=3), run)
+
+
 def test_foreign_folder_is_refused(tmp_path):
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(UserError, match="not a run directory"):

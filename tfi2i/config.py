@@ -87,6 +87,13 @@ def check_paths(config, *names):
         object.__setattr__(config, name, local_path(getattr(config, name), name))
 
 
+def _absolute(config, *names):
+    """A configuration whose fields of these names are absolute paths; the sample's name and URLs are none."""
+    paths = {n: getattr(config, n) for n in names}
+    paths = {n: os.path.abspath(p) for n, p in paths.items() if p and p != "emoji" and "://" not in p}
+    return dataclasses.replace(config, **paths)
+
+
 def as_text(value):
     """A flag's value as it is written on the command line."""
     return ",".join(str(v) for v in value) if isinstance(value, (tuple, list)) else str(value)
@@ -100,6 +107,15 @@ class Data:
         None,
         "folder with trainA, trainB (and testA, testB), or 'emoji', the bundled sample",
         known_as=("dataroot", "dataset", "data_dir", "dataset_path"),
+    )
+    a: str | None = option(
+        None, "with --b, instead of --data: folder of the pictures of domain A, with its sub-folders; or a pattern"
+    )
+    b: str | None = option(None, "with --a: folder of the pictures of domain B, with its sub-folders; or a pattern")
+    holdout: float | None = option(
+        None,
+        "with --a and --b: share of the pictures that are kept for the test, chosen by their names alone "
+        "(default: 0.1); 0: none",
     )
     tfds: str | None = option(None, "TFDS data set instead of a folder, e.g. cycle_gan/horse2zebra")
     tfds_dir: str | None = option(None, "where TFDS keeps prepared data (default: TFDS' own)")
@@ -144,10 +160,22 @@ class Data:
 
     def __post_init__(self):
         check_choices(self)
-        check_paths(self, "data", "csv", "csv_folder")
-        given = [n for n in ("data", "tfds", "csv") if getattr(self, n)]
+        check_paths(self, "data", "a", "b", "csv", "csv_folder")
+        own = next((n for n in ("a", "b") if getattr(self, n)), None)
+        given = [n for n in ("data", own, "tfds", "csv") if n and getattr(self, n)]
         if len(given) > 1:
-            raise UserError(f"--{given[0]} and --{given[1]} both name the images: give one of --data, --tfds, --csv")
+            raise UserError(
+                f"--{given[0]} and --{given[1]} both name the images: give one of --data, --tfds, --csv, or --a and --b"
+            )
+        if own and self.holdout is None:
+            object.__setattr__(self, "holdout", 0.1)
+        if self.holdout is not None and not own:
+            raise UserError(
+                f"--holdout={self.holdout} is for --a and --b: the other forms of data say themselves which images "
+                "are for the test"
+            )
+        if self.holdout is not None and not 0 <= self.holdout <= 1:
+            raise UserError(f"--holdout={self.holdout}: expected a share from 0 to 1, such as 0.1")
         if self.csv and not (self.domain_a and self.domain_b):
             raise UserError("--csv needs --domain_a and --domain_b: the rules that split its rows into two domains")
         if bool(self.domain_a) != bool(self.domain_b):
@@ -167,6 +195,26 @@ class Data:
                     f"--crop={as_text(self.crop)} does not fit into --resize={as_text(self.resize)}: "
                     "make the crop smaller or the resize larger"
                 )
+
+    def absolute(self):
+        """The same with absolute paths, which mean the same wherever a command is started."""
+        return _absolute(self, "data", "a", "b", "csv", "csv_folder", "tfds_dir")
+
+    def in_folder(self, folder):
+        """The same preparation of the images of another folder, which has one of the layouts of --data."""
+        elsewhere = dict.fromkeys(("a", "b", "holdout", "tfds", "csv", "csv_folder", "domain_a", "domain_b"))
+        return dataclasses.replace(self, data=folder, **elsewhere)
+
+    def of_one_domain(self, letter, folder, holdout):
+        """The same preparation of the images of a folder of domain 'a' or 'b', and none of the other one."""
+        other = dataclasses.replace(self.in_folder(None), swap_domains=False)
+        return dataclasses.replace(other, **{letter: folder}, holdout=holdout)
+
+    def held_out(self):
+        """The paths of the images that --holdout keeps for the test: see `tfi2i.data.sources.held_out`."""
+        from tfi2i.data import sources
+
+        return sources.held_out(self)
 
     def open_domains(self, split="train"):
         """The images of both domains of one split: see `tfi2i.data.sources.open_domains`."""

@@ -20,7 +20,7 @@ import pathlib
 
 from absl import flags
 
-from tfi2i import command
+from tfi2i import command, run_directory
 from tfi2i.config import UserError
 from tfi2i.metrics import METRICS, TABLE_FORMS
 from tfi2i.metrics.protocols import DEFAULT_METRICS, NETWORKS, PRESETS, RESIZES
@@ -48,13 +48,20 @@ def define_flags():
     )
     flags.DEFINE_string("checkpoint", None, "step of a kept checkpoint, best, or all (default: the newest)")
     flags.DEFINE_enum("split", "test", ("test", "val"), "which held-out images; report on test, tune on val")
-    flags.DEFINE_string("data", None, "folder with testA and testB to take instead of the run's own data")
+    flags.DEFINE_string(
+        "data",
+        None,
+        "folder with testA and testB to take instead of the run's own data; or with --direction a folder of pictures "
+        "of the domain that is translated, for metrics that need no others",
+    )
     flags.DEFINE_string(
         "output",
         None,
         "picture to write (default: RUN/evaluate.png, or evaluate.png); for a comparison a folder (comparison)",
     )
-    flags.DEFINE_enum("direction", "both", ("both", "a2b", "b2a"), "directions to measure")
+    flags.DEFINE_string(
+        "direction", "both", "directions to measure: both, a2b, b2a, or by the folders of --a and --b, photos2paintings"
+    )
     flags.DEFINE_integer("rows", 24, "images of each direction in the gallery of a comparison, or study", lower_bound=1)
     flags.DEFINE_string("study", None, "folder for a page that asks people which of several translations they prefer")
     flags.DEFINE_list("answers", None, "with --study: files that participants have saved, to be counted")
@@ -169,13 +176,14 @@ def main(_):
         return
     if values.protocol:
         print(f"protocol {values.protocol}: {PRESETS[values.protocol].note}")
+    direction = run_directory.direction(values.direction, *(values.run_dir or ()), canonical=("both", "a2b", "b2a"))
     protocol = {name: values[name].value for name in _PROTOCOL if not values[name].using_default_value}
     compared = {
         "run_dir": values.run_dir or [],
         "folder": named_folders(values.folder),
         "checkpoint": values.checkpoint,
         "data": values.data,
-        "direction": values.direction,
+        "direction": direction,
         "rows": values.rows,
         "batch_size": values.batch_size,
     }
@@ -197,7 +205,7 @@ def main(_):
             values.checkpoint,
             values.data,
             values.output,
-            values.direction,
+            direction,
             values.batch_size,
             **table,
             **protocol,

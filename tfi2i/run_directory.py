@@ -1,6 +1,7 @@
 """What a run directory is: its files, who may write to it, and how directories of earlier versions are read.
 
   config.json        the configuration, fingerprints of the training files, and the `format` of the directory
+  held_out.txt       paths of the images that --holdout keeps for the test, one a line
   flags.txt          the flags that start the same run again
   checkpoints/STEP/  whole training states, see `tfi2i.checkpoints`
   best/              the networks of the step that evaluation liked best
@@ -11,11 +12,13 @@
 No TensorFlow is imported here.
 """
 
+import dataclasses
 import fcntl
 import json
 import logging
 import os
 import pathlib
+import re
 
 from tfi2i import __version__, command_line, files, settings
 from tfi2i.config import UserError
@@ -23,6 +26,7 @@ from tfi2i.methods import METHODS
 
 # Rises with every change of what `description` has to translate.
 FORMAT = 1
+_DIRECTIONS = ("a2b", "b2a")
 
 
 def config_path(run_dir):
@@ -84,6 +88,56 @@ def read(run_dir):
         raise UserError(f"{config_path(run_dir)} cannot be read: {error}") from error
 
 
+def direction(text, *run_dirs, canonical=_DIRECTIONS):
+    """The direction that a --direction names.
+
+    Args:
+        text: one of `canonical`, or names of domains such as "photos2paintings", the folders of --a and --b.
+        *run_dirs: the run directories that it is for.
+        canonical: what it may be in all runs.
+
+    Returns:
+        one of `canonical`.
+
+    Raises:
+        UserError: it names none, or not the same one in all runs.
+    """
+    if text in canonical:
+        return text
+    known = [domain_names(read(path).data) for path in run_dirs]
+    found = {names.get(text) for names in known}
+    if len(found) == 1 and None not in found:
+        return found.pop()
+    if len(found) > 1:
+        raise UserError(f"--direction={text} is not the same in all runs: give a2b or b2a")
+    expected = [*canonical, *(known[0] if known else ())]
+    near = {_plain(name): name for name in expected}.get(_plain(text))
+    hint = f"; did you mean --direction={near}?" if near else ""
+    raise UserError(f"--direction={text}: expected one of {', '.join(expected)}{hint}")
+
+
+def domain_names(data):
+    """dict of "photos2paintings" → "a2b", and of the way back, for a run of --a=photos and --b=paintings; or {}.
+
+    Args:
+        data: the data of a `settings.Run`.
+    """
+    folders = [getattr(data, name, None) for name in ("a", "b")]
+    if not all(folders):
+        return {}
+    from tfi2i.data import images
+
+    a, b = (images.root(os.path.abspath(folder)).name for folder in folders)
+    if data.swap_domains:
+        a, b = b, a
+    return {} if a == b else {f"{a}2{b}": "a2b", f"{b}2{a}": "b2a"}
+
+
+def _plain(direction):
+    """'AtoB', 'A2B', 'a_to_b' → 'a2b'."""
+    return re.sub(r"[\W_]", "", direction.lower()).replace("to", "2")
+
+
 def write(folder, run, **more):
     """Writes config.json and flags.txt into a folder.
 
@@ -95,6 +149,7 @@ def write(folder, run, **more):
     Raises:
         OSError: they cannot be written.
     """
+    run = dataclasses.replace(run, data=run.data.absolute())
     content = {"format": FORMAT, "tfi2i": __version__, **json.loads(run.to_json()), **more}
     files.write_text(config_path(folder), json.dumps(content, indent=2) + "\n")
     flags = command_line.flags_text(run.method, settings.differing(run))

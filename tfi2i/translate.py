@@ -26,7 +26,9 @@ def define_flags():
     flags.DEFINE_string("input", None, "an image, a folder with its sub-folders, or a pattern in quotes", required=True)
     flags.DEFINE_string("output", None, "a folder; or an image file, when --input is one file", required=True)
     flags.DEFINE_bool("overwrite", False, "replace files that are there already, such as those of an earlier call")
-    flags.DEFINE_enum("direction", "a2b", ("a2b", "b2a"), "from which domain to which")
+    flags.DEFINE_string(
+        "direction", "a2b", "from which domain to which: a2b, b2a, or by the folders of --a and --b, photos2paintings"
+    )
     flags.DEFINE_string(
         "size",
         None,
@@ -63,8 +65,9 @@ def define_flags():
 def main(_):
     values = flags.FLAGS
     size = size_flag(values.size)
-    from tfi2i import translation
+    from tfi2i import run_directory, translation
 
+    direction = run_directory.direction(values.direction, values.run_dir)
     # A mistyped path need not wait for TensorFlow.
     translation.plan(values.input, values.output, values.heatmaps, values.discriminator_heatmaps, values.overwrite)
     command.import_tensorflow()
@@ -72,12 +75,14 @@ def main(_):
 
     model = checkpoints.load(values.run_dir, values.checkpoint)
     names = [
-        "input", "output", "direction", "fit", "tile", "overlap", "keep_size", "side_by_side", "batch_size",
+        "input", "output", "fit", "tile", "overlap", "keep_size", "side_by_side", "batch_size",
         "heatmaps", "discriminator_heatmaps", "overwrite", "metadata",
     ]  # fmt: skip
-    written, failed = translation.translate_files(model, size=size, **{n: values[n].value for n in names})
+    written, failed = translation.translate_files(
+        model, direction=direction, size=size, **{n: values[n].value for n in names}
+    )
     print(
-        f"translated {len(written)} of {len(written) + len(failed)} images {values.direction} "
+        f"translated {len(written)} of {len(written) + len(failed)} images {direction} "
         f"with step {model.checkpoint_step} of {values.run_dir} into {values.output}"
     )
     if failed:

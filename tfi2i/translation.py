@@ -1,6 +1,5 @@
 """Image files and arrays of any size through a model: what `tfi2i.translate` does, and how images meet the networks."""
 
-import glob
 import itertools
 import os
 import pathlib
@@ -298,7 +297,7 @@ def plan(input, output, heatmaps=False, discriminator_heatmaps=False, overwrite=
     else:
         if _is_image(output) and not os.path.isdir(output):
             raise UserError(f"--output={output} is one image, but --input={input} is not one file: give a folder")
-        root = _root(input)
+        root = images.root(input)
         folder = pathlib.Path(output)
         if root.resolve() in folder.resolve().parents:
             # Results of an earlier call, in a sub-folder of the input, are no inputs.
@@ -348,19 +347,6 @@ def _plan_heatmaps(targets, heatmaps, discriminators):
 def _is_named(input, output):
     """Whether `output` names the one file to write, which is written under that name or not at all."""
     return os.path.isfile(input) and _is_image(output) and not os.path.isdir(output)
-
-
-def _root(input):
-    """The folder below which sub-folders are kept: the input, or the part of a pattern before its first wildcard."""
-    path = pathlib.Path(input)
-    if path.is_dir():
-        return path
-    fixed = []
-    for part in path.parts:
-        if glob.has_magic(part):
-            break
-        fixed.append(part)
-    return pathlib.Path(*fixed)
 
 
 def _is_image(path):

@@ -4,6 +4,7 @@ import collections
 import fnmatch
 import glob
 import io
+import itertools
 import logging
 import os
 import pathlib
@@ -42,7 +43,7 @@ FILTERS = {
 # What the formats themselves can hold, as their encoders have it; pixels.
 _JPEG = (".jfif", ".jpe", ".jpeg", ".jpg")
 _LONGEST_SIDE = {**dict.fromkeys(_JPEG, 65500), ".webp": 16383}
-# Kinds of remarks on files that were made.
+# Kinds of remarks on files, and counts of files left out, that were logged.
 _said = set()
 
 
@@ -223,7 +224,7 @@ def _netpbm(extension, pixels, alpha):
 
 
 def find_images(path):
-    """The image files that `path` names, sorted.
+    """The image files that `path` names, sorted. Pictures of other kinds are counted in a warning, once for each path.
 
     Args:
         path: a file (taken whatever its extension), a folder (searched with its sub-folders, hidden files left out;
@@ -233,24 +234,56 @@ def find_images(path):
         UserError: nothing there, not readable, or no images in it.
     """
     path = os.fspath(path)
+    found, others = sort_files(path)
+    left = {extension: count for extension, count in others.items() if extension in OTHER_PICTURES}
+    kinds = ", ".join(f"{count} {extension}" for extension, count in sorted(left.items()))
+    what = "folder" if os.path.isdir(path) else "pattern"
+    if not found:
+        raise UserError(
+            f"the {what} {path} has no images ({sum(others.values())} other files"
+            + (f", {kinds}: convert them to .jpg or .png" if left else "")
+            + f"): expected {', '.join(e[1:] for e in EXTENSIONS)}"
+        )
+    if left and (path, kinds) not in _said:
+        _said.add((path, kinds))
+        logging.warning("%s left out in the %s %s: convert them to .jpg or .png", kinds, what, path)
+    return found
+
+
+def sort_files(path):
+    """What `find_images` finds, which may be nothing, and what it leaves out.
+
+    Returns:
+        (sorted list of the paths of images, `collections.Counter` of the other files by extension, such as ".heic").
+
+    Raises:
+        UserError: nothing there, or not readable.
+    """
+    path = os.fspath(path)
     if os.path.isfile(path):
-        return [pathlib.Path(path)]
+        return [pathlib.Path(path)], collections.Counter()
     if os.path.isdir(path):
-        seen, where = list(_walk(path)), f"folder {path}"
+        seen = _walk(path)
     elif glob.has_magic(path):
-        seen, where = _matches(path), f"pattern {path}"
+        seen = _matches(path)
     else:
         raise UserError(f"{path} does not exist: expected an image, a folder or a pattern like 'photos/*.jpg'")
-    chosen = [f for f in seen if f.lower().endswith(EXTENSIONS) and not os.path.basename(f).startswith(".")]
-    if not chosen:
-        raise UserError(
-            f"the {where} has no images ({len(seen)} other files): expected {', '.join(e[1:] for e in EXTENSIONS)}"
-        )
-    left = collections.Counter(e for f in seen if (e := os.path.splitext(f)[1].lower()) in OTHER_PICTURES)
-    if left:
-        kinds = ", ".join(f"{count} {extension}" for extension, count in sorted(left.items()))
-        logging.warning("the %s has pictures of kinds that are not read, which are left out: %s", where, kinds)
-    return [pathlib.Path(f) for f in sorted(chosen)]
+    found, others = [], collections.Counter()
+    for file in seen:
+        hidden = os.path.basename(file).startswith(".")
+        if file.lower().endswith(EXTENSIONS) and not hidden:
+            found.append(file)
+        else:
+            others["hidden" if hidden else os.path.splitext(file)[1].lower()] += 1
+    return [pathlib.Path(file) for file in sorted(found)], others
+
+
+def root(path):
+    """The folder that names of images are relative to: `path`, or the part of a pattern before its first wildcard."""
+    path = pathlib.Path(path)
+    if path.is_dir():
+        return path
+    return pathlib.Path(*itertools.takewhile(lambda part: not glob.has_magic(part), path.parts))
 
 
 def _walk(folder):

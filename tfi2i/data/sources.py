@@ -3,20 +3,29 @@
 import csv
 import dataclasses
 import hashlib
+import io
+import itertools
+import logging
 import mmap
 import os
 import pathlib
 import re
 import tempfile
+import unicodedata
 
 import numpy as np
 
 from tfi2i.config import UserError
 from tfi2i.data import images
+from tfi2i.metrics.pairs import without_side
 
 SAMPLE = pathlib.Path(__file__).parent / "emoji"
 _SPLITS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
 _PATH_COLUMNS = ("path", "file", "filename", "image", "image_id")
+
+
+# What was logged of files that are left out.
+_said = set()
 
 
 class MissingSplit(UserError):
@@ -36,6 +45,7 @@ class Source:
         background: R, G, B (0-255) behind transparent pixels.
         store: the encoded images, where they are not files.
         named: whether images of one name in two domains belong together; names of TFDS are numbers.
+        folder: the folder or pattern that was searched for them, or None where they are listed elsewhere.
     """
 
     names: list
@@ -46,6 +56,7 @@ class Source:
     background: tuple = (255, 255, 255)
     store: mmap.mmap | None = None
     named: bool = True
+    folder: str | None = None
 
     def __len__(self):
         return len(self.names)
@@ -65,13 +76,17 @@ class Source:
         lines = (f"{name}\t{size}\n" for name, size in zip(self.names, self.sizes))
         return hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()
 
+    def encoded(self, i):
+        """The bytes of the file of image `i`. Raises `OSError`."""
+        item = self._item(i)
+        return item if isinstance(item, bytes) else pathlib.Path(item).read_bytes()
+
     def content_hash(self, positions):
         """SHA-256, in hexadecimal digits, of the files' bytes of some images, in order; of a missing one, its name."""
         total = hashlib.sha256()
         for i in positions:
-            item = self._item(i)
             try:
-                encoded = item if isinstance(item, bytes) else pathlib.Path(item).read_bytes()
+                encoded = self.encoded(i)
             except OSError:
                 encoded = self.names[i].encode(errors="surrogateescape")
             total.update(hashlib.sha256(encoded).digest())
@@ -100,8 +115,12 @@ def open_domains(data, split="train"):
     pair = _open(data, split, "AB")
     for letter, source in zip("AB", pair):
         if split == "train" and len(source) < 2:
+            rest, hint = "", ""
+            if data.holdout:
+                rest, hint = f" beside those that --holdout={data.holdout} keeps", ", or give --holdout=0"
             raise UserError(
-                f"domain {letter} has only one image ({source.names[0]}): at least 2 are needed to learn from"
+                f"domain {letter} has only one image ({source.names[0]}){rest}: at least 2 are needed to learn "
+                f"from{hint}"
             )
     return pair
 
@@ -109,6 +128,44 @@ def open_domains(data, split="train"):
 def open_domain(data, letter, split):
     """Opens domain 'A' or 'B' alone: nothing is asked of the other one. The rest as `open_domains`."""
     return _open(data, split, letter)[0]
+
+
+def held_out(data):
+    """The paths of the images that --holdout keeps for the test, those of A first; none for other forms of data."""
+    if not (data.a or data.b):
+        return []
+    try:
+        return [os.path.abspath(path) for source in _open(data, "test", "AB") for path in source.items]
+    except MissingSplit:
+        return []
+
+
+def check_found(data):
+    """Refuses what a run was trained on where it is not on this machine.
+
+    Args:
+        data: `config.Data` of a run, not of the command line.
+
+    Raises:
+        UserError: the run names no images, or they are not there.
+    """
+    named = [n for n in ("data", "a", "b", "tfds", "csv") if getattr(data, n)]
+    if not named:
+        raise UserError("the run says nothing of its images: give --data=FOLDER with testA and testB")
+    paths = {n: getattr(data, n) for n in named if n != "tfds" and getattr(data, n) != "emoji"}
+    missing = [f"--{n}={path}" for n, path in paths.items() if not os.path.exists(images.root(path))]
+    if missing:
+        hint = ", or start tfi2i.train on the run with the new --a and --b, which stores them" if data.a else ""
+        raise UserError(f"trained on {' and '.join(missing)}, not found here: give --data=FOLDER{hint}")
+
+
+def has_layout(folder):
+    """Whether a folder holds trainA, testB and the like, or is the sample; else its images are of one domain."""
+    if folder == "emoji" or not os.path.isdir(folder):
+        return True  # what is wrong is said where it is opened
+    folder = pathlib.Path(folder)
+    subfolders = _subfolders(folder)
+    return any(_domain_folders(folder, subfolders, split, letter) for split in _SPLITS for letter in "AB")
 
 
 def open_folder(folder):
@@ -129,8 +186,12 @@ def _open(data, split, letters):
         domains = _open_csv(data, split, stored)
     elif data.data:
         domains = _open_folders(data, split, stored)
+    elif data.a or data.b:
+        domains = _open_own(data, split, stored)
     else:
-        raise UserError("nothing to read: give --data=FOLDER, --data=emoji, --tfds=NAME or --csv=FILE")
+        raise UserError(
+            "nothing to read: give --a=FOLDER and --b=FOLDER, --data=FOLDER, --data=emoji, --tfds=NAME or --csv=FILE"
+        )
     channels = {"A": data.channels_a, "B": data.channels_b}
     return tuple(
         dataclasses.replace(source, channels=channels[letter], background=data.background)
@@ -164,14 +225,29 @@ def _open_folders(data, split, letters):
             both = " and ".join(str(f.relative_to(root)) for f in folders)
             raise UserError(f"--data={data.data}: {both} both look like {split}{letter}: rename or remove one")
         try:
-            paths = images.find_images(folders[0])
+            paths = _find_images(folders[0])
         except UserError as error:
             if split == "train":
                 raise
             raise MissingSplit(str(error)) from error  # an empty folder is as good as none
         names = [p.relative_to(root).as_posix() for p in paths]
-        domains.append(_file_source(names, paths, str(folders[0])))
+        domains.append(_file_source(names, paths, str(folders[0]), str(folders[0])))
     return domains
+
+
+def _find_images(path):
+    """`images.find_images` but for empty files and links to nothing, which are said."""
+    found = images.find_images(path)
+    paths = [p for p in found if p.is_file() and p.stat().st_size]
+    if len(paths) < len(found):
+        first = next(p for p in found if p not in {*paths})
+        what = f"{len(found) - len(paths)} left out in {path}, empty or a link to nothing: {first}"
+        if not paths:
+            raise UserError(f"{path} has no images: {what}")
+        if what not in _said:
+            _said.add(what)
+            logging.warning("%s, for one", what)
+    return paths
 
 
 def _subfolders(root):
@@ -193,9 +269,101 @@ def _domain_folders(root, subfolders, split, letter):
     return matching
 
 
-def _file_source(names, paths, where):
+# ---------------------------------------------------------------------------------- a folder for each domain
+
+
+def _open_own(data, split, letters):
+    given = {"A": data.a, "B": data.b}
+    for letter in letters:
+        if not given[letter] and split == "train":
+            raise UserError(
+                f"there are no images of domain {letter}: give --a=FOLDER and --b=FOLDER, one for each domain"
+            )
+        if not given[letter]:
+            raise MissingSplit(
+                f"{data.a or data.b} has images of one domain, and those of {letter} are needed too; "
+                "--metrics=l1,il2 of tfi2i.evaluate needs none"
+            )
+    found = {letter: _own_images(letter, path) for letter, path in given.items() if path}
+    twice = next((path for path in found.get("A", {}).values() if path in {*found.get("B", {}).values()}), None)
+    if twice:
+        raise UserError(f"--a={data.a} and --b={data.b} both hold {twice}: give two folders that share no pictures")
+    held_out = split_by_name([[*names] for names in found.values()], data.holdout)
+    domains = []
+    for letter in letters:
+        chosen = {n: path for n, path in found[letter].items() if (split == "test") == (_key(n) in held_out)}
+        flag = f"--{letter.lower()}={given[letter]}"
+        if split == "val":
+            raise MissingSplit(f"{flag} has no val images: those that --holdout keeps are the test images")
+        if not chosen and split == "test":
+            raise MissingSplit(f"{flag} has no test images: --holdout={data.holdout} keeps none")
+        if not chosen:
+            raise UserError(f"{flag}: --holdout={data.holdout} leaves no image to learn from: lower it")
+        domains.append(_file_source([*chosen], [*chosen.values()], given[letter], given[letter]))
+    return domains
+
+
+def _own_images(letter, path):
+    """dict of name below the folder → path, of the images that --a or --b names."""
+    flag = f"--{letter.lower()}={path}"
+    if os.path.isfile(path):
+        raise UserError(f"{flag} is a file: expected a folder of pictures, or a pattern in quotes")
+    root = images.root(path)
+    if not os.path.exists(root):
+        raise UserError(f"{flag} does not exist: expected a folder of pictures, or a pattern in quotes")
+    if os.path.isdir(path):
+        if has_layout(path):
+            raise UserError(f"{flag} holds folders such as trainA and trainB: give --data={path}")
+        splits = [s for s in _subfolders(root) if s.lower() in sum(_SPLITS.values(), ())]
+        if splits:
+            raise UserError(
+                f"{flag} holds the folders {', '.join(splits)}, and --holdout would mix them: give one of them "
+                f"(--{letter.lower()}={path}/{splits[0]}), or arrange all as --data wants it: {splits[0]}/A, "
+                f"{splits[0]}/B"
+            )
+    return {p.relative_to(root).as_posix(): p for p in _find_images(path)}
+
+
+def _key(name):
+    """What decides on which side of the split an image falls: images that may be a pair have one key.
+
+    Letters with accents have two spellings, and a name may end in its domain, see `tfi2i.metrics.pairs`.
+    """
+    return without_side(os.path.splitext(unicodedata.normalize("NFC", name))[0])
+
+
+def split_by_name(domains, share):
+    """Which images are held out, by a hash of their names alone: no other image changes its side when some are added.
+
+    The exception are domains of a few images, of which one at least is held out, and not all, where `share` is between
+    0 and 1.
+
+    Args:
+        domains: list of lists of names; images of equal names fall on one side.
+        share: about which part is held out, 0 to 1.
+
+    Returns:
+        set of the `_key`s of the images that are held out.
+    """
+    held_out, kept = set(), set()
+    for names in domains:
+        place = {key: _place(key) for key in map(_key, names)}
+        chosen = {key for key in place if place[key] < share}
+        if 0 < share < 1 and len(place) > 1:
+            chosen |= {min(place, key=place.get)}
+            kept |= {max(place, key=place.get)}
+        held_out |= chosen
+    return held_out - kept
+
+
+def _place(key):
+    """A number from 0 to 1 that is drawn by a name."""
+    return int.from_bytes(hashlib.sha256(key.encode(errors="surrogateescape")).digest()[:8], "big") / 2**64
+
+
+def _file_source(names, paths, where, folder=None):
     sizes = [p.stat().st_size if p.is_file() else -1 for p in paths]
-    return Source(names, paths, sizes, f"{len(names)} images in {where}")
+    return Source(names, paths, sizes, f"{len(names)} images in {where}", folder=folder)
 
 
 # --------------------------------------------------------------------------- one labelled set: rules
@@ -246,14 +414,14 @@ def _apply_rules(data, letters, rows, columns, label_name=lambda column, value: 
 
 def _open_csv(data, split, letters):
     path = pathlib.Path(data.csv)
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, skipinitialspace=True)
-            rows, header = list(reader), reader.fieldnames or []
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"cannot read --csv={path}: {error}") from error
+    header, rows = _read_csv(path)
     if len(header) < 2 or not rows:
         raise UserError(f"--csv={path}: expected a header, a path column and at least one attribute, and rows")
+    if header[0].lower().endswith(images.EXTENSIONS):
+        raise UserError(
+            f"--csv={path}: the first line, {','.join(header)[:60]}, names an image: put a header above it, such as "
+            f"{','.join(['path', 'label', 'a', 'b', 'c', 'd'][: len(header)])}"
+        )
     short = next((n for n, row in enumerate(rows, 1) if None in row or None in row.values()), None)
     if short:
         raise UserError(f"--csv={path}: row {short} does not have the header's {len(header)} columns")
@@ -271,6 +439,33 @@ def _open_csv(data, split, letters):
         _csv_source(path, folder, [rows[i][path_column] for i in chosen])
         for chosen in _apply_rules(data, letters, rows, attributes)
     ]
+
+
+def _read_csv(path):
+    """The header and the rows, as dicts, of a table with a line for each image.
+
+    Columns are separated by commas, semicolons or tabs, whichever the header has most of. A first line that is a number
+    is CelebA's count of images: then columns are separated by spaces, and the header leaves out the path column.
+    """
+    try:
+        encoded = path.read_bytes()
+        if encoded.startswith(b"PK"):
+            raise UserError(f"--csv={path} is a spreadsheet, not a text: save it as CSV")
+        utf_16 = encoded.startswith((b"\xff\xfe", b"\xfe\xff"))  # as Excel's "Unicode text"
+        text = encoded.decode("utf-16" if utf_16 else "utf-8-sig")
+        first, _, rest = text.partition("\n")
+        if first.strip().isdigit():
+            header, *table = [line.split() for line in rest.split("\n") if line.strip()] or [[]]
+            if table and len(table[0]) > len(header):
+                header = ["path", *header]
+            return header, [dict(itertools.zip_longest(header, values)) for values in table]
+        separator = max(",;\t", key=first.count)
+        reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True)
+        return reader.fieldnames or [], list(reader)
+    except UnicodeDecodeError as error:
+        raise UserError(f"--csv={path} is not UTF-8 ({error.reason}): save it as CSV in UTF-8") from error
+    except (OSError, csv.Error) as error:
+        raise UserError(f"cannot read --csv={path}: {error}") from error
 
 
 def _csv_source(path, folder, names):

@@ -9,7 +9,7 @@ import pathlib
 
 from tfi2i import checkpoints, config, files, run_directory
 from tfi2i.config import UserError, local_path
-from tfi2i.data import images, pipeline
+from tfi2i.data import images, pipeline, sources
 from tfi2i.methods.translator import DIRECTIONS
 from tfi2i.metrics import TABLE_FORMS, candidates, evaluation, gallery, held_out, report, tables
 from tfi2i.metrics import study as study_page
@@ -30,7 +30,8 @@ def evaluate_run(
     Args:
         run_dir: a run directory.
         checkpoint: as in `checkpoints.load`, or "all".
-        data: folder with testA and testB to take instead of the run's own data; None: the run's own.
+        data: folder with testA and testB to take instead of the run's own data, or for one direction a folder of
+            pictures of the domain that is translated; None: the run's own.
         output: path of the picture; None: RUN/evaluate.png.
         direction: "a2b", "b2a", or "both", which is what the run translates.
         batch_size: images that go through the network at once.
@@ -52,13 +53,13 @@ def evaluate_run(
     protocol, by_step = make_protocol(**options), {}
     for checkpoint in asked:
         model = checkpoints.load(run_dir, checkpoint)
-        prepared = protocol.prepare(_with_folder(model.run.data, data))
-        of_run = {"model": candidates.of_model(model, batch_size)}
-        if checkpoint == asked[-1]:
-            of_run |= candidates.baselines(prepared, {"a": model.channels_a, "b": model.channels_b})
         directions = [d for d in _directions(direction) if d in model.directions]
         if not directions:
             raise UserError(f"--direction={direction}: {run_dir} translates {model.directions[0]} only")
+        prepared = protocol.prepare(_data(model.run.data, data, directions))
+        of_run = {"model": candidates.of_model(model, batch_size)}
+        if checkpoint == asked[-1]:
+            of_run |= candidates.baselines(prepared, {"a": model.channels_a, "b": model.channels_b})
         results, examples = evaluation.evaluate(of_run, prepared, protocol, directions, batch_size)
         step, first = model.checkpoint_step, next(iter(examples.values()))[0]
         counts = {d: values["model"]["n"] for d, values in results.items()}
@@ -147,7 +148,7 @@ def compare(
         run_dir: run directories.
         folder: dict of name → folder of translations of the same images, in FOLDER/a2b and FOLDER/b2a.
         checkpoint: of all runs, as in `checkpoints.load`.
-        data: folder with testA and testB; None: the data of the first run.
+        data: as in `evaluate_run`; None: the data of the first run.
         output: folder of the gallery.
         direction: "a2b", "b2a", or "both", which is what any of them translates.
         rows: images of each direction in the gallery.
@@ -257,21 +258,21 @@ def _open(run_dir, folder, checkpoint, data, direction, protocol):
         raise UserError("two of the runs and folders have one name: rename a run directory, or the NAME of a --folder")
     if not models and not data:
         raise UserError("--folder alone does not say what was translated: give --data=FOLDER with testA and testB")
-    own = next(iter(models.values())).run.data if models else config.Data()
-    prepared = protocol.prepare(_with_folder(own, data))
-    for name, model in models.items():
-        _check_alike(next(iter(models)), name, prepared, protocol.prepare(model.run.data))
-        if (model.channels_a, model.channels_b) != (prepared.channels_a, prepared.channels_b):
-            raise UserError(
-                f"{name} translates {model.channels_a} to {model.channels_b} channels, the images have "
-                f"{prepared.channels_a} and {prepared.channels_b}: runs of other channels cannot be compared"
-            )
     asked = _directions(direction)
     pictures = {name: candidates.direction_folders(path, asked) for name, path in folder.items()}
     translated = {d for model in models.values() for d in model.directions} | {d for p in pictures.values() for d in p}
     directions = [d for d in asked if d in translated]
     if not directions:
         raise UserError(f"--direction={direction}: {', '.join(models)} translate {' and '.join(translated)} only")
+    own = next(iter(models.values())).run.data if models else config.Data()
+    prepared = protocol.prepare(_data(own, data, directions))
+    for name, model in models.items():
+        _check_alike(next(iter(models)), name, protocol.prepare(own), protocol.prepare(model.run.data))
+        if (model.channels_a, model.channels_b) != (prepared.channels_a, prepared.channels_b):
+            raise UserError(
+                f"{name} translates {model.channels_a} to {model.channels_b} channels, the images have "
+                f"{prepared.channels_a} and {prepared.channels_b}: runs of other channels cannot be compared"
+            )
     return models, pictures, directions, prepared
 
 
@@ -314,15 +315,23 @@ def _candidates(models, pictures, domains, batch_size):
     return compared | {name: candidates.of_pictures(p, domains) for name, p in pictures.items()}
 
 
-def _with_folder(data, folder):
-    """`config.Data` that reads `folder` instead, where there is one."""
+def _data(own, folder, directions):
+    """The `config.Data` of the images to measure on: those of `folder`, where one is given, or a run's own."""
     if not folder:
-        return data
-    return dataclasses.replace(data, data=folder, tfds=None, csv=None, domain_a=None, domain_b=None)
+        sources.check_found(own)
+        return own
+    if sources.has_layout(folder):
+        return own.in_folder(folder)
+    if len(directions) > 1:
+        raise UserError(
+            f"--data={folder} has no testA and testB: to take its pictures for those of one domain, add "
+            "--direction=a2b or --direction=b2a"
+        )
+    return own.of_one_domain(directions[0][0], folder, holdout=1.0)
 
 
 def _origin(data):
-    return data.data or data.tfds or data.csv
+    return data.data or data.tfds or data.csv or " and ".join(path for path in (data.a, data.b) if path)
 
 
 def _directions(direction):

@@ -29,6 +29,8 @@ _MAY_CHANGE = {
     "eval_every", "eval_metrics", "eval_images", "best_metric",
     "download", "tfds_dir", "cache_gib", "max_bad_files", "accept_changed_data",
 }  # fmt: skip
+# These too: fingerprints say whether the files there are the same.
+_PATHS = {"data", "a", "b", "csv", "csv_folder"}
 # A schedule that looks at the duration would have had other rates from the start.
 _OPEN_ENDED = ("constant", "step", "halving", "cosine_restarts")
 _SAMPLES = 6
@@ -98,6 +100,7 @@ def train(run, run_dir):
         total, per_epoch = t.total_steps(len(source_a), len(source_b))
         if stored:
             _compare(stored, run, fingerprints, folder)
+        held_out = run.data.held_out()
         value_range = METHODS[run.method].of_task(t.task).model_class.value_range
         stream = run.data.training_stream(
             source_a, source_b, value_range=value_range, seed=t.seed, batch_size=batch_size
@@ -152,6 +155,8 @@ def train(run, run_dir):
             kept = dataclasses.replace(run, data=dataclasses.replace(run.data, accept_changed_data=False))
             with _written(folder):
                 run_directory.write(folder, kept, fingerprints=fingerprints)
+                if held_out:
+                    files.write_text(folder / "held_out.txt", "".join(f"{path}\n" for path in held_out))
                 summaries = Summaries(folder, step, model.advice)
         else:
             summaries = Summaries(folder, step, active=False)
@@ -162,6 +167,8 @@ def train(run, run_dir):
         changed = ", ".join(f"{k} {last.get(k)} → {v}" for k, v in environment.items() if last.get(k) != v)
         summaries.warn(step, f"resumed elsewhere ({changed}): results need not be bit for bit those of one run")
     logging.info("A: %s; B: %s", source_a.description, source_b.description)
+    if held_out:
+        _say(f"{len(held_out)} pictures are held out for the test: {folder / 'held_out.txt'} names them", chief)
     _say(
         f"{run.method}: {len(source_a)} + {len(source_b)} images, {total} steps ({per_epoch} an epoch), "
         f"global batch {batch_size} on {replicas} replica(s), {precision}, XLA {'on' if xla else 'off'}"
@@ -319,7 +326,7 @@ def _compare(stored, run, fingerprints, folder):
     for part in ("model", "data", "training"):
         for name in new[part]:
             before, now = old[part].get(name), new[part][name]
-            if before == now or name in _MAY_CHANGE:
+            if before == now or name in _MAY_CHANGE | _PATHS:
                 continue
             if (
                 name in settings.DURATIONS
@@ -335,9 +342,11 @@ def _compare(stored, run, fingerprints, folder):
         )
     if fingerprints != stored["fingerprints"] and not run.data.accept_changed_data:
         which = " and ".join(d.upper() for d in fingerprints if fingerprints[d] != stored["fingerprints"][d])
+        started = [f"--{n}={v}" for n, v in old["data"].items() if n in _PATHS and v and v != new["data"][n]]
         raise UserError(
-            f"the training files of domain {which} are not those the run in {folder} started with: put them back, "
-            "give a new --run_dir, or --accept_changed_data to go on (not bit for bit)"
+            f"the training files of domain {which} are not those the run in {folder} started with"
+            + (f" ({' '.join(started)})" if started else "")
+            + ": put them back, give a new --run_dir, or --accept_changed_data to go on (not bit for bit)"
         )
 
 

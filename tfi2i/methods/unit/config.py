@@ -184,6 +184,14 @@ class Digits:
         if not 0 < self.test_fraction < 1:
             raise UserError(f"--test_fraction={self.test_fraction}: expected more than 0 and less than 1")
 
+    def absolute(self):
+        """The same: what --source and --target name need not be paths."""
+        return self
+
+    def held_out(self):
+        """No digit is held out but in the split for the test."""
+        return []
+
     def open_domains(self, split="train"):
         """The digits of both domains of one split: see `tfi2i.data.digits.open_domains`."""
         from tfi2i.data import digits
