@@ -56,7 +56,7 @@ test-package: install
 	    venv/bin/python -m pip --disable-pip-version-check install --quiet --no-deps --no-build-isolation \
 	      --force-reinstall "$$package" && \
 	    venv/bin/python -c "import tfi2i.export, tfi2i.layers; print(tfi2i.__version__, [getattr(tfi2i, n) for n in tfi2i.__all__])" && \
-	    venv/bin/tfi2i-train --data=emoji --run_dir=none --dry_run > /dev/null ) || exit 1; done
+	    venv/bin/tfi2i-train --data=emoji --run_dir=none --print_config > /dev/null ) || exit 1; done
 
 # What was recorded lies beside what is recorded now only until they are compared.
 test-tfa: $(VENV_TFA)/.installed

@@ -7,6 +7,7 @@ import tempfile
 
 from absl import app, flags, logging
 
+from tfi2i import machine
 from tfi2i.config import UserError
 
 # Faults of disks and permissions, not of this program.
@@ -18,6 +19,8 @@ _OF_THE_MACHINE = (
 
 def run(main):
     """absl's `app.run`, with a `UserError` printed as one line and exit status 1, and Ctrl-C as status 130.
+
+    An exception for Ctrl-C that has a `status` has said what there is to say, and ends the command with that one.
 
     Args:
         main: function of the positional arguments; a returned int is the exit status.
@@ -39,9 +42,10 @@ def run(main):
             if error.errno not in _OF_THE_MACHINE:
                 raise
             fail(f"{error.filename or 'a file'} cannot be read or written: {error.strerror}")
-        except KeyboardInterrupt:
-            print("\nstopped", file=sys.stderr)
-            sys.exit(130)
+        except KeyboardInterrupt as stop:
+            if not hasattr(stop, "status"):
+                print("\nstopped", file=sys.stderr)
+            sys.exit(getattr(stop, "status", 130))
 
     module = sys.modules[main.__module__]
     if module is not sys.modules["__main__"]:
@@ -63,7 +67,11 @@ def import_tensorflow():
 
     They are shown when the import fails. Warnings of later operations are left as they are. On GPUs float32 is float32:
     TensorFlow's default, TF32, has the mantissa of 10 bits, too few to prove a file equal; bfloat16 is there for speed.
+
+    Raises:
+        UserError: KERAS_BACKEND names another backend.
     """
+    machine.check_backend()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     sys.stderr.flush()
     with tempfile.TemporaryFile() as kept:
