@@ -44,6 +44,7 @@ setup(
         "numpy>=2.1",
         "absl-py>=2.1",
         "pillow>=11",
+        "tqdm>=4.66",
         "tifffile>=2024.8.10",
         "matplotlib>=3.9",
         "jinja2>=3.1",

@@ -48,7 +48,14 @@ def steps(row):
     """How many steps a flagfile is trained for."""
     if row in STEPS:
         return STEPS[row]
-    command = [sys.executable, "-m", "tfi2i.train", f"--flagfile={CONFIGS / row}.flags", "--run_dir=-", "--dry_run"]
+    command = [
+        sys.executable,
+        "-m",
+        "tfi2i.train",
+        f"--flagfile={CONFIGS / row}.flags",
+        "--run_dir=-",
+        "--print_config",
+    ]
     return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)["training"]["steps"]
 
 

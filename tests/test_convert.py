@@ -82,7 +82,14 @@ def test_a_run_directory_describes_itself(tmp_path):
     assert origin["source"] == "cyclegan_released.zip" and origin["directions"] == ["a2b"]
     assert origin["missing"] == ["generator_b2a", "discriminator_a", "discriminator_b"]
     assert len(origin["sha256"]["latest_net_G.pth"]) == 64
-    command = [sys.executable, "-m", "tfi2i.train", f"--flagfile={tmp_path}/run/flags.txt", "--run_dir=x", "--dry_run"]
+    command = [
+        sys.executable,
+        "-m",
+        "tfi2i.train",
+        f"--flagfile={tmp_path}/run/flags.txt",
+        "--run_dir=x",
+        "--print_config",
+    ]
     shown = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
     chosen = run_directory.read(tmp_path / "run")
     assert settings.Run.from_json(shown) == chosen

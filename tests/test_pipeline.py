@@ -403,3 +403,44 @@ def test_a_process_that_ends_while_files_are_read_ends(folder):
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=300)
     assert done.stdout == "read\n" and done.returncode == 0, done.stderr[-2000:]
+
+
+@pytest.mark.parametrize(
+    "data, sizes, said",
+    [
+        # 64 x 64 of 72 x 72 pixels; the medians of 200, 256, 256 are 256.
+        (
+            {"resize": (72, 72), "resize_mode": "exact", "crop": (64, 64)},
+            [[(256, 256), (200, 256), (256, 200)]] * 2,
+            ["pictures of 256 px (median of 3 headers) are resized to 72 px and cropped to 64 px: the networks see 79% "
+             "of a picture at a time"],
+        ),
+        # 64 x 64 of 256 x 512.
+        (
+            {"resize": (256, 256), "resize_mode": "short_side", "crop": (64, 64)},
+            [[(512, 1024)]] * 2,
+            ["pictures of 512x1024 px (height x width) (median of 1 header) are resized to 256x512 px (height x "
+             "width) and cropped to 64 px: the networks see 3% of a picture at a time; --crop=64 --resize=72 shows "
+             "nearly all of it, smaller"],
+        ),
+        # A keyhole; without resizing the advice has to ask for it.
+        (
+            {"resize_mode": "none", "crop": (64, 64)},
+            [[(256, 256)]] * 2,
+            ["pictures of 256 px (median of 1 header) are cropped to 64 px: the networks see 6% of a picture at a "
+             "time; --crop=64 --resize_mode=short_side --resize=72 shows nearly all of it, smaller"],
+        ),
+        # 300 x 600 as a square: the width shrinks by 600 / 64, the height by 300 / 64.
+        (
+            {"resize": (64, 64), "resize_mode": "exact", "crop": (64, 64)},
+            [[(300, 600)], [(32, 32)]],
+            ["pictures of A of 300x600 px (height x width) (median of 1 header) are resized to 64 px (their width is "
+             "squeezed 2 times) and seen whole by the networks",
+             "pictures of B of 32 px (median of 1 header) are enlarged to 64 px and seen whole by the networks"],
+        ),
+        ({}, [[(32, 32)], []], ["pictures of 32 px (median of 1 header) are seen whole by the networks"]),
+        ({}, [[], []], []),
+    ],
+)  # fmt: skip
+def test_how_pictures_become_crops_is_told(data, sizes, said):
+    assert pipeline.describe_crops(sizes, Data(data="x", **data)) == said

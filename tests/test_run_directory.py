@@ -111,6 +111,22 @@ def test_a_lock_is_held_by_one(tmp_path):
     os.close(run_directory.lock(tmp_path / "run"))
 
 
+def test_what_a_lock_would_refuse_is_known_without_one(tmp_path, monkeypatch):
+    run_directory.check_lock(tmp_path / "new" / "run")
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot be written: .*file is a file"):
+        run_directory.check_lock(tmp_path / "file" / "run")
+    held = run_directory.lock(tmp_path / "run")
+    with pytest.raises(UserError, match="in use by another training process"):
+        run_directory.check_lock(tmp_path / "run")
+    os.close(held)
+    run_directory.check_lock(tmp_path / "run")
+    monkeypatch.setattr(run_directory.os, "access", lambda path, mode: False)  # root may write everywhere
+    with pytest.raises(UserError, match=f"no permission to write in {tmp_path}"):
+        run_directory.check_lock(tmp_path / "new" / "run")
+
+
 def test_file_systems_without_locks_are_no_reason_to_refuse(tmp_path, monkeypatch, caplog):
     def no_locks(descriptor, operation):
         raise OSError(errno.ENOLCK, "No locks available")

@@ -8,6 +8,7 @@ import pathlib
 import shutil
 import signal
 import subprocess
+import types
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ import tensorflow as tf
 
 import tfi2i
 from tests.toy import command as toy_command
-from tfi2i import checkpoints, run_directory, settings
+from tfi2i import checkpoints, machine, run_directory, settings
 from tfi2i.config import UserError
 from tfi2i.data import images, pipeline
 from tfi2i.training import loop, strategies, summaries
@@ -66,7 +67,7 @@ def test_a_run_directory_holds_what_the_readme_says(finished):
 
 def test_flags_file_gives_the_same_configuration(finished):
     text = (finished / "flags.txt").read_text()
-    command = [*toy_command("tfi2i.train"), f"--flagfile={finished}/flags.txt", "--run_dir=x", "--dry_run"]
+    command = [*toy_command("tfi2i.train"), f"--flagfile={finished}/flags.txt", "--run_dir=x", "--print_config"]
     shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert settings.Run.from_json(shown) == run_directory.read(finished), text
 
@@ -74,13 +75,24 @@ def test_flags_file_gives_the_same_configuration(finished):
 @pytest.mark.parametrize("batch_size, noted", [(1, False), (2, True)])
 def test_another_batch_than_the_published_one_is_noted(tmp_path, capsys, batch_size, noted):
     loop.train(configured(steps=1, batch_size=batch_size), tmp_path / "run")
-    assert ("note: published results use batch 1; 2 may need" in capsys.readouterr().out) == noted
+    out = capsys.readouterr().out
+    assert ("note: published results use batch 1; 2 may need" in out) == noted
+    assert f"global batch {batch_size}, on {machine.devices()}, float32, XLA off" in out.splitlines()[0]
+    assert "pictures of 128 px (median of 16 headers) are resized to 18 px and cropped to 16 px" in out
 
 
 def test_finished_run_has_nothing_to_do(run, capsys):
     before = sorted(p.stat().st_mtime_ns for p in run.rglob("state.*"))
-    loop.train(configured(steps=3, keep=2), run)
-    assert "finished at step 3" in capsys.readouterr().out
+    model = loop.train(configured(steps=3, keep=2), run)
+    out = capsys.readouterr().out
+    assert "finished at step 3" in out and f"--init_from={run} --run_dir=NEW" in out and "--steps" not in out
+    stored = tf.train.load_checkpoint(str(run / "checkpoints" / "00000003" / "state"))
+    kinds, networks, everything = stored.get_variable_to_dtype_map(), 0, 0
+    for name, shape in stored.get_variable_to_shape_map().items():
+        if name.endswith("/.ATTRIBUTES/VARIABLE_VALUE"):
+            everything += np.prod(shape, dtype=int) * kinds[name].size
+            networks += np.prod(shape, dtype=int) * kinds[name].size * name.startswith("networks/")
+    assert checkpoints.sizes(model) == (networks, everything)
     assert before == sorted(p.stat().st_mtime_ns for p in run.rglob("state.*"))
 
 
@@ -286,6 +298,53 @@ def test_an_interruption_is_an_exception_for_python(run, monkeypatch, number):
     assert handlers == [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
 
 
+def test_max_hours_ends_at_a_checkpoint_and_the_same_command_goes_on(finished, tmp_path, capsys):
+    with pytest.raises(loop.Interrupted) as stop:
+        loop.train(configured(steps=3, max_hours=1e-9, save_every=1000), tmp_path / "run")
+    assert (stop.value.status, stop.value.step) == (75, 1) and checkpoints.steps(tmp_path / "run") == [1]
+    assert "stopped at step 1 after --max_hours=1e-09; the same command goes on" in capsys.readouterr().out
+    model = loop.train(configured(steps=3, max_hours=1.0), tmp_path / "run")
+    assert checkpoints.steps(tmp_path / "run")[-1] == 3
+    for name, network in tfi2i.load(finished).networks.items():
+        for expected, found in zip(network.weights, model.networks[name].weights, strict=True):
+            np.testing.assert_array_equal(found, expected, err_msg=found.path)
+
+
+def test_the_price_is_said_before_it_is_paid(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(loop.price, "is_long", lambda seconds, left: True)
+    monkeypatch.setattr(loop.price.shutil, "disk_usage", lambda folder: types.SimpleNamespace(free=0))
+    loop.train(configured(steps=24, save_every=1000), tmp_path / "run")
+    lines = capsys.readouterr().out.splitlines()
+    first = next(i for i, line in enumerate(lines) if " a step: 3 steps take " in line)  # after 20 of them
+    assert lines[first + 1].startswith("checkpoints will take ")
+    assert "more than a day on a CPU" in lines[first + 2]
+    assert lines.index(f"warning: {lines[first + 1]}") < first and "that is too little" in lines[first + 1]
+
+
+def test_a_dry_run_says_what_a_run_would_cost_and_writes_nothing(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    loop.train(configured(steps=90), tmp_path / "new" / "run", dry_run=True)
+    out = capsys.readouterr().out
+    assert "--toy_width=4" in out and "are resized to 18 px and cropped to 16 px" in out
+    assert " a step: 90 steps take " in out and "checkpoints will take " in out and "nothing was written" in out
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_dry_run_fails_where_the_run_would(run):
+    held = os.open(run / ".lock", os.O_RDWR)
+    shutil.rmtree(run / "checkpoints" / "00000003")
+    before = sorted(run.rglob("*"))
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(UserError, match="in use by another"):
+            loop.train(configured(steps=3, keep=2), run, dry_run=True)
+    finally:
+        os.close(held)
+    with pytest.raises(UserError, match="--seed was 0, is 1"):
+        loop.train(configured(steps=3, keep=2, seed=1), run, dry_run=True)
+    assert sorted(run.rglob("*")) == before
+
+
 # ------------------------------------------------------------------------------------------------------ evaluation
 
 BOTH = ("a2b", "b2a")
@@ -474,8 +533,14 @@ def test_init_from_starts_there_and_a_constant_rate_may_go_on_for_longer(finishe
 
 
 def test_init_from_another_architecture_is_refused(finished, tmp_path):
-    with pytest.raises(UserError, match="holds another network"):
-        loop.train(configured(steps=1, toy_width=8, init_from=str(finished)), tmp_path / "run")
+    with pytest.raises(UserError, match="holds other networks: --toy_width was 4, is 8; --norm was batch, is none"):
+        loop.train(configured(steps=1, toy_width=8, norm="none", init_from=str(finished)), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    grey = checkpoints.build(configured(channels_b=1))
+    with pytest.raises(UserError, match="other networks: --channels_b was 3, is 1"):
+        checkpoints.initialise(grey, finished)
+    with pytest.raises(UserError, match="was trained with --method=one_way_toy, this is another method"):
+        checkpoints.initialise(checkpoints.build(configured("toy")), finished)
 
 
 def test_cut_log_keeps_what_was_and_drops_a_torn_line(tmp_path):

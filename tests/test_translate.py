@@ -9,7 +9,7 @@ import types
 import numpy as np
 import pytest
 
-from tfi2i import config, progress, settings, tiling, translation
+from tfi2i import config, settings, tiling, translation
 from tfi2i.config import UserError
 from tfi2i.data import images
 from tfi2i.methods.sizes import Sizes
@@ -589,29 +589,3 @@ def test_what_a_tile_shows_at_its_edge_does_not_count():
 def test_impossible_tiles_are_refused(tile, overlap, multiple):
     with pytest.raises(ValueError, match="tile="):
         tiling.translate_tiled(lambda x: x, np.zeros((40, 40, 3)), tile, overlap, multiple)
-
-
-# ---------------------------------------------------------------------------------------------------- progress
-
-
-def test_progress_prints_plain_lines_when_not_on_a_terminal(capsys):
-    bar = progress.Progress(2, "images", every=0.0)
-    bar.update(1, "a.png")
-    bar.note("failed: b.png")
-    bar.update(2, "c.png")
-    bar.close()
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[1:] == ["failed: b.png", "2/2 images | c.png"] and lines[0].startswith("1/2 images")
-
-
-def test_progress_rewrites_one_line_on_a_terminal(monkeypatch, capsys):
-    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
-    monkeypatch.setenv("COLUMNS", "40")
-    bar = progress.Progress(4, "images")
-    bar.update(2, "a name that is far too long for this terminal")
-    bar.note("failed: b.png")
-    bar.update(4, "end")
-    bar.close()
-    out = capsys.readouterr().out
-    assert "\rfailed: b.png" in out and "#" * 20 in out
-    assert all(len(line) < 40 for line in out.replace("\n", "\r").split("\r"))

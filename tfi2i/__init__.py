@@ -24,6 +24,10 @@ __all__ = sorted(_PUBLIC)
 
 def __getattr__(name):
     if name in _PUBLIC:
+        if name != "UserError":
+            from tfi2i import machine
+
+            machine.check_backend()
         return getattr(importlib.import_module(_PUBLIC[name]), name)
     raise AttributeError(f"module 'tfi2i' has no attribute '{name}'")
 

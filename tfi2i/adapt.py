@@ -31,16 +31,20 @@ def define_flags():
     """Declares the flags of this command."""
     command_line.define_adapt_flags()
     command_line.define_preset()
-    flags.DEFINE_string("run_dir", None, "folder of the run: configuration, checkpoints, samples, logs", required=True)
-    flags.DEFINE_bool("dry_run", False, "print the resolved configuration as JSON and stop")
+    command_line.define_run_flags()
 
 
 def main(_):
     run = settings.resolve("adaptation", command_line.given_flags())
-    if flags.FLAGS.dry_run:
+    if flags.FLAGS.print_config:
         print(run.to_json())
         return
     command.import_tensorflow()
+    if flags.FLAGS.dry_run:
+        from tfi2i.training import loop
+
+        loop.train(run, flags.FLAGS.run_dir, dry_run=True)
+        return
     adapt(run, flags.FLAGS.run_dir)
 
 

@@ -15,9 +15,13 @@ import shutil
 import tensorflow as tf
 
 from tfi2i import files, run_directory
-from tfi2i.config import UserError, local_path
+from tfi2i.config import UserError, differences, local_path
 from tfi2i.methods import METHODS
 from tfi2i.run_directory import checkpoint_folder, steps
+
+
+class OtherNetworks(UserError):
+    """A checkpoint has other variables than the model that it is read into."""
 
 
 def save(run_dir, model, step, keep, without=()):
@@ -112,6 +116,19 @@ def _write(folder, groups, manifest, run_dir):
         )
 
 
+def sizes(model):
+    """Bytes that a model takes on the disk: (the networks alone, as in best/; a whole checkpoint).
+
+    Args:
+        model: a built and compiled `Translator`.
+    """
+    bytes_of = {
+        group: sum(v.dtype.size * v.shape.num_elements() for v in variables.values())
+        for group, variables in _tracked(model).items()
+    }
+    return bytes_of["networks"], sum(bytes_of.values())
+
+
 def fault(folder):
     """What is wrong with a checkpoint folder, or None."""
     try:
@@ -182,7 +199,25 @@ def initialise(model, run_dir):
             f"{origin['directions'][0]} alone: training needs that of {lacking[0]} too. It can be translated with and "
             "exported"
         )
-    restore_networks(find(run_dir), model, origin["missing"] if origin else ())
+    try:
+        restore_networks(find(run_dir), model, origin["missing"] if origin else ())
+    except OtherNetworks as error:
+        raise UserError(
+            f"--init_from={run_dir} holds other networks: {_other_flags(run_dir, model) or error}"
+        ) from error
+
+
+def _other_flags(run_dir, model):
+    """What was given to a run other than to `model`, that can make its networks differ; "" where nothing was."""
+    there = run_directory.read(run_dir)
+    if type(there.model) is not type(model.config):
+        pretraining = there.training.task == "pretrain"
+        return f"it was trained with --method={there.method}" + (
+            " --task=pretrain, and --pretrained starts from such a run" if pretraining else ", this is another method"
+        )
+    here = dataclasses.replace(there.data, channels_a=model.channels_a, channels_b=model.channels_b)
+    differ = differences(there.model, model.config) + differences(there.data, here)
+    return f"{'; '.join(differ)}. Those of its flags that shape networks have to be given again" if differ else ""
 
 
 def _tracked(model, without=()):
@@ -216,7 +251,7 @@ def _read(folder, groups, roles):
         there = {name: shape for name, shape in there.items() if not name.startswith(idle)}
         if here != there:
             name = next(n for n in sorted({*here, *there}) if here.get(n) != there.get(n))
-            raise UserError(
+            raise OtherNetworks(
                 f"checkpoint {folder} holds another {'network' if group == 'networks' else 'training state'}: "
                 f"{name.removesuffix(suffix)} is {there.get(name, 'not there')}, expected {here.get(name, 'nothing')}"
             )

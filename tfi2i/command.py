@@ -12,7 +12,7 @@ import tempfile
 
 from absl import flags, logging
 
-from tfi2i import presets
+from tfi2i import machine, presets
 from tfi2i.config import UserError, did_you_mean
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
@@ -45,6 +45,8 @@ _EXAMPLES = {"run_dir": "runs/mine", "input": "photos", "output": "translated"}
 def run(main, positional=False):
     """Parses the command line and calls `main`; whatever goes wrong there is one line and an exit status.
 
+    An exception for Ctrl-C that has a `status` has said what there is to say, and ends the command with that one.
+
     Args:
         main: function of the arguments that are no flags; a returned int is the exit status.
         positional: whether there may be such arguments.
@@ -69,9 +71,10 @@ def run(main, positional=False):
         if error.errno not in _OF_THE_MACHINE:
             raise
         fail(f"{error.filename or 'a file'} cannot be read or written: {error.strerror}")
-    except KeyboardInterrupt:
-        print("\nstopped", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+    except KeyboardInterrupt as stop:
+        if not hasattr(stop, "status"):
+            print("\nstopped", file=sys.stderr)
+        sys.exit(getattr(stop, "status", INTERRUPTED))
 
 
 def fail(message, status=FAILED):
@@ -144,7 +147,11 @@ def import_tensorflow():
 
     They are shown when the import fails. Warnings of later operations are left as they are. On GPUs float32 is float32:
     TensorFlow's default, TF32, has the mantissa of 10 bits, too few to prove a file equal; bfloat16 is there for speed.
+
+    Raises:
+        UserError: KERAS_BACKEND names another backend.
     """
+    machine.check_backend()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     sys.stderr.flush()
     with tempfile.TemporaryFile() as kept:

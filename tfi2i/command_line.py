@@ -5,7 +5,9 @@ that method's texts, defaults and choices.
 """
 
 import dataclasses
+import shlex
 import sys
+import textwrap
 import types
 import typing
 
@@ -41,6 +43,17 @@ def define_adapt_flags():
     _define(method.config_class)
 
 
+def define_run_flags():
+    """Declares the flags that every command that trains has beside the configuration."""
+    flags.DEFINE_string("run_dir", None, "folder of the run: configuration, checkpoints, samples, logs", required=True)
+    flags.DEFINE_bool(
+        "dry_run",
+        False,
+        "open the data, build the model, take three steps, print what the run will cost; write nothing",
+    )
+    flags.DEFINE_bool("print_config", False, "print the resolved configuration as JSON and stop")
+
+
 def given_flags():
     """The flags of the dataclasses that the user set, as a dict of name to value."""
     names = {field.name for field in _fields()} & set(flags.FLAGS)
@@ -66,6 +79,26 @@ def flags_text(method, given):
         else:
             lines.append(f"--{name}={as_text(value)}")
     return "\n".join(lines) + "\n"
+
+
+def command(method, given, run_dir):
+    """The command that starts a run, in one line for a shell.
+
+    Args:
+        method: a name in `methods.METHODS`.
+        given: dict of flag name to value.
+        run_dir: value of --run_dir.
+    """
+    words = [*flags_text(method, given).splitlines(), f"--run_dir={run_dir}"]
+    return shlex.join(["python", "-m", f"tfi2i.{METHODS[method].command}", *words])
+
+
+def every_flag(run):
+    """All flags of a `settings.Run` that have a value, those at their default too, as a paragraph for people."""
+    values = {}
+    for part in (run.model, run.data, run.training):
+        values |= {n: v for n, v in dataclasses.asdict(part).items() if v is not None}
+    return textwrap.fill(shlex.join(flags_text(run.method, values).splitlines()), 120, break_on_hyphens=False)
 
 
 def _rows(table):

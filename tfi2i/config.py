@@ -282,6 +282,10 @@ class Training:
         None, "duration in epochs of max(|A|, |B|) / batch_size steps", known_as=("n_epochs", "niter", "num_epochs")
     )
     images: int | None = option(None, "duration in images per domain")
+    max_hours: float | None = option(
+        None,
+        "stop after this many hours with a checkpoint and exit status 75; the same command goes on (default: no limit)",
+    )
     lr_schedule: str | None = option(
         None,
         "multiplier of the learning rate in epoch e = 1, 2, … with n constant and d decaying epochs. "
@@ -367,6 +371,8 @@ class Training:
         for name in ("batch_size", "replicas", "eval_every", "eval_images"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise UserError(f"--{name}={getattr(self, name)}: expected 1 or more")
+        if self.max_hours is not None and not self.max_hours > 0:
+            raise UserError(f"--max_hours={self.max_hours}: expected more than 0")
         if self.batch_size and self.batch_size % self.accumulate:
             raise UserError(
                 f"--batch_size={self.batch_size} cannot be split into --accumulate={self.accumulate} equal parts"
@@ -401,6 +407,18 @@ def fill(config, values):
     for field in dataclasses.fields(config):
         if field.name in values and getattr(config, field.name) is None:
             object.__setattr__(config, field.name, values[field.name])
+
+
+def differences(before, now, names=None):
+    """ "--width was 64, is 32" of fields of two configurations, as a list.
+
+    Args:
+        before, now: dataclasses.
+        names: of the fields that count; None: all of `now`.
+    """
+    names = names or [f.name for f in dataclasses.fields(now)]
+    pairs = [(name, getattr(before, name, None), getattr(now, name)) for name in names]
+    return [f"--{name} was {as_text(a)}, is {as_text(b)}" for name, a, b in pairs if a != b]
 
 
 def check_choices(config):

@@ -3,11 +3,65 @@
 import os
 import platform
 import resource
+import shutil
+import subprocess
+
+from tfi2i.config import UserError
+
+
+def check_backend():
+    """Chooses TensorFlow as the backend of Keras, whatever keras.json says.
+
+    Raises:
+        UserError: KERAS_BACKEND names another one.
+    """
+    chosen = os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    if chosen != "tensorflow":
+        raise UserError(f"KERAS_BACKEND={chosen}: tfi2i needs TensorFlow's backend: unset KERAS_BACKEND")
 
 
 def cores():
     """Processor cores that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def devices():
+    """What TensorFlow computes on, in words: "2 CPU cores", or "2 GPUs NVIDIA A100-SXM4-40GB"."""
+    import tensorflow as tf
+
+    gpus = tf.config.list_physical_devices("GPU")
+    if not gpus:
+        return f"{cores()} CPU core" + "s" * (cores() > 1)
+    name = tf.config.experimental.get_device_details(gpus[0]).get("device_name", "of an unknown kind")
+    return f"{len(gpus)} GPU{'s' * (len(gpus) > 1)} {name}"
+
+
+def unused_cards():
+    """Names of NVIDIA cards that are here while TensorFlow sees no GPU, though CUDA_VISIBLE_DEVICES hides none."""
+    import tensorflow as tf
+
+    if tf.config.list_physical_devices("GPU") or "CUDA_VISIBLE_DEVICES" in os.environ:
+        return []
+    asked = shutil.which("nvidia-smi")
+    if not asked:
+        return []
+    try:
+        command = [asked, "--query-gpu=name", "--format=csv,noheader"]
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=20)
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    return answer.stdout.split("\n")[:-1] if answer.returncode == 0 else []
+
+
+def cuda_advice():
+    """What to do where `unused_cards` finds some, in one line; None where it finds none."""
+    cards = unused_cards()
+    if not cards:
+        return None
+    return (
+        f"this machine has {', '.join(sorted(set(cards)))}, and TensorFlow sees no GPU: install CUDA's libraries with "
+        "pip install 'tfi2i[gpu]'; if they are there, then the driver may be too old for them"
+    )
 
 
 def peak_memory():

@@ -1,15 +1,17 @@
-"""One status line: a bar on a terminal, plain lines elsewhere."""
+"""How far a long piece of work is: tqdm's bar on a terminal, plain lines elsewhere."""
 
 import shutil
 import sys
 import time
 
+from tqdm import tqdm
+
 
 class Progress:
     """Shows how far a long piece of work is.
 
-    On a terminal one line is rewritten; elsewhere a line is printed when `text` is new, but at most every
-    `every` seconds, and at the end.
+    On a terminal that is a bar; elsewhere a line for the first unit, then one every `every` seconds, and one at the
+    end.
 
     Args:
         total: units of work.
@@ -20,58 +22,65 @@ class Progress:
     """
 
     def __init__(self, total, unit, start=0, active=True, every=10.0):
-        self.total, self.unit, self.start, self.active, self.every = total, unit, start, active, every
-        self._terminal = sys.stdout.isatty()
-        self._began = time.monotonic()
-        self._shown = float("-inf")
-        self._text = ""
-        self._width = 0
+        self.total, self.unit, self.active, self.every = total, unit, active, every
+        self._shown, self._first, self._text = float("-inf"), None, ""
+        self._bar = None
+        if active and sys.stdout.isatty():
+            tail = "{n_fmt}/{total_fmt} " + unit + " [{elapsed}<{remaining}]{postfix}"
+            shape = "{percentage:3.0f}%|{bar:20}| " + tail
+            # tqdm's own look at the terminal hides the bar where that says that it has no rows, as in some containers.
+            size = {"ncols": _width(), "nrows": 2}
+            self._bar = tqdm(total=total, initial=start, file=sys.stdout, bar_format=shape, **size)
 
     def update(self, done, text=None):
         """Says that `done` units are done; `text` is shown behind the bar until the next one."""
         if not self.active:
             return
-        new = text is not None and text != self._text
         self._text = text if text is not None else self._text
-        now = time.monotonic()
-        last = done >= self.total
-        if now - self._shown < (0.2 if self._terminal else self.every) and not last:
+        if self._bar is not None:
+            self._bar.ncols = _width()
+            self._bar.set_postfix_str(self._text, refresh=False)
+            self._bar.update(done - self._bar.n)
             return
-        if not self._terminal and not new and not last:
+        now = time.monotonic()
+        # The first unit takes longer than the others: graphs are traced, files opened.
+        self._first = self._first or (done, now)
+        last = done >= self.total
+        if now - self._shown < self.every and not last:
             return
         self._shown = now
         line = f"{done}/{self.total} {self.unit}"
-        if done > self.start and not last:
-            left = (now - self._began) / (done - self.start) * (self.total - done)
+        if done > self._first[0] and not last:
+            left = (now - self._first[1]) / (done - self._first[0]) * (self.total - done)
             line += f", {duration(left)} left"
-        if self._text:
-            line += f" | {self._text}"
-        if self._terminal:
-            full = int(20 * done / max(self.total, 1))
-            # A line that wraps would not be rewritten but repeated.
-            line = f"[{'#' * full}{'.' * (20 - full)}] {line}"[: shutil.get_terminal_size().columns - 1]
-            print("\r" + line.ljust(self._width), end="", flush=True)
-            self._width = len(line)
-        else:
-            print(line, flush=True)
+        print(f"{line} | {self._text}" if self._text else line, flush=True)
 
     def note(self, message):
         """Prints a line that stays, above the bar."""
-        if self.active:
-            print(("\r" + message.ljust(self._width)) if self._terminal else message, flush=True)
-            self._shown = float("-inf")
+        if not self.active:
+            return
+        if self._bar is not None:
+            self._bar.write(message, file=sys.stdout)
+        else:
+            print(message, flush=True)
 
     def close(self):
         """Ends the line."""
-        if self.active and self._terminal and self._width:
-            print(flush=True)
+        if self._bar is not None:
+            self._bar.close()
+
+
+def _width():
+    return shutil.get_terminal_size().columns - 1
 
 
 def duration(seconds):
-    """45 → '45s', 200 → '3m20s', 8000 → '2h13m'."""
+    """45 → '45s', 200 → '3m20s', 8000 → '2h13m', 100000 → '1d03h'."""
     seconds = int(round(seconds))
     if seconds < 60:
         return f"{seconds}s"
     if seconds < 3600:
         return f"{seconds // 60}m{seconds % 60:02d}s"
-    return f"{seconds // 3600}h{seconds % 3600 // 60:02d}m"
+    if seconds < 86400:
+        return f"{seconds // 3600}h{seconds % 3600 // 60:02d}m"
+    return f"{seconds // 86400}d{seconds % 86400 // 3600:02d}h"

@@ -164,6 +164,27 @@ def is_new(folder):
     )
 
 
+def nearest_folder(path):
+    """The path itself if it exists, else the nearest of its parents that does."""
+    path = pathlib.Path(path).absolute()
+    return next(p for p in (path, *path.parents) if p.exists())
+
+
+def check_lock(folder):
+    """Refuses what `lock` would refuse, as far as that can be known without writing anything.
+
+    Raises:
+        UserError: as `lock`.
+    """
+    nearest = nearest_folder(folder)
+    if not nearest.is_dir():
+        raise UserError(f"--run_dir={folder} cannot be written: {nearest} is a file")
+    if not os.access(nearest, os.W_OK):
+        raise UserError(f"--run_dir={folder} cannot be written: no permission to write in {nearest}")
+    if (pathlib.Path(folder) / ".lock").exists():
+        os.close(lock(folder))
+
+
 def lock(folder):
     """Makes a run directory and takes its lock.
 

@@ -11,6 +11,10 @@ from tfi2i.methods import METHODS, trained_by
 from tfi2i.metrics import check_training
 
 DURATIONS = ("steps", "epochs", "images")
+# Of `Training`: what a run and its pre-training share.
+_OF_BOTH = (
+    "seed", "precision", "strategy", "replicas", "xla", "max_hours", "save_every", "keep", "log_every", "sample_every",
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,6 +103,44 @@ def resolve(method, given):
             "--eval_every out"
         )
     return run
+
+
+def split_pretraining(method, given):
+    """The flags of a translation, and those that only its method's pre-training has, of a dict of both.
+
+    Raises:
+        UserError: an unknown method, or one without pre-training.
+    """
+    if not METHODS.get(method) or not METHODS[method].pretraining:
+        _config_class(method, "translate")
+        raise _no_pretraining("--pretrain_steps", method)
+    before, after = (field_names(_config_class(method, task)) for task in ("pretrain", "translate"))
+    own = {name: value for name, value in given.items() if name in before and name not in after}
+    return {name: value for name, value in given.items() if name not in own}, own
+
+
+def pretraining(run, steps=None, own=None):
+    """The pre-training that a run can start from: the same data and generator, otherwise as published.
+
+    Args:
+        run: a `Run` of the task "translate".
+        steps: duration in steps; None: the published one.
+        own: dict of flag name to value of flags that the translation does not have.
+
+    Returns:
+        A `Run` of the task "pretrain".
+    """
+    kind = _config_class(run.method, "pretrain")
+    # What both configurations inherit describes what the pre-training hands over.
+    shared = next(c for c in kind.__mro__ if isinstance(run.model, c))
+    kept = {*field_names(shared), *field_names(kind.data_class), *_OF_BOTH}
+    given = {name: value for name, value in differing(run).items() if name in kept} | (own or {})
+    given["task"] = "pretrain"
+    if steps:
+        given["steps"] = steps
+        cycle = kind.recipe.get("lr_restart_steps", Training.lr_restart_steps)
+        given["lr_restart_steps"] = min(cycle, steps)  # a short pre-training too comes down to the lowest rate
+    return resolve(run.method, given)
 
 
 def differing(run):

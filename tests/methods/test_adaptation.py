@@ -438,7 +438,7 @@ def test_metrics_are_whole_or_as_they_were(data, tmp_path, monkeypatch):
 
 def test_command_line(data, baseline_run, tmp_path):
     flags = [f"--source={data}", f"--target={data}", "--generator_width=2", "--discriminator_width=4"]
-    command = [sys.executable, "-m", "tfi2i.adapt", *flags, "--run_dir=x", "--dry_run", "--feature_distance=l2"]
+    command = [sys.executable, "-m", "tfi2i.adapt", *flags, "--run_dir=x", "--print_config", "--feature_distance=l2"]
     shown = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path).stdout
     run = settings.Run.from_json(shown)
     assert run == settings.resolve("adaptation", {
@@ -446,7 +446,7 @@ def test_command_line(data, baseline_run, tmp_path):
     })  # fmt: skip
     assert (run.training.steps, run.training.batch_size, run.model.lambda_class) == (200_000, 64, 10)
     run, _ = baseline_run
-    command = [sys.executable, "-m", "tfi2i.adapt", f"--flagfile={run}/flags.txt", "--run_dir=x", "--dry_run"]
+    command = [sys.executable, "-m", "tfi2i.adapt", f"--flagfile={run}/flags.txt", "--run_dir=x", "--print_config"]
     shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert settings.Run.from_json(shown) == run_directory.read(run)
     refused = subprocess.run(

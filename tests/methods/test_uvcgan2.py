@@ -700,7 +700,7 @@ def test_both_generators_and_their_averages_start_from_the_pretrained_one():
         model.start_from(model)
     other = UVCGAN2(**TINY | {"vit_blocks": 2})
     other.generator_a2b.build((None, None, None, 3))
-    with pytest.raises(UserError, match="holds another generator"):
+    with pytest.raises(UserError, match="holds another generator: --vit_blocks was 1, is 2. Give"):
         other.start_from(pretrained)
 
 

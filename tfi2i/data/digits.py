@@ -308,14 +308,15 @@ class TrainingStream:
     Sample k of a domain with n digits is digit k mod n of that domain's permutation number k // n.
 
     Attributes:
-        bad_files: empty; as `pipeline.TrainingStream` has it.
+        bad_files, crops: empty; as `pipeline.TrainingStream` has them.
         shapes: the pair of shapes [32, 32, C].
     """
 
     def __init__(self, source, target, data, *, value_range, seed, batch_size):
         """Arguments as of `pipeline.TrainingStream`, `source` and `target` being `DigitSet`s."""
         self._sets, self._range, self._seed, self._batch_size = (source, target), value_range, seed, batch_size
-        self.bad_files, self.shapes = [], (source.images.shape[1:], target.images.shape[1:])
+        self.bad_files, self.crops = [], []
+        self.shapes = (source.images.shape[1:], target.images.shape[1:])
 
     def dataset(self, start_step=0, context=None):
         """Batches from `start_step` on, without an end: `tf.data.Dataset` of float32, float32, int32.

@@ -3,6 +3,7 @@
 import atexit
 import functools
 import logging
+import math
 import threading
 import time
 
@@ -70,6 +71,7 @@ class TrainingStream:
         bad_files: list of (path, reason), each file once.
         error: None, or the `UserError` that stopped the stream.
         shapes: the pair of static shapes [h, w, c] of one image, None where sizes differ between images.
+        crops: how pictures become training crops, as lines for people.
     """
 
     def __init__(self, source_a, source_b, data, *, value_range, seed, batch_size):
@@ -90,6 +92,7 @@ class TrainingStream:
         self.bad_files, self.error = [], None
         self._bad, self._cache, self._lock = set(), {}, threading.Lock()
         sizes = [check(source, data) for source in self._sources]
+        self.crops = describe_crops(sizes, data)
         self.shapes = tuple(self._static_shape(*pair) for pair in zip(self._sources, sizes))
         self._caching = self._cache_fits(sizes)
         # Keyed by (domain, epoch); in a closure so that the cache goes with the stream.
@@ -284,6 +287,51 @@ def check(source, data):
     if progress:
         progress.close()
     return sizes
+
+
+def describe_crops(sizes, data):
+    """How pictures become training crops, and how much of a picture the networks see at a time.
+
+    Args:
+        sizes: for each domain a list of (height, width) of some of its pictures.
+        data: `config.Data`.
+
+    Returns:
+        List of lines: one, or one for each domain where these differ; none where no picture can be read.
+    """
+    said = [_describe_crop(seen, data) for seen in sizes if seen]
+    if len(set(said)) < 2:
+        return [f"pictures {line}" for line in said[:1]]
+    return [f"pictures of {domain} {line}" for domain, line in zip("AB", said)]
+
+
+def _describe_crop(sizes, data):
+    whole = tuple(int(np.median(sides)) for sides in zip(*sizes))
+    resized = _resized_size(whole, data)
+    crop = data.crop or resized
+    share = math.prod(crop) / math.prod(resized)
+    text = f"of {_in_words(whole)} (median of {len(sizes)} header{'s' * (len(sizes) > 1)})"
+    if resized != whole:
+        squeezed = resized[1] / resized[0] / (whole[1] / whole[0])
+        verb = "enlarged" if math.prod(resized) > math.prod(whole) else "resized"
+        text += f" are {verb} to {_in_words(resized)}"
+        if not 0.95 < squeezed < 1.05:
+            side, times = ("width", 1 / squeezed) if squeezed < 1 else ("height", squeezed)
+            text += f" (their {side} is squeezed {times:.2g} times)"
+        text += " and" if crop != resized else ""
+    if crop == resized:
+        return text + (" and" if resized != whole else " are") + " seen whole by the networks"
+    text += f"{'' if resized != whole else ' are'} cropped to {_in_words(crop)}: the networks see {share:.0%} of a"
+    text += " picture at a time"
+    if share < 0.25 and crop[0] == crop[1]:
+        larger = round(crop[0] * 1.125)  # about the published margin, 286 for 256
+        mode = " --resize_mode=short_side" if data.resize_mode == "none" else ""
+        text += f"; --crop={crop[0]}{mode} --resize={larger} shows nearly all of it, smaller"
+    return text
+
+
+def _in_words(size):
+    return f"{size[0]} px" if size[0] == size[1] else f"{size[0]}x{size[1]} px (height x width)"
 
 
 def eval_images(source, data, indices=None):

@@ -50,7 +50,8 @@ class Translator(keras.Model):
     style_size = None
     # Whether weight decay leaves biases and norms out.
     decay_kernels_only = False
-    # What to try when training shows a failure that `training.summaries.Alarms` knows, by its name there.
+    # What to try when training shows a failure that `training.summaries.Alarms` knows, by its name there; "small crop";
+    # and with a pre-training "no pre-training", what happens without.
     advice = {}
 
     def __init__(self, channels_a=3, channels_b=3, seed=0, name=None, dtype=None, **hyperparameters):

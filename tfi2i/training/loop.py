@@ -8,24 +8,24 @@ import math
 import os
 import pathlib
 import platform
-import signal
 import time
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from tfi2i import __version__, checkpoints, files, machine, optim, run_directory, settings
+from tfi2i import __version__, checkpoints, command_line, files, machine, optim, run_directory, settings
 from tfi2i.config import UserError, local_path
 from tfi2i.methods import METHODS
 from tfi2i.progress import Progress, duration
-from tfi2i.training import strategies
+from tfi2i.training import advice, price, strategies
+from tfi2i.training.stopping import Interrupted, Stop
 from tfi2i.training.summaries import Summaries
 from tfi2i.training.validation import Validation
 
 # These may differ when a run is resumed: where it computes, what it writes.
 _MAY_CHANGE = {
-    "strategy", "replicas", "xla", "save_every", "keep", "log_every", "sample_every",
+    "strategy", "replicas", "xla", "max_hours", "save_every", "keep", "log_every", "sample_every",
     "eval_every", "eval_metrics", "eval_images", "best_metric",
     "download", "tfds_dir", "cache_gib", "max_bad_files", "accept_changed_data",
 }  # fmt: skip
@@ -34,22 +34,10 @@ _PATHS = {"data", "a", "b", "csv", "csv_folder"}
 # A schedule that looks at the duration would have had other rates from the start.
 _OPEN_ENDED = ("constant", "step", "halving", "cosine_restarts")
 _SAMPLES = 6
+_DRY_STEPS = 3  # of a dry run: one that traces and two that are timed
 
 
-class Interrupted(KeyboardInterrupt):
-    """Training stopped between two steps, because of Ctrl-C or SIGTERM, and its checkpoint was written.
-
-    Attributes:
-        signal: number of the signal, `signal.SIGINT` or `signal.SIGTERM`.
-        step: where the next call of `train` goes on.
-    """
-
-    def __init__(self, signal, step):
-        super().__init__(f"stopped at step {step}")
-        self.signal, self.step = signal, step
-
-
-def train(run, run_dir):
+def train(run, run_dir, dry_run=False):
     """Trains, or resumes, a run.
 
     Resume, in this order: (1) a new or empty folder starts a run; (2) a folder with config.json must hold the same
@@ -59,6 +47,7 @@ def train(run, run_dir):
     Args:
         run: `settings.Run`.
         run_dir: folder of the run.
+        dry_run: take a few steps only, say what the run costs, and write nothing.
 
     Returns:
         The trained `Translator`.
@@ -66,13 +55,14 @@ def train(run, run_dir):
     Raises:
         UserError: data, configuration or disk do not allow it.
         FloatingPointError: a loss is not finite.
-        Interrupted: a `KeyboardInterrupt`; SIGINT or SIGTERM came, to any worker, and all stopped after the same step,
-            whose state is saved.
+        Interrupted: a `KeyboardInterrupt`; SIGINT or SIGTERM came, to any worker, or --max_hours are over, and all
+            stopped after the same step, whose state is saved.
     """
     began = time.monotonic()
     folder = pathlib.Path(local_path(run_dir, "run_dir"))
     strategy = strategies.make_strategy(run.training.strategy, run.training.replicas)
     chief = strategies.is_chief(strategy)
+    writes = chief and not dry_run
     replicas = strategy.num_replicas_in_sync
     with strategies.together(strategy):
         # ------------------------------------------------------------------------------------------------- Resolve
@@ -149,7 +139,9 @@ def train(run, run_dir):
         validation = None
         if chief and t.eval_every and step < total:
             validation = Validation(run, model.directions, checkpoints.best(folder))
-        if chief:
+        if dry_run:
+            run_directory.check_lock(folder)
+        if writes:
             lock = run_directory.lock(folder)
             # A change of the data that was accepted now is not accepted for later resumes.
             kept = dataclasses.replace(run, data=dataclasses.replace(run.data, accept_changed_data=False))
@@ -171,28 +163,34 @@ def train(run, run_dir):
         _say(f"{len(held_out)} pictures are held out for the test: {folder / 'held_out.txt'} names them", chief)
     _say(
         f"{run.method}: {len(source_a)} + {len(source_b)} images, {total} steps ({per_epoch} an epoch), "
-        f"global batch {batch_size} on {replicas} replica(s), {precision}, XLA {'on' if xla else 'off'}"
+        f"global batch {batch_size}, on {machine.devices()}"
+        + (f" ({replicas} replicas)" if replicas > 1 else "")
+        + f", {precision}, XLA {'on' if xla else 'off'}"
         + (f", resumed at step {step}" if found else ""),
         chief,
     )
-    published = run.model.recipe.get("batch_size", batch_size)
-    if batch_size != published:
-        note = f"published results use batch {published}; {batch_size} may need another learning rate (not changed)"
-        _say(f"note: {note}", chief)
     if step >= total:
-        _say(f"{folder} is finished at step {step}: nothing to do; a longer --steps goes on", chief)
-        if chief:
+        _say(advice.finished(t, folder, step, t.lr_schedule in _OPEN_ENDED), chief)
+        if writes:
             os.close(lock)
         return model
-    if validation and validation.split == "test":
-        _say("note: there are no val images, best/ is chosen on the test images: report figures on others", chief)
+    on_disk, enough = price.of_disk(model, t, total, folder)
+    if dry_run:
+        _say(command_line.every_flag(run), chief)
+    for line in [*stream.crops, *advice.before(run, folder, model, validation)]:
+        _say(line, chief)
+    if not enough:
+        _say(f"warning: {on_disk}", chief)
 
     # -------------------------------------------------------------------------------------------------------- Loop
     train_step = strategies.distributed_step(strategy, model)
     batches = iter(strategy.distribute_datasets_from_function(lambda context: stream.dataset(step, context)))
-    progress = Progress(total, "steps", start=step, active=chief)
+    begun, end = step, step + _DRY_STEPS if dry_run else total
+    progress = Progress(end, "steps", start=step, active=writes)
+    meter = price.Meter(_DRY_STEPS - 1) if dry_run else price.Meter()
     several = strategies.workers(strategy) > 1
-    signals, received, stop = _Signals(), None, None
+    deadline = began + 3600 * t.max_hours if t.max_hours and not dry_run else None
+    stopping, received, stop = Stop(deadline), None, None
     window, window_start, pending = [], time.monotonic(), []
     saved = step if found else None
 
@@ -225,11 +223,20 @@ def train(run, run_dir):
             checkpoints.save_best(folder, model, step, validation.metric, value)
             progress.note(f"step {step}: best {validation.metric} so far, {value:.4g}, kept in best/")
 
+    def say_price():
+        left = total - (begun if dry_run else step)
+        lines = [price.of_time(meter.seconds, left, t.eval_every), on_disk]
+        if price.is_long(meter.seconds, left) and not tf.config.list_physical_devices("GPU"):
+            lines += price.cheaper(run, folder, model, meter.seconds, per_epoch)
+        for line in lines:
+            _say(line, chief) if dry_run else progress.note(line)
+
     try:
-        while step < total and not stop:
+        while step < end and not stop:
+            stage = model.stage(step)
             try:
                 heard = received
-                losses, received = train_step(next(batches), signals.tensor() if several else None, model.stage(step))
+                losses, received = train_step(next(batches), stopping.tensor() if several else None, stage)
             except tf.errors.OpError:
                 stream.raise_error()
                 raise
@@ -253,7 +260,7 @@ def train(run, run_dir):
                 window, window_start = [], time.monotonic()
             else:
                 progress.update(step)
-            if chief and not signals.failure:
+            if writes and not stopping.failure:
                 try:
                     with _written(folder):
                         if on_log:
@@ -268,15 +275,20 @@ def train(run, run_dir):
                 except (UserError, FloatingPointError) as error:
                     if not several:
                         raise
-                    signals.failure = error  # the other workers are in the next step already, and hear of it there
+                    stopping.failure = error  # the other workers are in the next step already, and hear of it there
             # Every worker looks at what all had received one step before, so all stop after the same one.
-            stop = _Signals.agreed(heard) if several else signals.number
+            stop = Stop.agreed(heard) if several else stopping.reason
+            if meter.seconds is None and meter.due(step, stage):
+                check()
+                meter.read(step)
+                if meter.seconds:
+                    say_price()
         check()
-        if signals.failure:
-            raise signals.failure
-        if stop == _Signals.FAILURE:
+        if stopping.failure:
+            raise stopping.failure
+        if stop == Stop.FAILURE:
             raise UserError(strategies.ELSEWHERE)
-        if stop and chief and saved != step:
+        if stop and writes and saved != step:
             save()
     except FloatingPointError as error:
         summaries.event("stopped", step=step, reason=str(error))
@@ -284,14 +296,20 @@ def train(run, run_dir):
     finally:
         progress.close()
         summaries.close()
-        signals.restore()
-        if chief:
+        stopping.restore()
+        if lock is not None:
             os.close(lock)
     if stream.bad_files:
         _say(f"{len(stream.bad_files)} files could not be read: {[p for p, _ in stream.bad_files]}", chief)
-    if stop:
-        _say(f"stopped at step {step}; the same command goes on from there", chief)
-        raise Interrupted(stop, step)
+    if dry_run:
+        if stop:
+            raise KeyboardInterrupt
+        _say(f"dry run: peak memory {machine.peak_memory():.1f} GiB, nothing was written", chief)
+        return model
+    if stop and not (stop == Stop.TIME and step == total):
+        after = f" after --max_hours={t.max_hours:g}" if stop == Stop.TIME else ""
+        _say(f"stopped at step {step}{after}; the same command goes on from there", chief)
+        raise Interrupted(None if stop == Stop.TIME else stop, step)
     took, memory = duration(time.monotonic() - began), machine.peak_memory()
     _say(f"finished: step {total} after {took}, peak memory {memory:.1f} GiB, in {folder}", chief)
     return model
@@ -406,49 +424,3 @@ def _status(losses, rate, memory):
 def _say(text, chief=True):
     if chief:
         print(text, flush=True)
-
-
-class _Signals:
-    """Remembers SIGINT or SIGTERM as `number`, so that the loop stops between two steps; a second one stops at once.
-
-    `failure` is the exception, if any, for which this worker cannot go on.
-    """
-
-    _NUMBERS = (signal.SIGINT, signal.SIGTERM)
-    FAILURE = -1
-
-    def __init__(self):
-        self.number, self.failure = None, None
-        self._old = {}
-        for number in self._NUMBERS:
-            try:
-                self._old[number] = signal.signal(number, self._handle)
-            except ValueError:
-                pass  # Not the main thread: signals go to the caller.
-
-    def _handle(self, number, frame):
-        if self.number:
-            raise KeyboardInterrupt
-        self.number = number
-
-    def tensor(self):
-        """What came to this worker, for `agreed`: float32 [3], 1 for each signal that came and for a failure."""
-        return tf.constant([*(float(self.number == n) for n in self._NUMBERS), float(self.failure is not None)])
-
-    @classmethod
-    def agreed(cls, sums):
-        """FAILURE if any worker had one, or SIGTERM, else SIGINT, if it came to any; or None.
-
-        Args:
-            sums: the sum of all workers' `tensor`, or None.
-        """
-        if sums is None:
-            return None
-        *received, failed = sums.numpy()
-        if failed:
-            return cls.FAILURE
-        return max((n for n, count in zip(cls._NUMBERS, received) if count), default=None)
-
-    def restore(self):
-        for number, handler in self._old.items():
-            signal.signal(number, handler)

@@ -16,7 +16,7 @@ def make_strategy(name, replicas=None):
 
     Args:
         name: "auto", "one_device", "mirrored" or "multi_worker". auto: multi_worker when TF_CONFIG is set, mirrored
-            with more than one GPU, else one_device.
+            with more than one GPU or `replicas`, else one_device.
         replicas: with "mirrored" only: how many of the GPUs, or without any, logical CPU devices to split the machine
             into.
 
@@ -31,11 +31,7 @@ def make_strategy(name, replicas=None):
             tf.config.experimental.set_memory_growth(gpu, True)
         except RuntimeError:
             break  # TensorFlow has started, as in a notebook; memory stays as it was set then.
-    chosen = name
-    if name == "auto":
-        name = (
-            "multi_worker" if os.environ.get("TF_CONFIG") else "mirrored" if len(gpus) > 1 or replicas else "one_device"
-        )
+    chosen, name = name, resolve_strategy(name, replicas)
     if replicas and name != "mirrored":
         why = ", which TF_CONFIG chose" if chosen == "auto" else ""
         raise UserError(
@@ -63,6 +59,15 @@ def make_strategy(name, replicas=None):
         if found < replicas:
             raise UserError(f"--replicas={replicas}: TensorFlow has already started with {found} CPU device(s)")
     return tf.distribute.MirroredStrategy([f"/cpu:{i}" for i in range(replicas)])
+
+
+def resolve_strategy(name, replicas=None):
+    """What `make_strategy` makes of a name: the name, or what auto chooses."""
+    if name != "auto":
+        return name
+    if os.environ.get("TF_CONFIG"):
+        return "multi_worker"
+    return "mirrored" if len(tf.config.list_physical_devices("GPU")) > 1 or replicas else "one_device"
 
 
 def distributed_step(strategy, model):

@@ -13,6 +13,7 @@ code builds them for one size and confuses the axes of maps that are not square.
 statistics, which nothing reads.
 """
 
+import dataclasses
 import functools
 
 import keras
@@ -21,7 +22,7 @@ import tensorflow as tf
 from keras import ops
 
 from tfi2i import layers, optim
-from tfi2i.config import UserError
+from tfi2i.config import UserError, differences
 from tfi2i.methods.losses import adversarial_loss, gradient_penalty, l1
 from tfi2i.methods.memory import FeatureCache, ImagePool
 from tfi2i.methods.sizes import Sizes
@@ -374,6 +375,8 @@ class UVCGAN2(Translator):
         "blank": "start again after pre-training (--pretrained), with a lower --learning_rate, or another --init",
         "inverted": "raise --lambda_identity, or start again with another --seed",
         "small crop": ", or give fewer --discriminator_layers",
+        "no pre-training": "generators without norms often paint one colour for every input within 100 steps, and stay "
+        "so",
     }
 
     def __init__(self, channels_a=3, channels_b=3, seed=0, name="uvcgan2", **kwargs):
@@ -462,9 +465,14 @@ class UVCGAN2(Translator):
         for generator in (self.generator_a2b, self.generator_b2a):
             ours = generator.variables
             if [v.shape for v in ours] != [v.shape for v in theirs]:
+                shared = [field.name for field in dataclasses.fields(config.Generator)]
+                differ = differences(pretrained.config, self.config, shared)
+                differ += [
+                    f"images had {pretrained.channels_a} channels, have {channels}"
+                    for channels in {self.channels_a, self.channels_b} - {pretrained.channels_a}
+                ]
                 raise UserError(
-                    "--pretrained holds another generator: give both runs the same --generator_*, --vit_*, --norm and "
-                    "--style, and images of the same channels"
+                    f"--pretrained holds another generator: {'; '.join(differ)}. Give both runs the same of these"
                 )
             for v, w in zip(ours, theirs):
                 v.assign(ops.convert_to_numpy(w))
