@@ -1,6 +1,6 @@
 """Exports a trained translator as a SavedModel and LiteRT files, and proves them equal to it.
 
-  python -m tfi2i.export --run_dir=runs/quickstart --direction=a2b --output=exported
+  tfi2i export --run_dir=runs/quickstart --direction=a2b --output=exported
 
 OUTPUT/1 is the SavedModel for TF Serving, OUTPUT/*.tflite are for phones and browsers, model.json
 says how to feed them, report.json and report.png how close each one is. A file below its floor

@@ -61,7 +61,7 @@ def state(model):
 
 
 def resolve(name, *arguments):
-    """The `settings.Run` of a command line of `python -m tfi2i.train` or `tfi2i.adapt`."""
+    """The `settings.Run` of a command line of `tfi2i train` or `tfi2i.adapt`."""
     define = command_line.define_adapt_flags if name == "adaptation" else command_line.define_train_flags
     with contextlib.contextmanager(resolver)(define) as resolved:
         return resolved(*arguments)

@@ -11,6 +11,7 @@ from tfi2i import __version__, command
 # Name → module and what it does, in the order in which they are used.
 COMMANDS = {
     "presets": ("tfi2i.presets", "list the configurations that come installed"),
+    "doctor": ("tfi2i.doctor", "look at pictures and machine, and say what training will cost"),
     "train": ("tfi2i.train", "learn to translate between two folders of pictures, or go on with a stopped run"),
     "translate": ("tfi2i.translate", "translate pictures with a trained model"),
     "evaluate": ("tfi2i.evaluate", "measure and show how good translations are"),
@@ -29,7 +30,7 @@ def usage():
     lines += [f"  {'version':10} versions of this package and of what it stands on", ""]
     lines += ["'tfi2i COMMAND --help' explains one. Begin with a picture in minutes, or with your own:", ""]
     lines += ["  tfi2i train --preset=quickstart --run_dir=runs/quickstart"]
-    lines += ["  tfi2i train --data=my_photos --run_dir=runs/mine     (my_photos/trainA and my_photos/trainB)"]
+    lines += ["  tfi2i train --preset=cyclegan/own_small --a=photos --b=paintings --run_dir=runs/mine"]
     return "\n".join(lines)
 
 

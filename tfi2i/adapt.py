@@ -1,8 +1,8 @@
 """Learns to recognise digits without their labels, from other digits that have labels: domain adaptation with UNIT.
 
-  python -m tfi2i.adapt --flagfile=configs/unit/mnist_to_optdigits.flags --source=mnist.npz --run_dir=runs/adapted
-  python -m tfi2i.adapt --source=mnist.npz --target=usps.h5 --run_dir=runs/usps
-  python -m tfi2i.adapt --source=mnist.npz --target=usps.h5 --run_dir=runs/baseline --baseline
+  tfi2i adapt --flagfile=configs/unit/mnist_to_optdigits.flags --source=mnist.npz --run_dir=runs/adapted
+  tfi2i adapt --source=mnist.npz --target=usps.h5 --run_dir=runs/usps
+  tfi2i adapt --source=mnist.npz --target=usps.h5 --run_dir=runs/baseline --baseline
 
 The same command resumes. --source and --target are digits in one of these forms:
 

@@ -90,7 +90,7 @@ def command(method, given, run_dir):
         run_dir: value of --run_dir.
     """
     words = [*flags_text(method, given).splitlines(), f"--run_dir={run_dir}"]
-    return shlex.join(["python", "-m", f"tfi2i.{METHODS[method].command}", *words])
+    return shlex.join(["tfi2i", METHODS[method].command, *words])
 
 
 def every_flag(run):

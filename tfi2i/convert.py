@@ -1,8 +1,8 @@
 """Makes a run directory of a published checkpoint, and a published checkpoint of a run directory.
 
-  python -m tfi2i.convert --source=horse2zebra.pth --run_dir=runs/horse2zebra
-  python -m tfi2i.convert --source=checkpoints/maps_cyclegan --run_dir=runs/maps
-  python -m tfi2i.convert --export=pytorch --run_dir=runs/mine --output=checkpoints/mine
+  tfi2i convert --source=horse2zebra.pth --run_dir=runs/horse2zebra
+  tfi2i convert --source=checkpoints/maps_cyclegan --run_dir=runs/maps
+  tfi2i convert --export=pytorch --run_dir=runs/mine --output=checkpoints/mine
 
 --source is a file, a folder or a zip of the official PyTorch codes: CycleGAN's *_net_G[_A|_B].pth with or without
 discriminators, UNIT's gen_*.pt and dis_*.pt of 2018 and *_gen_*.pkl and *_dis_*.pkl of 2017, U-GAT-IT's *_params_*.pt,

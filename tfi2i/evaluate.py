@@ -1,9 +1,9 @@
 """Measures translations on held-out images: how close they are to the truth or the input, and how real.
 
-  python -m tfi2i.evaluate --run_dir=runs/quickstart
-  python -m tfi2i.evaluate --run_dir=runs/mine --metrics=kid,precision_recall,il2,cycle --split=val --limit=100
-  python -m tfi2i.evaluate --run_dir=runs/cyclegan --run_dir=runs/unit --folder=CUT=outputs/cut --metrics=kid,l1
-  python -m tfi2i.evaluate --real=photos/testB --fake=outputs --metrics=fid,kid --network=inception_2015
+  tfi2i evaluate --run_dir=runs/quickstart
+  tfi2i evaluate --run_dir=runs/mine --metrics=kid,precision_recall,il2,cycle --split=val --limit=100
+  tfi2i evaluate --run_dir=runs/cyclegan --run_dir=runs/unit --folder=CUT=outputs/cut --metrics=kid,l1
+  tfi2i evaluate --real=photos/testB --fake=outputs --metrics=fid,kid --network=inception_2015
                            --network_weights=pt_inception-2015-12-05-6726825d.pth
 
 Without --metrics it measures L1, pixel accuracy and PSNR of pairs, which are images of the same name in both domains.

@@ -1,14 +1,14 @@
 """Trains a method on two folders of images, and resumes a run that was stopped.
 
-  python -m tfi2i.train --flagfile=configs/cyclegan/horse2zebra.flags --run_dir=runs/horse2zebra
-  python -m tfi2i.train --method=cyclegan --data=my_photos --epochs=50 --run_dir=runs/mine
-  python -m tfi2i.train --method=cyclegan --data=my_photos --epochs=50 --run_dir=runs/mine --dry_run
+  tfi2i train --preset=cyclegan/horse2zebra --run_dir=runs/horse2zebra
+  tfi2i train --preset=cyclegan/own_small --a=photos --b=paintings --run_dir=runs/mine
+  tfi2i train --method=cyclegan --data=my_photos --epochs=50 --run_dir=runs/mine --dry_run
 
-The same command resumes. Flags that a flagfile sets can be given again after it: the later one wins. --dry_run says
-what the run will cost, and fails where the run would.
+The same command resumes. Flags that a preset or flagfile sets can be given again after it: the later one wins.
+--dry_run says what the run will cost, and fails where the run would.
 
-Exit status: 0: trained to the end; 1: refused or failed, see the error; 75: stopped after --max_hours with a
-checkpoint, and the same command goes on; 130, 143: the same after Ctrl-C, SIGTERM.
+Exit status: 0: trained to the end; 1: failed, see the error; 2: refused by its flags; 75: stopped after --max_hours
+with a checkpoint, and the same command goes on; 130, 143: the same after Ctrl-C, SIGTERM.
 """
 
 import os
@@ -64,7 +64,7 @@ def main(_):
             loop.train(first, before)
             _start_again(began, run.training.max_hours)
         words = shlex.split(command_line.command(method, settings.differing(first), before))
-        if status := subprocess.run([sys.executable, *words[1:], "--dry_run"]).returncode:
+        if status := subprocess.run([sys.executable, "-m", *words, "--dry_run"]).returncode:
             return status
         print("then the translation, timed before there is a pre-training, of which it warns", flush=True)
         run = settings.resolve(method, given)

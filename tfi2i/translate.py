@@ -1,8 +1,8 @@
 """Translates image files with a trained model.
 
-  python -m tfi2i.translate --run_dir=runs/mine --input=photo.jpg --output=painting.png
-  python -m tfi2i.translate --run_dir=runs/mine --input=photos --output=paintings --direction=b2a
-  python -m tfi2i.translate --run_dir=runs/mine --input='scans/**/*.tif' --output=out --fit=tile
+  tfi2i translate --run_dir=runs/mine --input=photo.jpg --output=painting.png
+  tfi2i translate --run_dir=runs/mine --input=photos --output=paintings --direction=b2a
+  tfi2i translate --run_dir=runs/mine --input='scans/**/*.tif' --output=out --fit=tile
 
 Names and sub-folders are kept, and so are 16 bits, transparency and, unless --metadata=strip, what of the metadata
 stays true. The extension is kept where its format can hold the picture, otherwise the result is a .png (GIF always: it

@@ -232,7 +232,7 @@ def write_study(
         real[d] = [held_out.as_8_bits(pixels) for _, pixels in chosen]
     study_page.write(output, examples, real, dict(zip("ab", names)), protocol.seed)
     print(f"study in {output / 'index.html'}; keep {study_page.key_path(output)} from the participants")
-    print(f"then: python -m tfi2i.evaluate --study={output} --answers=answers1.json,answers2.json")
+    print(f"then: tfi2i evaluate --study={output} --answers=answers1.json,answers2.json")
 
 
 # ------------------------------------------------------------------------------------------------- what is compared

@@ -159,7 +159,7 @@ def train(run, run_dir, dry_run=False):
         changed = ", ".join(f"{k} {last.get(k)} → {v}" for k, v in environment.items() if last.get(k) != v)
         summaries.warn(step, f"resumed elsewhere ({changed}): results need not be bit for bit those of one run")
     logging.info("A: %s; B: %s", source_a.description, source_b.description)
-    if held_out:
+    if held_out and writes:
         _say(f"{len(held_out)} pictures are held out for the test: {folder / 'held_out.txt'} names them", chief)
     _say(
         f"{run.method}: {len(source_a)} + {len(source_b)} images, {total} steps ({per_epoch} an epoch), "

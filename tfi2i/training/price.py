@@ -108,7 +108,7 @@ def cheaper(run, run_dir, model, seconds, per_epoch):
     if name != "epochs":
         short[name] = int(short[name])
     origin = (
-        ", where TRAINED is a finished run, or a published model from python -m tfi2i.convert"
+        ", where TRAINED is a finished run, or a published model from tfi2i convert"
         if METHODS[run.method].published
         else ", where TRAINED is a finished run"
     )
