@@ -1,6 +1,6 @@
 """How many images the training stream delivers a second, decoded first and then from its cache.
 
-  python -m benchmarks.data --flagfile=configs/quickstart.flags --step_ms=150
+  python -m benchmarks.data --preset=quickstart --step_ms=150
   python -m benchmarks.data --data=datasets/horse2zebra --samples=500
 
 --step_ms is what a training step takes on the same machine (benchmarks.train_step); the table then says how many

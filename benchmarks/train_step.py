@@ -1,7 +1,7 @@
 """What one training step costs, and how much of the machine's matrix-product speed it reaches.
 
   python -m benchmarks.train_step --method=cyclegan --size=128 --batch=1 --precision=mixed_bfloat16
-  python -m benchmarks.train_step --flagfile=configs/quickstart.flags --strategy=mirrored --replicas=2 --batch=2
+  python -m benchmarks.train_step --preset=quickstart --strategy=mirrored --replicas=2 --batch=2
 
 All flags of tfi2i.train are known; images are random, so that the input pipeline has no part in it.
 """

@@ -1,6 +1,6 @@
 """Learns to recognise digits without their labels, from other digits that have labels: domain adaptation with UNIT.
 
-  tfi2i adapt --flagfile=configs/unit/mnist_to_optdigits.flags --source=mnist.npz --run_dir=runs/adapted
+  tfi2i adapt --preset=unit/mnist_to_optdigits --source=mnist.npz --run_dir=runs/adapted
   tfi2i adapt --source=mnist.npz --target=usps.h5 --run_dir=runs/usps
   tfi2i adapt --source=mnist.npz --target=usps.h5 --run_dir=runs/baseline --baseline
 
