@@ -64,12 +64,13 @@ def test_every_fault_is_found_and_comes_with_what_to_do(sound):
     images.write_image(a / "deep.png", picture(7).astype(np.uint16) * 257)
     images.write_image(a / "glass.png", picture(8), np.full((40, 40), 9, np.uint8))
     images.write_image(a / "small.png", picture(9, 31, 90))
+    images.write_image(a / "tall.png", picture(10, 90, 31))
     facts, advice = examine(sound, max_bad_files=1)
     table = rows(facts)
-    assert table["train pictures"] == ("124", "120") and table["test pictures"] == ("7", "5")
+    assert table["train pictures"] == ("125", "120") and table["test pictures"] == ("7", "5")
     assert table["smallest, height x width"] == ("32x32", "40x40")
-    assert table["largest, height x width"] == ("31x90", "40x40")
-    assert table["width / height"] == ("1.00 (1.00 to 2.90)", "1.00 (1.00 to 1.00)")
+    assert table["largest, height x width"] == ("90x31", "40x40")
+    assert table["width / height"] == ("1.00 (0.34 to 2.90)", "1.00 (1.00 to 1.00)")
     assert table["RGB, 16 bits"] == table["RGB with alpha"] == ("1", "0")
     assert table["files left out"] == ("2 .heic, 1 .txt, 1 empty, 1 hidden", "0")
     assert table["unreadable"] == ("2", "0") and table["twice in one split"] == ("1", "0")
@@ -86,7 +87,7 @@ def test_every_fault_is_found_and_comes_with_what_to_do(sound):
     assert advice[1].endswith("training stops at more than --max_bad_files=1.")
     assert "trainA/copy.png is trainA/0.png" in advice[2] and "testA/leak.png is trainA/1.png" in advice[3]
     assert "testA/again.jpg and trainA/2.png" in advice[4]
-    assert "smaller than --crop=32,32 (1 of 124)" in advice[5]
+    assert "smaller than --crop=32,32 (2 of 125)" in advice[5]
     # Without resizing, training refuses what the crop does not fit into.
     assert "and training refuses them" in examine(sound, resize_mode="none", resize=None)[1][5]
 
