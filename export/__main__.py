@@ -17,7 +17,7 @@ from . import FLOORS
 
 def define_flags():
     """Declares the flags of this command."""
-    flags.DEFINE_string("run_dir", None, "run directory of tfi2i.train", required=True)
+    flags.DEFINE_string("run_dir", None, "run directory of a trained model", required=True)
     flags.DEFINE_string("checkpoint", None, "step of the checkpoint, or best [the newest]")
     flags.DEFINE_string(
         "direction",

@@ -1,5 +1,7 @@
 """Archives to hand on: the same translations, no path of the machine, licences that stay with the weights."""
 
+import dataclasses
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -53,6 +55,16 @@ def test_it_translates_as_the_run_and_names_no_place(trained, tmp_path):
     # Packed again, it keeps what was said about licences.
     again = unpacked(pack(there, tmp_path / "again.zip", data_license="CC0"), tmp_path)
     assert tfi2i.load(again).licenses == {"weights": "CC-BY-4.0", "data": "CC0"}
+
+
+def test_two_folders_are_forgotten_with_their_split(trained, tmp_path):
+    folder, run = trained
+    data = dataclasses.replace(run.data, data=None, a="/photos", b="/paintings", holdout=0.2)
+    shutil.copytree(folder, tmp_path / "run")
+    run_directory.write(tmp_path / "run", dataclasses.replace(run, data=data))
+    there = unpacked(pack(tmp_path / "run", tmp_path / "mine.zip"), tmp_path)
+    kept = tfi2i.load(there).run.data
+    assert (kept.data, kept.a, kept.b, kept.holdout) == (None,) * 4 and kept.crop == (16, 16)
 
 
 def test_it_is_a_start_but_cannot_be_resumed(trained, tmp_path):

@@ -347,7 +347,7 @@ class Training:
     eval_metrics: str = option(
         "kid",
         "metrics that --eval_every measures, on features of EfficientNet-Lite0: a list such as kid,l1 of those that "
-        "--metrics of tfi2i.evaluate takes, without fcn_score",
+        "--metrics of tfi2i evaluate takes, without fcn_score",
     )
     eval_images: int = option(500, "images per domain of an evaluation, evenly spread, where there are more")
     best_metric: str | None = option(

@@ -231,7 +231,7 @@ def _report(source, note, published, given, run, unused, missing):
     for what in published.unknown:
         yield f"not known: {what}"
     h, w = run.data.crop
-    yield f"exported files of a fixed size will be {h}x{w}, unless tfi2i.export --size says otherwise"
+    yield f"exported files of a fixed size will be {h}x{w}, unless tfi2i export --size says otherwise"
 
 
 def main(_):

@@ -111,6 +111,8 @@ def _without_paths(run):
         config = getattr(run, part)
         here = [f.name for f in dataclasses.fields(config) if f.name in _LOCAL]
         gone = {n: None for n in here if getattr(config, n) and not _is_name(getattr(config, n))}
+        if "a" in gone:
+            gone["holdout"] = None
         changed[part] = dataclasses.replace(config, **gone)
     return dataclasses.replace(run, **changed)
 

@@ -155,7 +155,7 @@ def check_found(data):
     paths = {n: getattr(data, n) for n in named if n != "tfds" and getattr(data, n) != "emoji"}
     missing = [f"--{n}={path}" for n, path in paths.items() if not os.path.exists(images.root(path))]
     if missing:
-        hint = ", or start tfi2i.train on the run with the new --a and --b, which stores them" if data.a else ""
+        hint = ", or start tfi2i train on the run with the new --a and --b, which stores them" if data.a else ""
         raise UserError(f"trained on {' and '.join(missing)}, not found here: give --data=FOLDER{hint}")
 
 
@@ -282,7 +282,7 @@ def _open_own(data, split, letters):
         if not given[letter]:
             raise MissingSplit(
                 f"{data.a or data.b} has images of one domain, and those of {letter} are needed too; "
-                "--metrics=l1,il2 of tfi2i.evaluate needs none"
+                "--metrics=l1,il2 of tfi2i evaluate needs none"
             )
     found = {letter: _own_images(letter, path) for letter, path in given.items() if path}
     twice = next((path for path in found.get("A", {}).values() if path in {*found.get("B", {}).values()}), None)
