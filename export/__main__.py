@@ -40,6 +40,8 @@ def define_flags():
         None,
         "folder to take images from: one with testA and testB, or any pictures to translate [the run's own]",
     )
+    flags.DEFINE_string("a", None, "with --b: where the pictures of a run of --a and --b are now, split as in training")
+    flags.DEFINE_string("b", None, "with --a: where the pictures of a run of --a and --b are now, split as in training")
     flags.DEFINE_integer("calibration_images", 100, "training images that set the scales of int8")
     flags.DEFINE_integer("verification_images", None, "held-out images to verify on [all]")
     flags.DEFINE_list(
@@ -60,6 +62,8 @@ def main(_):
     for name in ("calibration_images", "verification_images"):
         if values[name].value is not None and values[name].value < 1:
             raise UserError(f"--{name}={values[name].value}: expected 1 or more")
+    if values.data and (values.a or values.b) or bool(values.a) != bool(values.b):
+        raise UserError("give --data=FOLDER, or both --a=FOLDER and --b=FOLDER")
     direction = run_directory.direction(values.direction, values.run_dir)
     command.import_tensorflow()
     import tfi2i
@@ -67,6 +71,9 @@ def main(_):
     from .exporter import export, pictures
 
     model = tfi2i.load(values.run_dir, checkpoint=values.checkpoint)
+    data = pictures(model.run.data, values.data, direction) if values.data else None
+    if values.a:
+        data = model.run.data.in_folders(values.a, values.b)
     export(
         model,
         values.output,
@@ -75,7 +82,7 @@ def main(_):
         size=size,
         fit=values.fit,
         io=values.io,
-        data=pictures(model.run.data, values.data, direction) if values.data else None,
+        data=data,
         calibration_images=values.calibration_images,
         verification_images=values.verification_images,
         floors=floors,

@@ -420,6 +420,19 @@ def test_any_folder_of_pictures_is_measured_without_the_other_domain(one_way, wi
         pages.evaluate_run(tmp_path, metrics=["l1"], **given)
 
 
+def test_pictures_that_moved_are_split_as_in_training(one_way, with_levels, tmp_path, monkeypatch):
+    # SHA-256 of "4" begins with 4b, of 256, and is the only one below 0.3. B has "0" and "1", and that of "0" is less.
+    own = config.Data(a="/nowhere/photos", b="/nowhere/paintings", holdout=0.3)
+    monkeypatch.setattr("tfi2i.checkpoints.load", lambda *_: OneWay(own))
+    given = {"metrics": ["l1"], "output": tmp_path / "page.png", "feature_cache": ""}
+    with pytest.raises(UserError, match="not found here: give --a=FOLDER and --b=FOLDER"):
+        pages.evaluate_run(tmp_path, **given)
+    a, b = str(one_way / "testA"), str(one_way / "trainB")
+    figures = pages.evaluate_run(tmp_path, data=(a, b), **given)
+    assert sources.open_domains(own.in_folders(a, b), "test")[0].names == ["0.png", "4.png"]
+    assert figures["pairs"] == {"a2b": 1} and figures["data"] == f"{a} and {b}"
+
+
 def test_a_run_whose_data_is_not_here(tmp_path, monkeypatch):
     monkeypatch.setattr("tfi2i.checkpoints.load", lambda *_: OneWay(config.Data(data="/nowhere/photos")))
     with pytest.raises(UserError, match="trained on --data=/nowhere/photos, not found here: give --data=FOLDER"):
@@ -1062,6 +1075,9 @@ def test_directions_that_a_study_can_ask_about():
         ({"real": "x", "fake": "y", "run_dir": ["z"]}, "give --run_dir"),
         ({"source": "x", "run_dir": ["z"]}, "go together"),
         ({"real": "x", "fake": "y", "split": "val"}, "--split has no effect with --real"),
+        ({"real": "x", "fake": "y", "a": "x", "b": "y"}, "--a has no effect with --real"),
+        ({"run_dir": ["z"], "a": "x"}, "give --data=FOLDER, or both --a=FOLDER and --b=FOLDER"),
+        ({"run_dir": ["z"], "data": "d", "a": "x", "b": "y"}, "give --data=FOLDER, or both --a=FOLDER and --b"),
         ({"run_dir": ["a,b"]}, "--run_dir=a,b is no run directory: repeat .* as in --run_dir=a --run_dir=b"),
     ],
 )

@@ -103,7 +103,11 @@ def test_folder_errors(tmp_path):
     fails("does not exist: expected a folder with trainA", data=f"{root}/none")
     fails("no folder for domain A: expected trainA, train_A or train/A; it holds no folders", data=root)
     write(tmp_path / "trainA", "x.png", "y.png")
-    fails("no folder for domain B.*it holds trainA", data=root)
+    fails("no folder for domain B.*it holds trainA$", data=root)
+    (tmp_path / "zebras").mkdir()
+    named = f"--a={root}/trainA --b={root}/zebras"
+    fails(f"it holds trainA, zebras; two folders of any names are given as {named}", data=root)
+    (tmp_path / "zebras").rmdir()
     (tmp_path / "trainB").mkdir()
     fails("trainB has no images", data=root)
     write(tmp_path / "trainB", "x.png")
@@ -245,7 +249,11 @@ def test_data_of_a_run_that_is_not_here(tmp_path):
             sources.check_found(Data(**given))
 
     fails("trained on --data=/nowhere/photos, not found here: give --data=FOLDER", data="/nowhere/photos")
-    fails("trained on --a=/nowhere/a and --b=/nowhere/b/.*, not found here", a="/nowhere/a", b="/nowhere/b/*.png")
+    fails(
+        "trained on --a=/nowhere/a and --b=/nowhere/b/.*, not found here: give --a=FOLDER and --b=FOLDER",
+        a="/nowhere/a",
+        b="/nowhere/b/*.png",
+    )
     fails("trained on --csv=/nowhere/x.csv, not found here", csv="/nowhere/x.csv", domain_a="x", domain_b="!x")
     fails("the run says nothing of its images: give --data=FOLDER")
     for given in ({"data": "emoji"}, {"data": str(tmp_path)}, {"a": str(tmp_path), "b": f"{tmp_path}/*"}):

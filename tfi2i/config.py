@@ -205,6 +205,10 @@ class Data:
         elsewhere = dict.fromkeys(("a", "b", "holdout", "tfds", "csv", "csv_folder", "domain_a", "domain_b"))
         return dataclasses.replace(self, data=folder, **elsewhere)
 
+    def in_folders(self, a, b):
+        """The same preparation of the images of two folders, split as in training: those of --a and --b now."""
+        return dataclasses.replace(self.in_folder(None), a=a, b=b, holdout=self.holdout)
+
     def of_one_domain(self, letter, folder, holdout):
         """The same preparation of the images of a folder of domain 'a' or 'b', and none of the other one."""
         other = dataclasses.replace(self.in_folder(None), swap_domains=False)

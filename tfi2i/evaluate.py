@@ -32,7 +32,7 @@ _PROTOCOL = (
     "filter", "download_weights",
 )  # fmt: skip
 # Flags that have no effect with --real and --fake.
-_OF_RUNS = ("data", "split", "checkpoint", "direction", "study")
+_OF_RUNS = ("data", "a", "b", "split", "checkpoint", "direction", "study")
 
 
 def define_flags():
@@ -54,6 +54,8 @@ def define_flags():
         "folder with testA and testB to take instead of the run's own data; or with --direction a folder of pictures "
         "of the domain that is translated, for metrics that need no others",
     )
+    flags.DEFINE_string("a", None, "with --b: where the pictures of a run of --a and --b are now, split as in training")
+    flags.DEFINE_string("b", None, "with --a: where the pictures of a run of --a and --b are now, split as in training")
     flags.DEFINE_string(
         "output",
         None,
@@ -144,6 +146,8 @@ def check(values):
         raise UserError(
             "--real and --fake go together: a folder of real images and one of translations; --source with them"
         )
+    if values.data and (values.a or values.b) or bool(values.a) != bool(values.b):
+        raise UserError("give --data=FOLDER, or both --a=FOLDER and --b=FOLDER")
     given = [name for name in _OF_RUNS if not values[name].using_default_value]
     if values.real and given:
         raise UserError(f"--{given[0]} has no effect with --real and --fake: leave it out")
@@ -178,11 +182,12 @@ def main(_):
         print(f"protocol {values.protocol}: {PRESETS[values.protocol].note}")
     direction = run_directory.direction(values.direction, *(values.run_dir or ()), canonical=("both", "a2b", "b2a"))
     protocol = {name: values[name].value for name in _PROTOCOL if not values[name].using_default_value}
+    data = (values.a, values.b) if values.a else values.data
     compared = {
         "run_dir": values.run_dir or [],
         "folder": named_folders(values.folder),
         "checkpoint": values.checkpoint,
-        "data": values.data,
+        "data": data,
         "direction": direction,
         "rows": values.rows,
         "batch_size": values.batch_size,
@@ -203,7 +208,7 @@ def main(_):
         pages.evaluate_run(
             values.run_dir[0],
             values.checkpoint,
-            values.data,
+            data,
             values.output,
             direction,
             values.batch_size,

@@ -155,8 +155,8 @@ def check_found(data):
     paths = {n: getattr(data, n) for n in named if n != "tfds" and getattr(data, n) != "emoji"}
     missing = [f"--{n}={path}" for n, path in paths.items() if not os.path.exists(images.root(path))]
     if missing:
-        hint = ", or start tfi2i train on the run with the new --a and --b, which stores them" if data.a else ""
-        raise UserError(f"trained on {' and '.join(missing)}, not found here: give --data=FOLDER{hint}")
+        fix = "--a=FOLDER and --b=FOLDER" if data.a else "--data=FOLDER"
+        raise UserError(f"trained on {' and '.join(missing)}, not found here: give {fix}")
 
 
 def has_layout(folder):
@@ -210,6 +210,8 @@ def _open_folders(data, split, letters):
     subfolders = _subfolders(root)
     candidates = {letter: _domain_folders(root, subfolders, split, letter) for letter in letters}
     holds = f"it holds {', '.join(subfolders) or 'no folders'}"
+    if len(subfolders) == 2:
+        holds += f"; two folders of any names are given as --a={root / subfolders[0]} --b={root / subfolders[1]}"
     if split != "train" and not any(candidates.values()):
         names = ", ".join(f"{split}{letter}" for letter in letters)
         raise MissingSplit(f"--data={data.data} has no {split} images ({names}): {holds}")

@@ -30,8 +30,8 @@ def evaluate_run(
     Args:
         run_dir: a run directory.
         checkpoint: as in `checkpoints.load`, or "all".
-        data: folder with testA and testB to take instead of the run's own data, or for one direction a folder of
-            pictures of the domain that is translated; None: the run's own.
+        data: folder with testA and testB to take instead of the run's own data; for one direction a folder of
+            pictures of the domain that is translated; the pair of the folders of --a and --b; None: the run's own.
         output: path of the picture; None: RUN/evaluate.png.
         direction: "a2b", "b2a", or "both", which is what the run translates.
         batch_size: images that go through the network at once.
@@ -316,10 +316,12 @@ def _candidates(models, pictures, domains, batch_size):
 
 
 def _data(own, folder, directions):
-    """The `config.Data` of the images to measure on: those of `folder`, where one is given, or a run's own."""
+    """The `config.Data` of the images to measure on: those of `folder`, or of two, where given, or a run's own."""
     if not folder:
         sources.check_found(own)
         return own
+    if isinstance(folder, tuple):
+        return own.in_folders(*folder)
     if sources.has_layout(folder):
         return own.in_folder(folder)
     if len(directions) > 1:
