@@ -654,6 +654,8 @@ def test_a_plot_marks_its_points_where_they_are():
     for colour, left, low in ((pictures._COLOURS[0], True, True), (pictures._COLOURS[1], False, False)):
         rows, columns = np.nonzero((image[:280] == [int(colour[i : i + 2], 16) for i in (1, 3, 5)]).all(-1))
         assert len(rows) > 20 and (columns < 240).all() == left and (rows > 180).all() == low
+    names = [pictures.plot({name: [(0, 0, None)]}, "x", "y") for name in ("one", "_one", "")]
+    assert len({p.tobytes() for p in names}) == 3  # what matplotlib takes for a name to hide is a name here
     joined = [pictures.plot({"one": [(0, 0, None), (9, 9, None)]}, "x", "y", join=join) for join in (True, False)]
     assert (joined[0] != joined[1]).sum() > 1000
 
@@ -663,7 +665,7 @@ def test_matplotlib_is_imported_quietly_and_only_to_draw(tmp_path):
         import sys
         from tfi2i import pictures
         assert "matplotlib" not in sys.modules
-        pictures.plot({"one": [(0, 0, None)]}, "x", "y")
+        pictures.plot({"\u9a6c": [(0, 0, None)]}, "x", "y")
     """
     nowhere = {"HOME": "/dev/null", "XDG_CACHE_HOME": "/dev/null", "XDG_CONFIG_HOME": "/dev/null"}
     code, given = textwrap.dedent(code), os.environ | nowhere

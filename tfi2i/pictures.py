@@ -7,6 +7,7 @@ a picture stays one pixel, or a square of equal ones.
 import contextlib
 import itertools
 import logging
+import warnings
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -83,18 +84,20 @@ def plot(series, x_label, y_label, title="", join=False):
     # Not by pyplot, which asks for a display and keeps every figure.
     figure = Figure((4.8, 3.6), dpi=100, layout="constrained")
     canvas, axes = FigureCanvasAgg(figure), figure.subplots()
-    for (colour, marker), (name, values) in zip(itertools.cycle(zip(_COLOURS, _MARKERS)), series.items()):
+    drawn = []
+    for (colour, marker), values in zip(itertools.cycle(zip(_COLOURS, _MARKERS)), series.values()):
         x, y, spread = zip(*values)
-        line = dict(color=colour, marker=marker, linestyle="-" if join else "none", label=_literal(name))
-        axes.errorbar(x, y, [s or 0 for s in spread], **line)
+        line = dict(color=colour, marker=marker, linestyle="-" if join else "none")
+        drawn.append(axes.errorbar(x, y, [s or 0 for s in spread], **line))
     axes.set(xlabel=_literal(x_label), ylabel=_literal(y_label))
     axes.set_title(_literal(title), fontsize=10)
     axes.grid(alpha=0.3)
     axes.margins(0.1)
     # Not among the points, which it would hide; about 72 letters fit into a line.
     columns = max(1, 72 // (max(map(len, series)) + 6))
-    figure.legend(loc="outside lower center", ncols=columns, fontsize=8)
-    canvas.draw()
+    figure.legend(drawn, [_literal(name) for name in series], loc="outside lower center", ncols=columns, fontsize=8)
+    with warnings.catch_warnings(action="ignore"):  # of letters that the font lacks, for which boxes are drawn
+        canvas.draw()
     return np.array(canvas.buffer_rgba())[..., :3]
 
 

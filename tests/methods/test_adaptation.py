@@ -452,7 +452,7 @@ def test_command_line(data, baseline_run, tmp_path):
     refused = subprocess.run(
         [sys.executable, "-m", "tfi2i.train", "--method=adaptation", "--run_dir=x"], capture_output=True, text=True
     )
-    assert refused.returncode == 1 and "tfi2i adapt" in refused.stderr
+    assert refused.returncode == 2 and "tfi2i adapt" in refused.stderr
 
 
 def test_help_loads_no_tensorflow():

@@ -288,8 +288,8 @@ def _inception_keras(path):
         raise UserError(
             "--network=inception_keras needs the weights of Keras' InceptionV3: "
             + (f"--network_weights={path} cannot be read" if path else "Keras could not download them")
-            + f" ({str(error).splitlines()[0]}). Give --network_weights=FILE, Keras' "
-            "inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5"
+            + f" ({str(error).splitlines()[0]}). Give --network_weights=FILE, the "
+            f"file {_KERAS_WEIGHTS}"
         ) from error
     pixels = keras.Input((299, 299, 3))
     to_maps = keras.Model(model.input, [model.get_layer(name).output for name in _KERAS_MAPS])
