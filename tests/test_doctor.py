@@ -122,7 +122,11 @@ def test_the_command_ends_with_what_to_do(sound, monkeypatch, capsys):
     from tests.own_flags import call
 
     monkeypatch.setattr(doctor.command, "import_tensorflow", lambda: None)
-    call(doctor, f"--data={sound}", "--crop=32")
+    call(doctor, f"--data={sound}", "--crop=32", "--noprice")
     assert capsys.readouterr().out.endswith("\nWhat to do:\n- Nothing: these pictures can be trained on.\n")
-    with pytest.raises(UserError, match="nothing to read: give --a=FOLDER and --b=FOLDER"):
-        call(doctor)
+    call(doctor)  # the machine alone
+    assert capsys.readouterr().out.endswith(
+        "\nWhat to do:\n- Give --a=FOLDER and --b=FOLDER, or --data=FOLDER, to have the pictures looked at too.\n"
+    )
+    with pytest.raises(UserError, match="--data=.*nowhere does not exist"):
+        call(doctor, f"--data={sound}/nowhere", "--noprice")

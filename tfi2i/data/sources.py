@@ -126,7 +126,10 @@ def open_domains(data, split="train"):
 
 
 def open_domain(data, letter, split):
-    """Opens domain 'A' or 'B' alone: nothing is asked of the other one. The rest as `open_domains`."""
+    """Opens domain 'A' or 'B' alone: of the other one nothing is needed but names, to split --a and --b.
+
+    The rest as `open_domains`.
+    """
     return _open(data, split, letter)[0]
 
 
@@ -242,7 +245,7 @@ def _find_images(path):
     found = images.find_images(path)
     paths = [p for p in found if p.is_file() and p.stat().st_size]
     if len(paths) < len(found):
-        first = next(p for p in found if p not in {*paths})
+        first = min({*found} - {*paths})
         what = f"{len(found) - len(paths)} left out in {path}, empty or a link to nothing: {first}"
         if not paths:
             raise UserError(f"{path} has no images: {what}")
@@ -287,8 +290,9 @@ def _open_own(data, split, letters):
                 "--metrics=l1,il2 of tfi2i evaluate needs none"
             )
     found = {letter: _own_images(letter, path) for letter, path in given.items() if path}
-    twice = next((path for path in found.get("A", {}).values() if path in {*found.get("B", {}).values()}), None)
-    if twice:
+    of_a, of_b = ({os.path.realpath(path) for path in found.get(letter, {}).values()} for letter in "AB")
+    if of_a & of_b:
+        twice = min(of_a & of_b)
         raise UserError(f"--a={data.a} and --b={data.b} both hold {twice}: give two folders that share no pictures")
     held_out = split_by_name([[*names] for names in found.values()], data.holdout)
     domains = []
@@ -337,8 +341,8 @@ def _key(name):
 def split_by_name(domains, share):
     """Which images are held out, by a hash of their names alone: no other image changes its side when some are added.
 
-    The exception are domains of a few images, of which one at least is held out, and not all, where `share` is between
-    0 and 1.
+    The exception are domains of a few images: where `share` is between 0 and 1, the image with the least hash is held
+    out and the one with the greatest is not.
 
     Args:
         domains: list of lists of names; images of equal names fall on one side.
@@ -351,7 +355,7 @@ def split_by_name(domains, share):
     for names in domains:
         place = {key: _place(key) for key in map(_key, names)}
         chosen = {key for key in place if place[key] < share}
-        if 0 < share < 1 and len(place) > 1:
+        if 0 < share < 1:
             chosen |= {min(place, key=place.get)}
             kept |= {max(place, key=place.get)}
         held_out |= chosen
