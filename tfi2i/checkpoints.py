@@ -217,7 +217,9 @@ def _other_flags(run_dir, model):
         )
     here = dataclasses.replace(there.data, channels_a=model.channels_a, channels_b=model.channels_b)
     differ = differences(there.model, model.config) + differences(there.data, here)
-    return f"{'; '.join(differ)}. Those of its flags that shape networks have to be given again" if differ else ""
+    if not differ:
+        return ""
+    return f"{'; '.join(differ)}. Give those that shape networks again, or all by --flagfile={run_dir}/flags.txt"
 
 
 def _tracked(model, without=()):

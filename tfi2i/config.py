@@ -288,7 +288,7 @@ class Training:
     images: int | None = option(None, "duration in images per domain")
     max_hours: float | None = option(
         None,
-        "stop after this many hours with a checkpoint and exit status 75; the same command goes on (default: no limit)",
+        "stop with a checkpoint and exit status 75 after this many hours; the command, given again, goes on from there",
     )
     lr_schedule: str | None = option(
         None,
