@@ -95,13 +95,13 @@ def test_the_price_on_the_disk(monkeypatch, tmp_path):
         ("--data=x --images=90000 --batch_size=2", [(128, 128), (143, 143)], {"images": 14000}),
     ],
 )  # fmt: skip
-def test_what_is_cheaper_are_commands_that_work(resolve, arguments, half, night):
+def test_what_is_cheaper_are_commands_that_work(resolve, monkeypatch, arguments, half, night):
+    monkeypatch.setattr(price.presets, "names", lambda: [])
     run = resolve(*shlex.split(arguments))
     model = types.SimpleNamespace(sizes=Sizes(4, 16, crop_minimum=32 if half else 16))
     lines = price.cheaper(run, "runs/x", model, 6.0, 700)
-    commands = [shlex.split(line) for line in lines if "tfi2i train" in line]
-    assert all(words[:3] == ["python", "-m", "tfi2i.train"] for words in commands)
-    *smaller, short = [resolve(*words[3:]) for words in commands]
+    commands = [shlex.split(line) for line in lines if line.lstrip().startswith("tfi2i train ")]
+    *smaller, short = [resolve(*words[2:]) for words in commands]
     assert len(smaller) == (half is not None)
     for found in smaller:
         assert [found.data.crop, found.data.resize] == half
@@ -109,6 +109,17 @@ def test_what_is_cheaper_are_commands_that_work(resolve, arguments, half, night)
     assert short.training.init_from == "TRAINED" and short.data == run.data
     assert {n: getattr(short.training, n) for n in settings.DURATIONS} == dict.fromkeys(settings.DURATIONS) | night
     assert "tfi2i[gpu]" in lines[-1]
+
+
+def test_the_small_preset_is_named_where_it_comes_installed(resolve, monkeypatch):
+    run = resolve("--data=my pictures", "--crop=512", "--jitter=0.1", "--steps=9000", "--seed=4")
+    model = types.SimpleNamespace(sizes=Sizes(4))
+    monkeypatch.setattr(price.presets, "names", lambda: ["unit/own_small"])
+    assert not any("own_small" in line for line in price.cheaper(run, "runs/x", model, 60.0, 700))
+    monkeypatch.setattr(price.presets, "names", lambda: ["cyclegan/own_small", "unit/own_small"])
+    (line,) = [line for line in price.cheaper(run, "runs/x", model, 60.0, 700) if "--preset" in line]
+    words = ["--preset=cyclegan/own_small", "--data=my pictures", "--jitter=0.1", "--run_dir=runs/x-own_small"]
+    assert shlex.split(line) == ["tfi2i", "train", "--method=cyclegan", *words]
 
 
 # ------------------------------------------------------------------------------------------- before and after a run
@@ -119,12 +130,12 @@ def test_a_method_with_a_pretraining_is_not_started_without_a_word(resolve):
     model = types.SimpleNamespace(advice={"no pre-training": "they paint white"})
     warning, first, second, both = advice.before(run, "runs/x", model, None)
     assert "uvcgan2 starts without pre-training; they paint white" in warning and "--pretrain_steps=512000" in both
-    before = resolve(*shlex.split(first)[3:])
+    before = resolve(*shlex.split(first)[2:])
     assert before == settings.pretraining(run) and before.training.task == "pretrain"
     assert (before.model.generator_width, before.model.init, before.data.crop) == (24, "kaiming", (64, 64))
     # As published, not as the translation learns.
     assert (before.model.learning_rate, before.training.batch_size, before.training.seed) == (3.125e-4, 16, 3)
-    then = resolve(*shlex.split(second)[3:])
+    then = resolve(*shlex.split(second)[2:])
     assert then.training.pretrained == "runs/x-pretrain" and then.model == run.model
     assert shlex.split(first)[-1] == "--run_dir=runs/x-pretrain"
     for start in ("--pretrained=x", "--init_from=x", "--task=pretrain"):

@@ -4,7 +4,7 @@ import math
 import shutil
 import time
 
-from tfi2i import checkpoints, command_line, run_directory, settings
+from tfi2i import checkpoints, command_line, presets, run_directory, settings
 from tfi2i.methods import METHODS
 from tfi2i.progress import duration
 
@@ -100,6 +100,12 @@ def cheaper(run, run_dir, model, seconds, per_epoch):
             factor = max(h / c for h, c in zip(half, crop))
             smaller["resize"] = _short([max(h, round(side * factor)) for h, side in zip(half, run.data.resize)])
         ways += ["pictures of half the side, about four times faster:", _command(run, smaller, f"{run_dir}-small")]
+    small = f"{run.method}/own_small"
+    if small in presets.names():
+        # The preset says what becomes of the pictures, not which they are.
+        mine = {n: given[n] for n in settings.field_names(type(run.data)) if n in given and n not in run.model.recipe}
+        ways += [f"small networks and pictures (tfi2i presets {small}):"]
+        ways += [_command(run, {"preset": small} | mine, f"{run_dir}-own_small")]
     night = float(f"{_NIGHT / seconds:.1g}")
     length = {"steps": int(night), "epochs": night / per_epoch, "images": int(night * run.training.batch_size)}
     short = {n: v for n, v in given.items() if n not in (*settings.DURATIONS, "pretrained", "init_from")}
