@@ -106,7 +106,8 @@ def test_near_values_whatever_their_case():
 
 def test_presets_are_listed_and_shown(monkeypatch, capsys):
     status, out, _ = said(monkeypatch, capsys, "presets")
-    assert not status and [line.split()[0] for line in out.splitlines()] == presets.names()
+    listed = [line.split()[0] for line in out.splitlines()]
+    assert not status and listed[0] == "quickstart" and sorted(listed) == presets.names()
     assert "Horses <-> zebras" in out
     _, out, _ = said(monkeypatch, capsys, "presets", "ugatit")
     assert {line.partition("/")[0] for line in out.splitlines()} == {"ugatit"}

@@ -11,6 +11,7 @@ Flags after --preset win over the preset's.
 import difflib
 import importlib.resources
 import pathlib
+import textwrap
 
 from tfi2i.config import UserError
 
@@ -104,8 +105,9 @@ def main(arguments):
     if not chosen:
         path(arguments[0])
     width = max(map(len, chosen))
-    for name in chosen:
-        print(f"{name:{width}}  {title(name)}")
+    # Those to begin with come first.
+    for name in sorted(chosen, key=lambda n: ("/" in n, "/own" not in n, n)):
+        print(f"{name:{width}}  {textwrap.shorten(title(name), 110 - width, placeholder=' ...')}")
 
 
 def run():
