@@ -412,14 +412,14 @@ def test_a_process_that_ends_while_files_are_read_ends(folder):
         (
             {"resize": (72, 72), "resize_mode": "exact", "crop": (64, 64)},
             [[(256, 256), (200, 256), (256, 200)]] * 2,
-            ["pictures of 256 px (median of 3 headers) are resized to 72 px and cropped to 64 px: the networks see 79% "
+            ["pictures of 256 px (median of 6 headers) are resized to 72 px and cropped to 64 px: the networks see 79% "
              "of a picture at a time"],
         ),
         # 64 x 64 of 256 x 512.
         (
             {"resize": (256, 256), "resize_mode": "short_side", "crop": (64, 64)},
             [[(512, 1024)]] * 2,
-            ["pictures of 512x1024 px (height x width) (median of 1 header) are resized to 256x512 px (height x "
+            ["pictures of 512x1024 px (height x width) (median of 2 headers) are resized to 256x512 px (height x "
              "width) and cropped to 64 px: the networks see 3% of a picture at a time; --crop=64 --resize=72 shows "
              "nearly all of it, smaller"],
         ),
@@ -427,7 +427,7 @@ def test_a_process_that_ends_while_files_are_read_ends(folder):
         (
             {"resize_mode": "none", "crop": (64, 64)},
             [[(256, 256)]] * 2,
-            ["pictures of 256 px (median of 1 header) are cropped to 64 px: the networks see 6% of a picture at a "
+            ["pictures of 256 px (median of 2 headers) are cropped to 64 px: the networks see 6% of a picture at a "
              "time; --crop=64 --resize_mode=short_side --resize=72 shows nearly all of it, smaller"],
         ),
         # 300 x 600 as a square: the width shrinks by 600 / 64, the height by 300 / 64.

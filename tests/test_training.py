@@ -78,7 +78,7 @@ def test_another_batch_than_the_published_one_is_noted(tmp_path, capsys, batch_s
     out = capsys.readouterr().out
     assert ("note: published results use batch 1; 2 may need" in out) == noted
     assert f"global batch {batch_size}, on {machine.devices()}, float32, XLA off" in out.splitlines()[0]
-    assert "pictures of 128 px (median of 16 headers) are resized to 18 px and cropped to 16 px" in out
+    assert "pictures of 128 px (median of 32 headers) are resized to 18 px and cropped to 16 px" in out
 
 
 def test_finished_run_has_nothing_to_do(run, capsys):

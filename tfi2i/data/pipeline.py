@@ -299,18 +299,18 @@ def describe_crops(sizes, data):
     Returns:
         List of lines: one, or one for each domain where these differ; none where no picture can be read.
     """
-    said = [_describe_crop(seen, data) for seen in sizes if seen]
-    if len(set(said)) < 2:
-        return [f"pictures {line}" for line in said[:1]]
-    return [f"pictures of {domain} {line}" for domain, line in zip("AB", said)]
+    sizes = {domain: seen for domain, seen in zip("AB", sizes) if seen}
+    medians = {domain: tuple(int(np.median(sides)) for sides in zip(*seen)) for domain, seen in sizes.items()}
+    if len(set(medians.values())) > 1:
+        return [f"pictures of {d} {_describe_crop(medians[d], len(sizes[d]), data)}" for d in medians]
+    return [f"pictures {_describe_crop(whole, sum(map(len, sizes.values())), data)}" for whole in {*medians.values()}]
 
 
-def _describe_crop(sizes, data):
-    whole = tuple(int(np.median(sides)) for sides in zip(*sizes))
+def _describe_crop(whole, count, data):
     resized = _resized_size(whole, data)
     crop = data.crop or resized
     share = math.prod(crop) / math.prod(resized)
-    text = f"of {_in_words(whole)} (median of {len(sizes)} header{'s' * (len(sizes) > 1)})"
+    text = f"of {_in_words(whole)} (median of {count} header{'s' * (count > 1)})"
     if resized != whole:
         squeezed = resized[1] / resized[0] / (whole[1] / whole[0])
         verb = "enlarged" if math.prod(resized) > math.prod(whole) else "resized"
