@@ -130,8 +130,8 @@ def test_a_run_loads_with_its_weights_and_translates(name, tmp_path, eagerly):
     model = tfi2i.load(folder / "run")
     assert model.checkpoint_step == STEPS
     before = below("before", answers)
-    for network in model.networks.values():
-        for v in network.variables:
+    for part in (model.networks | model.averages).values():
+        for v in part.variables:
             np.testing.assert_array_equal(as_numpy(v), before[v.path], err_msg=v.path)
     for direction, expected in below("translated", answers).items():
         result = model.translate(answers["pixels"], direction)
