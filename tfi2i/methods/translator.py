@@ -34,7 +34,12 @@ class Translator(keras.Model):
         channels_a: channels of domain A, 1 or 3.
         channels_b: channels of domain B, 1 or 3.
         seed: seeds initial weights and every draw in training.
-        **hyperparameters: the fields of `config_class`.
+        **hyperparameters: the fields of `config_class`. With a momentum in `ema_momentum`, weights of the networks that
+            learn with the first role are averaged after every step, and the averages translate.
+
+    Attributes:
+        averages: dict of name → `optim.Average`, empty until the model is built and where nothing is averaged. They are
+            part of checkpoints.
     """
 
     config_class = None
@@ -66,8 +71,7 @@ class Translator(keras.Model):
         )
         self.xla = False
         self.accumulate = 1
-        # By name; `build` makes them. Files of `keras.Model.save` call them as this attribute.
-        self._averages = {}
+        self.averages = {}
 
     # === What a method defines ===
 
@@ -75,15 +79,6 @@ class Translator(keras.Model):
     def networks(self):
         """dict of name → network, in the order of construction; all are part of checkpoints."""
         raise NotImplementedError
-
-    @property
-    def averages(self):
-        """dict of name → `optim.Average` of a network that learns with the first role, where `config` has a momentum.
-
-        They are there once the model is built, move after every step, and are part of checkpoints. What translates
-        does so with them, see `averaged`.
-        """
-        return self._averages
 
     @property
     def frozen(self):
@@ -94,7 +89,8 @@ class Translator(keras.Model):
     def generators(self):
         """dict of direction → callable (x [N, H, W, C], training=False) → [N, H, W, C'] in `value_range`.
 
-        They compute with the weights that learn; `styled_generator` with the averages, where there are any. With a `style_size` the callable takes style=float32 [N, style_size] too.
+        They may compute with the weights that learn; `styled_generator` puts the averages in, where there are any. With
+        a `style_size` the callable takes style=float32 [N, style_size] too.
         """
         raise NotImplementedError
 
@@ -178,12 +174,11 @@ class Translator(keras.Model):
             return
         for name, network in self.networks.items():
             network.build(self.input_shape_of(name))
-        momentum = getattr(self.config, "ema_momentum", 0.0)
-        for name, network in self.networks.items() if momentum else ():
-            if self._role_of(name) == self.roles[0]:
-                average = optim.Average(network, momentum, name=f"{name}_average")
+        if momentum := getattr(self.config, "ema_momentum", 0.0):
+            for name in [n for n in self.networks if self._role_of(n) == self.roles[0]]:
+                average = optim.Average(self.networks[name], momentum, name=f"{name}_average")
                 average.build()
-                self._averages[average.name] = average
+                self.averages[average.name] = average
         self.built = True
 
     def input_shape_of(self, name):
@@ -481,7 +476,10 @@ class Translator(keras.Model):
         return optim.AveragedScope(self.averages.values()) if self.averages else contextlib.nullcontext()
 
     def styled_generator(self, direction, style=None):
-        """The generator of a direction, on its averages, as a function of images and `training`; `style` as `generate`."""
+        """The averaged generator of a direction as a function of images and `training` alone; `style` as of `generate`.
+
+        Without averages it computes with the weights that learn.
+        """
         generator = self.generators[direction]
 
         def translate(x, training=False):

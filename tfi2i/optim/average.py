@@ -6,11 +6,12 @@ from keras import ops
 
 
 class Average(keras.layers.Layer):
-    """Averages of a network's variables: average ← momentum average + (1 - momentum) variable, from the first values on.
+    """Averages of a network's variables: average ← momentum average + (1 - momentum) variable.
 
-    Running statistics are averaged as weights are, so that they belong to the averaged weights. Variables of which only
-    the first replica's value counts (`aggregation="only_first_replica"`: counters, the unit vectors of spectral norm)
-    have no average, because one would mean nothing: within `AveragedScope` they are those of the network.
+    They begin as the variables are when this layer is built. Running statistics are averaged as weights are, so that
+    they belong to the averaged weights. Counters and the unit vectors of spectral norm, variables of
+    `aggregation="only_first_replica"`, have no average, because it would mean nothing: `AveragedScope` reads those of
+    the network.
 
     Calling it runs the network on the averages. Keras' own average, part of its optimizers, leaves out what no gradient
     reaches.
