@@ -160,7 +160,8 @@ def test_a_keras_file_loads_predicts_and_learns_on(name, tmp_path, eagerly):
             np.testing.assert_allclose(value, expected[key][i], tolerance, err_msg=f"{key}, step {i + 1}")
 
 
-@pytest.mark.parametrize("file", CONFIGS["flagfiles"])
+# Version 0.1 had a template instead of presets for pictures of the user's own.
+@pytest.mark.parametrize("file", [f for f in CONFIGS["flagfiles"] if f != "configs/cyclegan/folder.flags"])
 def test_a_flagfile_resolves_to_the_same_run(file, tmp_path):
     own = CONFIGS["flagfiles"][file]
     whole = dict(CONFIGS["methods"][own["method"]])
