@@ -107,7 +107,9 @@ def check_told_by_names_and_shapes(model, module, files):
     assert published.channels == {"a": model.channels_a, "b": model.channels_b}
     layout = module.layout(model)
     named = [id(p.variable) for places in layout.values() for p in places.values()]
-    assert sorted(named) == sorted({id(v) for network in model.networks.values() for v in network.variables})
+    assert sorted(named) == sorted(
+        {id(v) for part in (model.networks | model.averages).values() for v in part.variables}
+    )
     for part, places in layout.items():
         assert {k for k in published.states[part] if not k.endswith(BUFFERS) or k in places} == set(places), part
     return published

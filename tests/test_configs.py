@@ -9,7 +9,7 @@ from absl import flags
 
 from tests.own_flags import own_flags
 from tfi2i import command_line, presets, settings
-from tfi2i.methods import METHODS
+from tfi2i.methods import METHODS, trained_by
 from tfi2i.methods.ugatit import config as ugatit_config
 from tfi2i.methods.unit import config as unit_config
 
@@ -17,6 +17,8 @@ ROOT = pathlib.Path(__file__).parent.parent
 ALL = sorted(p.relative_to(ROOT).as_posix() for p in (ROOT / "configs").rglob("*.flags"))
 ADAPTATION = [f for f in ALL if "tfi2i adapt " in (ROOT / f).read_text().partition("\n")[0]]
 FILES = [f for f in ALL if f not in ADAPTATION]
+# Presets for pictures of the user's own, which the command names; the others name theirs.
+OWN = [f for f in FILES if "/own" in f]
 CYCLEGAN = (
     "horse2zebra",
     "apple2orange",
@@ -29,7 +31,6 @@ CYCLEGAN = (
     "maps",
     "facades",
     "cityscapes",
-    "folder",
     "emoji",
 )
 
@@ -73,11 +74,14 @@ def test_all_are_there():
     ablation = {f"ablation_{n}" for n in ("cycle_only", "gan_only", "gan_forward", "gan_backward")}
     assert names >= {*CYCLEGAN, *ablation}
     assert "configs/quickstart.flags" in FILES
+    own = {f"configs/{method}/{name}.flags" for method in trained_by("train") for name in ("own_small", "own")}
+    own |= {f.replace(".flags", "_pretrain.flags") for f in own if "/uvcgan" in f}
+    assert own == {*OWN}
 
 
 @pytest.mark.parametrize("file", FILES)
 def test_resolves_to_something_that_can_be_built(file, resolve):
-    run = resolve(f"--flagfile={file}")
+    run = resolve(f"--flagfile={file}", *["--data=pictures"] * (file in OWN))
     assert run.data.data or run.data.tfds or run.data.csv
     steps, per_epoch = run.training.total_steps(1000, 1200)
     assert steps >= 1 and per_epoch >= 1
@@ -86,7 +90,7 @@ def test_resolves_to_something_that_can_be_built(file, resolve):
     model.check_crop(*run.data.crop)
 
 
-@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize("file", [f for f in FILES if f not in OWN])
 def test_opens_with_its_command_source_and_expectation(file, resolve):
     check_opening(file, "train", resolve)
 
@@ -98,9 +102,29 @@ def check_opening(file, module, resolve):
     assert command, f"{file} does not open with the command that uses it"
     assert "--run_dir=" in command.group(1)
     resolve(*command.group(1).split())
+    check_content(text)
+
+
+def check_content(text):
     assert re.search(r"arXiv \d{4}\.\d{5}|[Mm]easured|[Cc]hosen|[Tt]uned", text), "no source of its numbers"
     assert re.search(r"[Ee]xpect", text), "no expectation"
     assert re.search(r"hour|minute", text), "no duration"
+
+
+@pytest.mark.parametrize("file", OWN)
+def test_own_pictures_have_a_preset_with_its_price(file, resolve):
+    text, name = opening(file), file.removeprefix("configs/").removesuffix(".flags")
+    assert text.startswith(f"tfi2i train --preset={name} --a=photos --b=paintings ") and "--run_dir=runs/mine" in text
+    check_content(text)
+    assert re.search(r"GiB|[Mm]emory was not measured", text) and re.search(r"[TG]FLOP a step", text)
+    run, larger = resolve(f"--flagfile={file}"), resolve(f"--flagfile={file.replace('own_small', 'own')}")
+    assert (run.data.data, run.data.resize_mode) == (None, "short_side")
+    assert larger.data.crop == (256, 256) and run.data.crop == ((128, 128) if "own_small" in file else (256, 256))
+    assert (run.training.task == "pretrain") == ("_pretrain" in file) != bool(run.training.eval_every)
+    if "_pretrain" not in file:
+        variant = {n: v for n, v in dataclasses.asdict(larger.model).items() if n.endswith("_variant")}
+        usual = settings.resolve(run.method, variant).training
+        assert larger.training.total_steps(1000, 1000) == usual.total_steps(1000, 1000)
 
 
 @pytest.mark.parametrize("file", [f for f in FILES if re.search("/cyclegan/(.*2|maps|facades)", f)])
@@ -193,8 +217,10 @@ UVCGAN2 = (
     "afhq_wild2dog",
     "afhq_wild2cat",
     "emoji",
+    "own_small",
+    "own",
 )
-UVCGAN = ("selfie2anime", "celeba_gender", "celeba_eyeglasses")
+UVCGAN = ("selfie2anime", "celeba_gender", "celeba_eyeglasses", "own_small", "own")
 
 
 @pytest.mark.parametrize("name", [*(f"uvcgan2/{n}" for n in UVCGAN2), *(f"uvcgan/{n}" for n in UVCGAN)])

@@ -393,8 +393,9 @@ def test_stopped_and_resumed_is_an_unbroken_run(method, tmp_path):
 
     loaded = tfi2i.load(broken)
     assert loaded.checkpoint_step == 4
-    for name, network in again.networks.items():
-        for x, y in zip(network.variables, loaded.networks[name].variables, strict=True):
+    kept = loaded.networks | loaded.averages
+    for name, part in (again.networks | again.averages).items():
+        for x, y in zip(part.variables, kept[name].variables, strict=True):
             np.testing.assert_array_equal(as_numpy(x), as_numpy(y), err_msg=x.path)
 
 

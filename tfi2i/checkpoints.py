@@ -186,7 +186,9 @@ def restore_networks(folder, model, without=()):
 def initialise(model, run_dir):
     """Puts the networks of a run directory into a built model that is to learn on (--init_from).
 
-    Networks that a published checkpoint did not have keep their random weights.
+    Weights start from weights and averages from averages. Averages that only the model has start from its weights;
+    those that only the run has are left out. Networks that a published checkpoint did not have keep their random
+    weights.
 
     Raises:
         UserError: no checkpoint there, other networks, or one generator alone.
@@ -199,12 +201,20 @@ def initialise(model, run_dir):
             f"{origin['directions'][0]} alone: training needs that of {lacking[0]} too. It can be translated with and "
             "exported"
         )
+    missing = [*origin["missing"]] if origin else []
+    averaged = getattr(run_directory.read(run_dir).model, "ema_momentum", 0.0)
     try:
-        restore_networks(find(run_dir), model, origin["missing"] if origin else ())
+        if averaged and model.averages:
+            restore_networks(find(run_dir), model, missing)
+            return
+        groups = {"networks": _tracked(model, [*missing, *model.averages])["networks"]}
+        _read(find(run_dir), groups, model.roles, [f"networks/{model.name}.S{n}_average.S" for n in model.networks])
     except OtherNetworks as error:
         raise UserError(
             f"--init_from={run_dir} holds other networks: {_other_flags(run_dir, model) or error}"
         ) from error
+    for average in model.averages.values():
+        average.restart()
 
 
 def _other_flags(run_dir, model):
@@ -227,8 +237,9 @@ def _tracked(model, without=()):
 
     Explicit, because TF's object graph does not see Keras layers that a layer keeps in a list.
     """
-    everything = {v.path for network in model.networks.values() for v in network.variables}
-    networks = {v.path: v for n, network in model.networks.items() if n not in without for v in network.variables}
+    kept = model.networks | model.averages
+    everything = {v.path for network in kept.values() for v in network.variables}
+    networks = {v.path: v for n, network in kept.items() if n not in without for v in network.variables}
     frozen = {v.path for network in model.frozen.values() for v in network.variables}
     training = {v.path: v for v in model.variables if v.path not in everything | frozen}
     if model.compiled:
@@ -240,11 +251,12 @@ def _tracked(model, without=()):
     return {"networks": networks, "training": training}
 
 
-def _read(folder, groups, roles):
+def _read(folder, groups, roles, left_out=()):
+    """Reads groups of variables; all that the checkpoint has of them, but for names that begin as one of `left_out`."""
     path = str(folder / "state")
     # In version 0.1 every model had these two optimizers, with or without weights of their own.
     idle = {"generator", "discriminator"} - {*roles} if "format" not in _manifest(folder) else {}
-    idle = tuple(f"training/{role} " for role in idle)
+    idle = (*(f"training/{role} " for role in idle), *left_out)
     stored = tf.train.load_checkpoint(path).get_variable_to_shape_map()
     for group, variables in groups.items():
         suffix = "/.ATTRIBUTES/VARIABLE_VALUE"

@@ -30,6 +30,14 @@ def option(default, help, choices=None, known_as=()):
     return dataclasses.field(default=default, metadata={"help": help, "choices": choices, "known_as": known_as})
 
 
+def averaging(default=0.0):
+    """The field `ema_momentum` of a method that can average the weights of its generators.
+
+    `check_below_1` checks it, and `Translator` does the rest.
+    """
+    return option(default, "momentum of averages of the generators' weights, with which it translates; 0: no averages")
+
+
 Size = tuple[int, int]
 
 
@@ -446,3 +454,10 @@ def check_not_negative(config, *names):
     for name in names:
         if not getattr(config, name) >= 0:
             raise UserError(f"--{name}={getattr(config, name)}: expected 0 or more")
+
+
+def check_below_1(config, *names):
+    """Raises `UserError`: a field of these names is less than 0, or 1 or more."""
+    for name in names:
+        if not 0 <= getattr(config, name) < 1:
+            raise UserError(f"--{name}={getattr(config, name)}: expected 0 or more and less than 1")

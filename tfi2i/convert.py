@@ -101,7 +101,8 @@ def convert(source, run_dir, method=None, epoch=None, direction=None, size=None,
     for part, state in published.states.items():
         unused += len(fill(layout[part], state, part))
         filled |= {id(place.variable) for place in layout[part].values()}
-    missing = [n for n, net in model.networks.items() if not any(id(v) in filled for v in net.variables)]
+    kept = model.networks | model.averages
+    missing = [n for n, net in kept.items() if not any(id(v) in filled for v in net.variables)]
     for line in _report(source, note, published, given, run, unused, missing):
         log(line)
     origin = {"source": os.path.basename(os.path.normpath(source)), "sha256": hashes}
@@ -121,6 +122,8 @@ def convert(source, run_dir, method=None, epoch=None, direction=None, size=None,
 
 def export(run_dir, output, checkpoint=None, direction=None, log=print):
     """Writes the networks of a run as the checkpoints of the official PyTorch code, to be used there.
+
+    Where the run has averages of its generators and the official code has none, they are written as its generators.
 
     Args:
         run_dir: a run directory.
@@ -146,9 +149,15 @@ def export(run_dir, output, checkpoint=None, direction=None, log=print):
     module = METHODS[method].published_module
     layout = module.layout(model)
     origin = run_directory.description(run_dir).get("converted")
-    networks = {n: net for n, net in model.networks.items() if not origin or n not in origin["missing"]}
-    present = {id(v) for net in networks.values() for v in net.variables}
     named = {id(place.variable) for places in layout.values() for place in places.values()}
+    kept = dict(model.networks)
+    for name, average in model.averages.items():
+        if any(id(v) in named for v in average.variables):
+            kept[name] = average
+        else:
+            average.replace()
+    networks = {n: net for n, net in kept.items() if not origin or n not in origin["missing"]}
+    present = {id(v) for net in networks.values() for v in net.variables}
     foreign = [n for n, net in networks.items() if any(id(v) not in named for v in net.variables)]
     if foreign:
         raise UserError(f"--export=pytorch: the official code has no such {', '.join(foreign)} as this run's")

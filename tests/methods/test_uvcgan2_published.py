@@ -118,7 +118,7 @@ def runs(tmp_path_factory):
         folder = tmp_path_factory.mktemp(method)
         run = settings.resolve(method, {**SMALL, "crop": (32, 32)})
         model = checkpoints.build(run)
-        for i, v in enumerate(v for network in model.networks.values() for v in network.variables):
+        for i, v in enumerate(v for part in (model.networks | model.averages).values() for v in part.variables):
             v.assign(np.random.default_rng(i).normal(0, 0.1, v.shape).astype(np.float32))
         checkpoints.save(folder / "run", model, 7, 1)
         run_directory.write(folder / "run", run)
@@ -136,8 +136,9 @@ def test_round_trip_is_exact(method, runs, tmp_path):
     assert sorted(p.name for p in out.iterdir()) == sorted(f"net_{part}.pth" for part in parts)
     again = converted(out, tmp_path / "again")
     assert again.run.method == method
-    for name, network in model.networks.items():
-        for ours, old in zip(again.networks[name].variables, network.variables, strict=True):
+    kept = again.networks | again.averages
+    for name, part in (model.networks | model.averages).items():
+        for ours, old in zip(kept[name].variables, part.variables, strict=True):
             np.testing.assert_array_equal(ours, old)
 
 

@@ -3,7 +3,15 @@
 import dataclasses
 import typing
 
-from tfi2i.config import Hyperparameters, check_choices, check_not_negative, check_positive, option
+from tfi2i.config import (
+    Hyperparameters,
+    averaging,
+    check_below_1,
+    check_choices,
+    check_not_negative,
+    check_positive,
+    option,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,7 +23,7 @@ class Toy(Hyperparameters):
     dropout: bool = option(True, "dropout 0.5 in the generators")
     lambda_cycle: float = option(10.0, "weight of the cycle, where there is a way back")
     pool_size: int = option(50, "images in the history that discriminators learn from; 0: none")
-    ema_momentum: float = option(0.9, "momentum of the averaged generators that are used for translation")
+    ema_momentum: float = averaging(0.9)
     learning_rate: float = option(1e-3, "Adam's learning rate, all networks")
     beta_1: float = option(0.5, "Adam's decay of the first moment")
     beta_2: float = option(0.999, "Adam's decay of the second moment")
@@ -30,7 +38,8 @@ class Toy(Hyperparameters):
     def __post_init__(self):
         check_choices(self)
         check_positive(self, "toy_width", "learning_rate")
-        check_not_negative(self, "lambda_cycle", "pool_size", "ema_momentum", "weight_decay")
+        check_not_negative(self, "lambda_cycle", "pool_size", "weight_decay")
+        check_below_1(self, "ema_momentum")
 
 
 @dataclasses.dataclass(frozen=True)

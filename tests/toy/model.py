@@ -10,7 +10,7 @@ import keras
 from keras import ops
 
 from tests.toy import config
-from tfi2i import layers, optim
+from tfi2i import layers
 from tfi2i.methods.losses import adversarial_loss, l1
 from tfi2i.methods.memory import FeatureCache, ImagePool
 from tfi2i.methods.sizes import Sizes
@@ -68,7 +68,7 @@ class Encoder(layers.Network):
 
 @keras.saving.register_keras_serializable(package="tests")
 class Toy(Translator):
-    """For each direction a generator, its average, a discriminator and a style encoder of the domain translated to.
+    """For each direction a generator, a discriminator and a style encoder of the domain translated to.
 
     Hyper-parameters: `config.Toy`.
     """
@@ -85,14 +85,12 @@ class Toy(Translator):
         def named(name):
             return {"seed": seed, "dtype": self.dtype_policy, "name": name, "init": "torch"}
 
-        self.learning, self.averages = {}, {}  # by direction
+        self.learning = {}  # by direction
         self.discriminators, self.encoders, self.pools, self.caches = {}, {}, {}, {}  # by the domain that they look at
         for direction in self.directions:
             to = direction[-1]
             options = (self.channels_of(to), self.style_size, c.toy_width, c.norm, c.dropout)
             self.learning[direction] = Generator(*options, **named(f"generator_{direction}"))
-            name = f"generator_{direction}_average"
-            self.averages[direction] = optim.Average(self.learning[direction], c.ema_momentum, name=name)
             self.discriminators[to] = Discriminator(c.toy_width, **named(f"discriminator_{to}"))
             self.encoders[to] = Encoder(c.toy_width, self.style_size, **named(f"encoder_{to}"))
             self.pools[to] = ImagePool(c.pool_size, seed, name=f"pool_{to}")
@@ -103,7 +101,7 @@ class Toy(Translator):
 
     @property
     def networks(self):
-        groups = (self.learning, self.averages, self.discriminators, self.encoders)
+        groups = (self.learning, self.discriminators, self.encoders)
         return {network.name: network for group in groups for network in group.values()}
 
     @property
@@ -112,7 +110,7 @@ class Toy(Translator):
 
     @property
     def generators(self):
-        return self.averages
+        return self.learning
 
     def encode_style(self, images, direction):
         return self.encoders[direction[-1]](images)
@@ -141,10 +139,7 @@ class Toy(Translator):
         styles = {f"style_{d}": layers.normal(seeds(f"style {d}"), (self.style_size,)) for d in self.directions}
         recent = {"recent": {domain: cache.read() for domain, cache in self.caches.items()}}
         drawn = styles | {"seeds": seeds("dropout")}
-        learned = self.phase(self.generator_phase, "generator", recent, a=a, b=b, **drawn)
-        for average in self.averages.values():
-            average.update()
-        return learned
+        return self.phase(self.generator_phase, "generator", recent, a=a, b=b, **drawn)
 
     def generator_phase(self, a, b, seeds, recent, **styles):
         """L_gan + ‖E(G(x, s)) - s‖₁ + features + perceptual + λ_cycle ‖F(G(x, s), E(x)) - x‖₁, for each direction."""

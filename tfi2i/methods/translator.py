@@ -5,6 +5,7 @@ compile, and applies gradients and state outside it. `jit_compile=True` for the 
 one replica, because XLA then reads a variable of another device.
 """
 
+import contextlib
 import dataclasses
 
 import keras
@@ -33,7 +34,12 @@ class Translator(keras.Model):
         channels_a: channels of domain A, 1 or 3.
         channels_b: channels of domain B, 1 or 3.
         seed: seeds initial weights and every draw in training.
-        **hyperparameters: the fields of `config_class`.
+        **hyperparameters: the fields of `config_class`. With a momentum in `ema_momentum`, weights of the networks that
+            learn with the first role are averaged after every step, and the averages translate.
+
+    Attributes:
+        averages: dict of name → `optim.Average`, empty until the model is built and where nothing is averaged. They are
+            part of checkpoints.
     """
 
     config_class = None
@@ -66,15 +72,13 @@ class Translator(keras.Model):
         )
         self.xla = False
         self.accumulate = 1
+        self.averages = {}
 
     # === What a method defines ===
 
     @property
     def networks(self):
-        """dict of name → network, in the order of construction.
-
-        All are part of checkpoints. Those that are not `trainable`, averages of others, take no part in phases.
-        """
+        """dict of name → network, in the order of construction; all are part of checkpoints."""
         raise NotImplementedError
 
     @property
@@ -86,7 +90,8 @@ class Translator(keras.Model):
     def generators(self):
         """dict of direction → callable (x [N, H, W, C], training=False) → [N, H, W, C'] in `value_range`.
 
-        With a `style_size` the callable takes style=float32 [N, style_size] too.
+        They may compute with the weights that learn; `styled_generator` puts the averages in, where there are any. With
+        a `style_size` the callable takes style=float32 [N, style_size] too.
         """
         raise NotImplementedError
 
@@ -170,6 +175,11 @@ class Translator(keras.Model):
             return
         for name, network in self.networks.items():
             network.build(self.input_shape_of(name))
+        if momentum := getattr(self.config, "ema_momentum", 0.0):
+            for name in [n for n in self.networks if self._role_of(n) == self.roles[0]]:
+                average = optim.Average(self.networks[name], momentum, name=f"{name}_average")
+                average.build()
+                self.averages[average.name] = average
         self.built = True
 
     def input_shape_of(self, name):
@@ -292,12 +302,13 @@ class Translator(keras.Model):
 
     def weights_of(self, role):
         """Trainable variables of the networks of one of the `roles`."""
+        learning = [network for name, network in self.networks.items() if self._role_of(name) == role]
+        return [v for network in learning for v in network.trainable_variables]
+
+    def _role_of(self, name):
+        """The role that the network of this name learns with."""
         first, *later = self.roles
-
-        def role_of(name):
-            return next((r for r in later if name.startswith(r)), first)
-
-        return [v for name, net in self.networks.items() if role_of(name) == role for v in net.trainable_variables]
+        return next((role for role in later if name.startswith(role)), first)
 
     def fit(self, x=None, y=None, **kwargs):
         """As `keras.Model.fit`; `x` is a data set of (A, B) batches, or two arrays x=A, y=B."""
@@ -320,6 +331,8 @@ class Translator(keras.Model):
     def train_step(self, data, stage=None):
         staged = {} if stage is None else {"stage": stage}
         losses = self.learn(*data, indices=self.sample_indices(data[0].shape[0]), **staged)
+        for average in self.averages.values():
+            average.update()
         self.step.assign_add(1)
         return losses
 
@@ -361,7 +374,7 @@ class Translator(keras.Model):
         """
         optimizer = self.optimizer_of(role)
         learned = self.weights_of(role)
-        learning = [network for network in self.networks.values() if network.trainable]
+        learning = self.networks.values()
         variables = [v for network in (*learning, *self.frozen.values()) for v in network.variables]
         state = [v for network in learning for v in network.non_trainable_variables]
         values = [tf.convert_to_tensor(v.value) for v in variables]
@@ -459,15 +472,23 @@ class Translator(keras.Model):
         """
         return resized(self.styled_generator(direction, style), x, size, self.value_range, filter)
 
+    def averaged(self):
+        """A context in which networks compute with the averages of their weights, where there are any."""
+        return optim.AveragedScope(self.averages.values()) if self.averages else contextlib.nullcontext()
+
     def styled_generator(self, direction, style=None):
-        """The generator of a direction as a function of images and `training` alone; `style` as of `generate`."""
+        """The averaged generator of a direction as a function of images and `training` alone; `style` as of `generate`.
+
+        Without averages it computes with the weights that learn.
+        """
         generator = self.generators[direction]
-        if self.style_size is None:
-            return generator
 
         def translate(x, training=False):
-            zeros = tf.zeros((tf.shape(x)[0], self.style_size))
-            return generator(x, style=zeros if style is None else style, training=training)
+            given = {}
+            if self.style_size is not None:
+                given["style"] = tf.zeros((tf.shape(x)[0], self.style_size)) if style is None else style
+            with self.averaged():
+                return generator(x, training=training, **given)
 
         return translate
 
@@ -545,7 +566,10 @@ class Translator(keras.Model):
             if len(batch) not in (1, count):
                 raise ValueError(f"{len(batch)} reference images: expected {count}, one for each image, or one for all")
             x = tf.convert_to_tensor(batch)
-            style = self.encode_style(tf.cast(x, tf.float32) if x.dtype.is_floating else self.to_float(x), direction)
+            with self.averaged():
+                style = self.encode_style(
+                    tf.cast(x, tf.float32) if x.dtype.is_floating else self.to_float(x), direction
+                )
         elif seed is not None:
             style = layers.normal(layers.sample_seeds(seed, 0, tf.range(count), "style"), (self.style_size,))
         if style is None:

@@ -2,4 +2,5 @@
 
 from tfi2i.optim.adam import Adam as Adam
 from tfi2i.optim.average import Average as Average
+from tfi2i.optim.average import AveragedScope as AveragedScope
 from tfi2i.optim.schedules import Schedule as Schedule

@@ -6,10 +6,15 @@ from keras import ops
 
 
 class Average(keras.layers.Layer):
-    """A network with weights of its own: average ← momentum average + (1 - momentum) online, of *all* variables.
+    """Averages of a network's variables: average ← momentum average + (1 - momentum) variable.
 
-    Calling it runs the network on the averages; `update` moves them, once a step after the optimizer's. Keras' own
-    average, part of its optimizers, leaves variables out that no gradient reaches.
+    They begin as the variables are when this layer is built. Running statistics are averaged as weights are, so that
+    they belong to the averaged weights. Counters and the unit vectors of spectral norm, variables of
+    `aggregation="only_first_replica"`, have no average, because it would mean nothing: `AveragedScope` reads those of
+    the network.
+
+    Calling it runs the network on the averages. Keras' own average, part of its optimizers, leaves out what no gradient
+    reaches.
 
     Args:
         network: the layer whose variables are averaged. It is not part of this one.
@@ -22,10 +27,7 @@ class Average(keras.layers.Layer):
         self._of = lambda: network
         self.momentum = momentum
 
-    def build(self, input_shape):
-        network = self._of()
-        if not network.built:
-            network.build(input_shape)
+    def build(self, input_shape=None):
         # Every replica averages equal weights to equal averages: to broadcast them would cost as much as to share the
         # gradients.
         self.averages = [
@@ -33,28 +35,60 @@ class Average(keras.layers.Layer):
                 shape=v.shape, dtype="float32", initializer=_equal_to(v), trainable=False, autocast=False,
                 name=v.path.split("/", 1)[-1].replace("/", "_"), aggregation="none",
             )
-            for v in network.variables
+            for v in self._averaged()
         ]  # fmt: skip
         self.built = True
 
     def call(self, x, **options):
-        values = [(v, ops.convert_to_tensor(a)) for v, a in zip(self._of().variables, self.averages)]
-        with keras.StatelessScope(state_mapping=values):
+        with AveragedScope([self]):
             return self._of()(x, **options)
-
-    def update(self):
-        """One step of the average towards the network's variables of now."""
-        for average, online in zip(self.averages, self._of().variables):
-            value = tf.convert_to_tensor(average.value)
-            average.assign(value + (1 - self.momentum) * (tf.convert_to_tensor(online.value) - value))
-
-    def restart(self):
-        """Makes the average equal to the network."""
-        for average, online in zip(self.averages, self._of().variables):
-            average.assign(online)
 
     def compute_output_shape(self, input_shape):
         return self._of().compute_output_shape(input_shape)
+
+    @property
+    def pairs(self):
+        """list of (variable of the network, its average)."""
+        return list(zip(self._averaged(), self.averages))
+
+    def _averaged(self):
+        return [v for v in self._of().variables if v.aggregation != "only_first_replica"]
+
+    def update(self):
+        """One step of the averages towards the network's variables of now."""
+        for variable, average in self.pairs:
+            value = tf.convert_to_tensor(average.value)
+            average.assign(value + (1 - self.momentum) * (tf.convert_to_tensor(variable.value) - value))
+
+    def restart(self):
+        """Makes the averages equal to the network's variables."""
+        for variable, average in self.pairs:
+            average.assign(variable)
+
+    def replace(self):
+        """Makes the network's variables equal to their averages."""
+        for variable, average in self.pairs:
+            variable.assign(average)
+
+
+class AveragedScope(keras.StatelessScope):
+    """While open, networks compute with averages of their variables; what they assign meanwhile is lost.
+
+    An average is read where its variable is: a graph that is traced in here holds those that it needs and no other.
+
+    Args:
+        averages: list of `Average`.
+    """
+
+    def __init__(self, averages):
+        super().__init__()
+        self._average_of = {id(v): a for average in averages for v, a in average.pairs}
+
+    def get_current_value(self, variable):
+        value = super().get_current_value(variable)
+        if value is None and id(variable) in self._average_of:
+            value = self._average_of[id(variable)].value
+        return value
 
 
 def _equal_to(variable):

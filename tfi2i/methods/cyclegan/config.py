@@ -3,7 +3,17 @@
 import dataclasses
 import typing
 
-from tfi2i.config import Hyperparameters, UserError, check_choices, check_not_negative, check_positive, fill, option
+from tfi2i.config import (
+    Hyperparameters,
+    UserError,
+    averaging,
+    check_below_1,
+    check_choices,
+    check_not_negative,
+    check_positive,
+    fill,
+    option,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +72,7 @@ class CycleGAN(Hyperparameters):
     )
     lambda_gp: float = option(10.0, "weight of the gradient penalty of --gan_loss=wgan-gp")
     pool_size: int = option(50, "images in the history that discriminators learn from (section 4); 0: no history")
+    ema_momentum: float = averaging()
     learning_rate: float = option(2e-4, "Adam's learning rate, all networks (section 4)", known_as=("lr",))
     beta_1: float = option(0.5, "Adam's decay of the first moment")
     beta_2: float = option(0.999, "Adam's decay of the second moment")
@@ -79,6 +90,7 @@ class CycleGAN(Hyperparameters):
         fill(self, self.variants[self.cyclegan_variant])
         check_positive(self, "generator_width", "discriminator_width", "discriminator_layers", "learning_rate")
         check_positive(self, "norm_epsilon")
+        check_below_1(self, "ema_momentum")
         if self.residual_blocks is not None:
             check_positive(self, "residual_blocks")
         check_not_negative(

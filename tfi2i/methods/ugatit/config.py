@@ -7,6 +7,8 @@ from tfi2i.config import (
     Hyperparameters,
     Size,
     UserError,
+    averaging,
+    check_below_1,
     check_choices,
     check_not_negative,
     check_positive,
@@ -52,6 +54,7 @@ class UGATIT(Hyperparameters):
     lambda_cycle: float = option(10.0, "weight of the cycles, L1")
     lambda_identity: float = option(10.0, "weight of the identity losses, L1")
     lambda_cam: float = option(1000.0, "weight of the generators' classification of source against target domain")
+    ema_momentum: float = averaging()
     learning_rate: float = option(1e-4, "Adam's learning rate, all networks", known_as=("lr",))
     beta_1: float = option(0.5, "Adam's decay of the first moment")
     beta_2: float = option(0.999, "Adam's decay of the second moment")
@@ -73,6 +76,7 @@ class UGATIT(Hyperparameters):
         check_not_negative(
             self, "residual_blocks", "lambda_gan", "lambda_cycle", "lambda_identity", "lambda_cam", "weight_decay"
         )
+        check_below_1(self, "ema_momentum")
         for name in ("local_layers", "global_layers"):
             if getattr(self, name) < 3:
                 raise UserError(f"--{name}={getattr(self, name)}: expected 3 or more (strided, inner, last)")

@@ -463,7 +463,8 @@ class UGATIT(Translator):
         """Where the generator looks in images [N, H, W, C] of any size: float32 [N, H, W, 1], each map from 0 to 1."""
 
         def look(x):
-            return stretched(enlarged(self.generators[direction](x, attention=True)[2], x))
+            with self.averaged():
+                return stretched(enlarged(self.generators[direction](x, attention=True)[2], x))
 
         return stretched(self.generate(x, direction, network=look))
 

@@ -6,6 +6,8 @@ import typing
 from tfi2i.config import (
     Hyperparameters,
     UserError,
+    averaging,
+    check_below_1,
     check_choices,
     check_not_negative,
     check_paths,
@@ -76,6 +78,7 @@ class UNIT(Hyperparameters):
     vgg_weights: str | None = option(
         None, "file of Keras' VGG16 weights without top (.h5) for --lambda_vgg; by default Keras downloads them"
     )
+    ema_momentum: float = averaging()
     learning_rate: float = option(1e-4, "Adam's learning rate, all networks", known_as=("lr",))
     beta_1: float = option(0.5, "Adam's decay of the first moment")
     beta_2: float = option(0.999, "Adam's decay of the second moment")
@@ -117,6 +120,7 @@ class UNIT(Hyperparameters):
         )
         lambdas = ("lambda_gan", "lambda_kl", "lambda_reconstruction", "lambda_kl_cycle", "lambda_cycle", "lambda_vgg")
         check_not_negative(self, *lambdas, "weight_decay")
+        check_below_1(self, "ema_momentum")
         if not any(getattr(self, name) for name in lambdas):
             raise UserError(f"--{', --'.join(lambdas)} are all 0: nothing is left to learn")
         if not 0 <= self.shared_blocks <= 4:

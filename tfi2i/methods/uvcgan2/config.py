@@ -3,7 +3,16 @@
 import dataclasses
 import typing
 
-from tfi2i.config import Hyperparameters, UserError, check_choices, check_not_negative, check_positive, option
+from tfi2i.config import (
+    Hyperparameters,
+    UserError,
+    averaging,
+    check_below_1,
+    check_choices,
+    check_not_negative,
+    check_positive,
+    option,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,9 +100,7 @@ class UVCGAN2(Generator):
     )
     gp_center: float = option(0.0, "norm of the gradient that the gradient penalty leaves unpunished")
     pool_size: int = option(0, "translations in the history that discriminators learn from; 0: none")
-    ema_momentum: float = option(
-        0.9999, "momentum of the averaged generators that are used for translation; 0: no averaging"
-    )
+    ema_momentum: float = averaging(0.9999)
     learning_rate: float = option(1e-4, "Adam's learning rate of the generators", known_as=("lr",))
     discriminator_learning_rate: float = option(1e-4, "Adam's learning rate of the discriminators")
     beta_1: float = option(0.5, "Adam's decay of the first moment")
@@ -137,8 +144,7 @@ class UVCGAN2(Generator):
             "pool_size",
             "weight_decay",
         )
-        if not 0 <= self.ema_momentum < 1:
-            raise UserError(f"--ema_momentum={self.ema_momentum}: expected 0 or more and less than 1")
+        check_below_1(self, "ema_momentum")
         if self.lambda_gp and self.gp_form == "uvcgan" and not self.gp_center:
             raise UserError("--gp_form=uvcgan divides by --gp_center, which is 0: give e.g. --gp_center=100")
         if not (self.lambda_gan or self.lambda_a or self.lambda_b):

@@ -21,7 +21,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from tfi2i import layers, optim
+from tfi2i import layers
 from tfi2i.config import UserError, differences
 from tfi2i.methods.losses import adversarial_loss, gradient_penalty, l1
 from tfi2i.methods.memory import FeatureCache, ImagePool
@@ -402,12 +402,6 @@ class UVCGAN2(Translator):
         self.generator_b2a = make_generator(c, channels_a, **named("generator_b2a"))
         self.discriminator_a = discriminator("discriminator_a")
         self.discriminator_b = discriminator("discriminator_b")
-        self._averages = {}
-        if c.ema_momentum:
-            self._averages = {
-                f"{g.name}_average": optim.Average(g, c.ema_momentum, name=f"{g.name}_average")
-                for g in (self.generator_a2b, self.generator_b2a)
-            }
         stride = 2**c.generator_levels
         self.sizes = Sizes(stride, stride, crop_minimum=max(stride, self.discriminator_a.size_minimum))
         self.pool_a = ImagePool(c.pool_size, seed, name="pool_a")
@@ -426,14 +420,15 @@ class UVCGAN2(Translator):
     @property
     def networks(self):
         names = ("generator_a2b", "generator_b2a", "discriminator_a", "discriminator_b")
-        return {n: getattr(self, n) for n in names} | self._averages
+        return {n: getattr(self, n) for n in names}
 
     @property
     def generators(self):
-        """The averages, where there are any; they start from the initial weights and take long to forget them."""
-        if self._averages:
-            return {d: self._averages[f"generator_{d}_average"] for d in ("a2b", "b2a")}
-        return {"a2b": self.generator_a2b, "b2a": self.generator_b2a}
+        """The averages, where there are any: `.keras` files of version 0.1 have them under this name."""
+        return {
+            direction: self.averages.get(f"generator_{direction}_average", self.networks[f"generator_{direction}"])
+            for direction in self.directions
+        }
 
     def build_for_training(self, shape_a, shape_b):
         super().build_for_training(shape_a, shape_b)
@@ -477,7 +472,7 @@ class UVCGAN2(Translator):
             for v, w in zip(ours, theirs):
                 v.assign(ops.convert_to_numpy(w))
         if not self.config.ema_from_scratch:
-            for average in self._averages.values():
+            for average in self.averages.values():
                 average.restart()
 
     # === One step ===
@@ -500,8 +495,6 @@ class UVCGAN2(Translator):
             for name, cache in self.caches.items():
                 cache.push(features[name], indices)
             losses |= d_losses
-        for average in self._averages.values():
-            average.update()
         return losses
 
     def generator_phase(self, a, b, caches):

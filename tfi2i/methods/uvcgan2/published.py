@@ -33,9 +33,9 @@ def layout(model):
     for part, name in _GENERATORS.items():
         network = model.networks[name]
         parts[part] = generator(network)
-        average = model.networks.get(f"{name}_average")
+        average = model.averages.get(f"{name}_average")
         if average:
-            twin = {id(v): a for v, a in zip(network.variables, average.averages)}
+            twin = {id(v): a for v, a in average.pairs}
             parts[f"avg_{part}"] = {
                 key: Place(twin[id(p.variable)], p.axes, p.view, p.shape) for key, p in parts[part].items()
             }
