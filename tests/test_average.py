@@ -156,7 +156,7 @@ def test_fine_tuning_starts_weights_from_weights_and_averages_from_averages(tmp_
                     np.testing.assert_array_equal(v, a)
     other = CycleGAN(**TINY | {"generator_width": 6})
     other.build((None, None, None, 3))
-    with pytest.raises(UserError, match="holds another network"):
+    with pytest.raises(UserError, match="holds other networks: --generator_width was 4, is 6"):
         checkpoints.initialise(other, runs[0.5])
 
 

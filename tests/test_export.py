@@ -588,9 +588,9 @@ def test_images_that_cannot_be_read_and_bars(simple, tmp_path, capsys):
     arguments = {"formats": ("int8",), "floors": EASY, "verification_images": None, "log": print}
     assert quick(simple, tmp_path / "out", data=data, **arguments)["images"] == 1
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("left out: ") and lines[0].endswith("not an image, or of an unknown format")
-    assert lines[1] == "1/3 calibration images" and {"3/3 calibration images", "3/3 verification images"} <= {*lines}
-    assert sum(line.startswith("left out: ") for line in lines) == 3
+    left_out = [line for line in lines if line.startswith("left out: ")]
+    assert len(left_out) == 3 and all(line.endswith("not an image, or of an unknown format") for line in left_out)
+    assert {"3/3 calibration images", "3/3 verification images"} <= {*lines}
 
 
 def test_calibration_in_parts_is_calibration(simple, monkeypatch):
