@@ -162,8 +162,10 @@ def test_fine_tuning_starts_weights_from_weights_and_averages_from_averages(tmp_
 
 def test_the_official_code_gets_the_averages_as_its_generators(tmp_path):
     model, plain = with_averages("cyclegan")
+    said = []
     for name, source in (("averaged", model), ("plain", plain)):
-        convert.export(written(tmp_path / name, source), tmp_path / f"{name}_out", log=lambda _: None)
+        convert.export(written(tmp_path / name, source), tmp_path / f"{name}_out", log=said.append)
+    assert sum("_average is written as generator_" in line for line in said) == 2
     ours, theirs = (sources.read(tmp_path / f"{n}_out", published.FILE_NAMES)[0] for n in ("averaged", "plain"))
     assert ours.keys() == theirs.keys() and len(ours) == 4
     for part, arrays in ours.items():

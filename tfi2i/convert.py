@@ -156,6 +156,7 @@ def export(run_dir, output, checkpoint=None, direction=None, log=print):
             kept[name] = average
         else:
             average.replace()
+            log(f"{name} is written as {name.removesuffix('_average')}: the official code has no averages")
     networks = {n: net for n, net in kept.items() if not origin or n not in origin["missing"]}
     present = {id(v) for net in networks.values() for v in net.variables}
     foreign = [n for n, net in networks.items() if any(id(v) not in named for v in net.variables)]
