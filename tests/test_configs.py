@@ -81,8 +81,8 @@ def test_all_are_there():
 
 @pytest.mark.parametrize("file", FILES)
 def test_resolves_to_something_that_can_be_built(file, resolve):
-    run = resolve(f"--flagfile={file}", *["--data=pictures"] * (file in OWN))
-    assert run.data.data or run.data.tfds or run.data.csv
+    run = resolve(f"--flagfile={file}", *["--a=photos", "--b=paintings"] * (file in OWN))
+    assert run.data.data or run.data.a or run.data.tfds or run.data.csv
     steps, per_epoch = run.training.total_steps(1000, 1200)
     assert steps >= 1 and per_epoch >= 1
     channels = {"channels_a": run.data.channels_a, "channels_b": run.data.channels_b}
@@ -114,7 +114,10 @@ def check_content(text):
 @pytest.mark.parametrize("file", OWN)
 def test_own_pictures_have_a_preset_with_its_price(file, resolve):
     text, name = opening(file), file.removeprefix("configs/").removesuffix(".flags")
-    assert text.startswith(f"tfi2i train --preset={name} --a=photos --b=paintings ") and "--run_dir=runs/mine" in text
+    command = re.match(
+        rf"tfi2i train (--preset={name} --a=photos --b=paintings( --\w+=\S+)* --run_dir=runs/mine\S*)", text
+    )
+    assert resolve(*command[1].split()).data.holdout == 0.1
     check_content(text)
     assert re.search(r"GiB|[Mm]emory was not measured", text) and re.search(r"[TG]FLOP a step", text)
     run, larger = resolve(f"--flagfile={file}"), resolve(f"--flagfile={file.replace('own_small', 'own')}")
