@@ -146,7 +146,7 @@ def eager_step(model, batch):
     return {name: float(value) for name, value in losses.items()}
 
 
-@functools.cache
+@functools.lru_cache(maxsize=4)  # of one method, whose tests come together: models take memory
 def plain(method, *without):
     """The run that others are compared with: one device, float32, no XLA; traced where it is the first of its folder.
 
@@ -342,7 +342,7 @@ def test_saved_model_translates_pixels(method, direction, tmp_path):
         assert difference.max() <= 1 and difference.mean() < 0.01
 
 
-@functools.cache
+@functools.lru_cache(maxsize=2)
 def float_files(method, direction):
     side = described(method).SIDE
     return export.convert(plain(method).model, direction, (side, side), ("float32", "float16"))

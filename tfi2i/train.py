@@ -42,7 +42,7 @@ def main(_):
     began = time.monotonic()
     method, run_dir = flags.FLAGS.method, flags.FLAGS.run_dir
     if method in METHODS and METHODS[method].command != "train":
-        raise UserError(f"--method={method} has a command of its own: python -m tfi2i.{METHODS[method].command}")
+        raise UserError(f"--method={method} has a command of its own: tfi2i {METHODS[method].command}")
     given, own, first = command_line.given_flags(), {}, None
     if flags.FLAGS.pretrain_steps:
         given, own = settings.split_pretraining(method, given)
