@@ -115,6 +115,7 @@ def run(capsys):
 TINY = ("--generator=resnet_6blocks", "--generator_width=2", "--discriminator_width=2", "--discriminator_layers=1")
 
 
+@pytest.mark.thorough
 def test_train_step(run):
     flags_ = ("--size=16", "--batch=2", "--precision=float32", "--repeats=1", "--warmup=1", "--peak_size=16")
     lines = run("train_step", *TINY, *flags_)
@@ -135,6 +136,7 @@ def test_data(run):
     assert [line.split(":")[0] for line in lines[2:]] == ["first", "second"]
 
 
+@pytest.mark.thorough
 def test_inference(run):
     lines = run("inference", *TINY, "--size=16", "--seconds=0", "--formats=saved_model,float32,dynamic")
     names = ["Keras model.translate", "saved_model", "LiteRT float32", "LiteRT dynamic"]

@@ -67,7 +67,9 @@ def resolve(name, *arguments):
         return resolved(*arguments)
 
 
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.thorough] * (name == "unit_2018")) for name in RUNS]
+)
 def test_a_resumed_run_comes_to_the_same_state(name, tmp_path, eagerly):
     folder, answers = unpacked(name, tmp_path)
     run_dir = folder / "run"
