@@ -91,8 +91,9 @@ def _parse(arguments, module):
     """
     asked = {a.lstrip("-") for a in arguments if a.startswith("-")} & {"h", "help", "helpshort", "helpfull"}
     if asked:
-        shown = flags.FLAGS.get_help() if "helpfull" in asked else flags.FLAGS.module_help(module).strip()
-        print(f"{module.__doc__}\n{shown if 'helpfull' in asked else shown.partition(':')[2].lstrip(chr(10))}")
+        # Of one module absl puts its name above, which says less than the docstring.
+        own = flags.FLAGS.module_help(module).strip().partition(":")[2].lstrip("\n")
+        print(f"{module.__doc__}\n{flags.FLAGS.get_help() if 'helpfull' in asked else own}")
         sys.exit(0)
     return flags.FLAGS([sys.argv[0], *presets.expand(arguments)])[1:]
 

@@ -43,7 +43,7 @@ FILTERS = {
 # What the formats themselves can hold, as their encoders have it; pixels.
 _JPEG = (".jfif", ".jpe", ".jpeg", ".jpg")
 _LONGEST_SIDE = {**dict.fromkeys(_JPEG, 65500), ".webp": 16383}
-# Kinds of remarks on files, and counts of files left out, that were logged.
+# The keys of `warn_once`.
 _said = set()
 
 
@@ -81,9 +81,7 @@ def read_image(source, background=(255, 255, 255), keep_alpha=False, name=None):
     except Exception as error:  # Decoders raise nearly anything on broken input: struct.error, SyntaxError, KeyError …
         raise BadImage(name, decoding.one_line(error)) from error
     for kind, remark in image.notes.items():
-        if kind not in _said:
-            _said.add(kind)
-            logging.warning("%s %s; this is said once", name, remark)
+        warn_once(kind, f"{name} {remark}; this is said once")
     if keep_alpha:
         return image.pixels, image.alpha
     return image.pixels if image.alpha is None else over(image.pixels, image.alpha, background)
@@ -244,10 +242,16 @@ def find_images(path):
             + (f", {kinds}: convert them to .jpg or .png" if left else "")
             + f"): expected {', '.join(e[1:] for e in EXTENSIONS)}"
         )
-    if left and (path, kinds) not in _said:
-        _said.add((path, kinds))
-        logging.warning("%s left out in the %s %s: convert them to .jpg or .png", kinds, what, path)
+    if left:
+        warn_once((path, kinds), f"{kinds} left out in the {what} {path}: convert them to .jpg or .png")
     return found
+
+
+def warn_once(key, message):
+    """Logs a warning about files, unless one was logged for `key` before."""
+    if key not in _said:
+        _said.add(key)
+        logging.warning("%s", message)
 
 
 def sort_files(path):

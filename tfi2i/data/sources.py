@@ -5,7 +5,6 @@ import dataclasses
 import hashlib
 import io
 import itertools
-import logging
 import mmap
 import os
 import pathlib
@@ -22,10 +21,6 @@ from tfi2i.metrics.pairs import without_side
 SAMPLE = pathlib.Path(__file__).parent / "emoji"
 _SPLITS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
 _PATH_COLUMNS = ("path", "file", "filename", "image", "image_id")
-
-
-# What was logged of files that are left out.
-_said = set()
 
 
 class MissingSplit(UserError):
@@ -249,9 +244,7 @@ def _find_images(path):
         what = f"{len(found) - len(paths)} left out in {path}, empty or a link to nothing: {first}"
         if not paths:
             raise UserError(f"{path} has no images: {what}")
-        if what not in _said:
-            _said.add(what)
-            logging.warning("%s, for one", what)
+        images.warn_once(what, f"{what}, for one")
     return paths
 
 
