@@ -28,6 +28,7 @@ class _ByFileAndMethod(LoadScopeScheduling):
         return " ".join([path, *(p for p in parameters if p in METHODS or p in ROWS)])
 
 
+@pytest.hookimpl(optionalhook=True)  # without xdist too
 def pytest_xdist_make_scheduler(config, log):
     return _ByFileAndMethod(config, log)
 

@@ -13,6 +13,7 @@ The loop, `fit`, processes and replicas know no method: the toy runs through the
 
 import contextlib
 import functools
+import gc
 import importlib
 import json
 import os
@@ -28,6 +29,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.python.framework.func_graph import FuncGraph
 from tfi2i.export import verify
 
 import tfi2i
@@ -471,6 +473,16 @@ def test_fit_on_two_replicas(method):
     assert int(model.step.numpy()) == STEPS
 
 
+def test_a_model_that_is_dropped_leaves_no_traced_step():
+    def graphs():
+        gc.collect()
+        return [o.name for o in gc.get_objects() if isinstance(o, FuncGraph)]
+
+    before = graphs()
+    learn("toy", batches("toy", 1))
+    assert graphs() == before
+
+
 @shared_machinery
 def test_a_loaded_keras_file_predicts_and_learns_as_the_saved_model(method, tmp_path):
     model, _, _ = plain(method)
@@ -552,6 +564,18 @@ def test_what_one_process_is_refused_ends_both(tmp_path):
     workers = two_workers(tmp_path / "full_disk", "one_way_toy", 1000000, tmp_path / "errors")
     refused, elsewhere = ended(workers, 1, tmp_path)
     assert f"REFUSED {strategies.ELSEWHERE}" in elsewhere and "No space left" in refused.split("REFUSED")[1]
+
+
+@pytest.mark.thorough
+def test_a_worker_whose_other_is_killed_says_so(tmp_path):
+    left, killed = two_workers(tmp_path / "run", "one_way_toy", 1000000, tmp_path / "errors")
+    for line in left.stdout:
+        if "/1000000 steps" in line:
+            break
+    killed.kill()
+    killed.communicate()
+    out, _ = left.communicate(timeout=300)
+    assert left.returncode == 1 and "REFUSED another worker has ended" in out
 
 
 @shared_machinery

@@ -5,9 +5,9 @@
     python tools/long_life.py --what=disk                   the disk fills at a later write each time (root, Linux)
 
 kills: every variable of the last checkpoint (weights, optimizers, pools) is compared bit for bit with that of a run
-that nobody disturbed. workers: the process that is left must end by itself, and both go on from the last checkpoint.
-disk: training ends with one error line, and the newest checkpoint is whole, or there is none. The exit status is 1
-where any of this does not hold.
+that nobody disturbed. workers: the process that is left must end by itself with one error line, and both go on from
+the last checkpoint. disk: training ends with one error line, and the newest checkpoint is whole, or there is none. The
+exit status is 1 where any of this does not hold.
 """
 
 import json
@@ -123,7 +123,9 @@ def workers(folder):
         steps.append(_steps(folder / "run")[-1])
         print(f"worker {victim} killed; the other one ended after {time.monotonic() - killed:.0f} s, status {status}; "
               f"checkpoint {steps[-1]}")  # fmt: skip
-        print("  it said:", (folder / f"errors{1 - victim}").read_text().strip().splitlines()[-1:])
+        said = (folder / f"errors{1 - victim}").read_text()
+        good &= "error: another worker has ended" in said and "Traceback" not in said
+        print("  it said:", said.strip().splitlines()[-1:])
     return good and steps[1] > steps[0]
 
 

@@ -48,6 +48,14 @@ class Adam(keras.optimizers.Optimizer):
         self._decayed = [v.name == "kernel" or not self.decay_kernels_only for v in variables]
         self._momentums, self._velocities = self.add_optimizer_variables(variables, ["momentum", "velocity"])
 
+    def _all_reduce_sum_gradients(self, grads_and_vars):
+        # On one replica there is nothing to add up, and Keras' way through `all_reduce` costs: TensorFlow keeps what
+        # its custom gradient closes over, the whole traced step, until the process ends (TensorFlow 2.21, Keras 3.15).
+        context = tf.distribute.get_replica_context()
+        if context and context.num_replicas_in_sync == 1:
+            return list(grads_and_vars)
+        return super()._all_reduce_sum_gradients(grads_and_vars)
+
     def update_step(self, gradient, variable, learning_rate):
         index = self._get_variable_index(variable)
         m, v = self._momentums[index], self._velocities[index]

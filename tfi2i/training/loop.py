@@ -37,6 +37,7 @@ _SAMPLES = 6
 _DRY_STEPS = 3  # of a dry run: one that traces and two that are timed
 
 
+@strategies.lost_worker_in_words()
 def train(run, run_dir, dry_run=False):
     """Trains, or resumes, a run.
 
@@ -53,7 +54,7 @@ def train(run, run_dir, dry_run=False):
         The trained `Translator`.
 
     Raises:
-        UserError: data, configuration or disk do not allow it.
+        UserError: data, configuration or disk do not allow it, or another worker is gone.
         FloatingPointError: a loss is not finite.
         Interrupted: a `KeyboardInterrupt`; SIGINT or SIGTERM came, to any worker, or --max_hours are over, and all
             stopped after the same step, whose state is saved.

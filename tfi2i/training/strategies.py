@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 
 import tensorflow as tf
 
@@ -122,6 +123,25 @@ def together(strategy):
         raise
     if _count_failed(strategy, 0.0):
         raise UserError(ELSEWHERE)
+
+
+@contextlib.contextmanager
+def lost_worker_in_words():
+    """Says in words that a worker is gone; TensorFlow says it by the traceback of an operation between workers.
+
+    Raises:
+        UserError: a worker ended or cannot be reached.
+    """
+    try:
+        yield
+    except tf.errors.OpError as error:
+        aborted = re.search(r"Collective ops is aborted by: (?P<reason>[^\n]*)", error.message)
+        if not aborted:
+            raise
+        raise UserError(
+            f"another worker has ended or cannot be reached ({aborted['reason']}), and this one cannot go on alone: "
+            "start the same command on every worker again; training goes on from the newest checkpoint"
+        ) from error
 
 
 def _count_failed(strategy, failed):
