@@ -34,7 +34,7 @@ setup(
     python_requires=">=3.11,<3.14",
     packages=find_packages(include=["tfi2i", "tfi2i.*"]) + ["tfi2i.configs", "tfi2i.export"],
     package_dir={"tfi2i.configs": "configs", "tfi2i.export": "export"},
-    package_data={"tfi2i": ["data/emoji/**/*", "metrics/templates/*"], "tfi2i.configs": ["**/*.flags"]},
+    package_data={"tfi2i": ["py.typed", "data/emoji/**/*", "metrics/templates/*"], "tfi2i.configs": ["**/*.flags"]},
     install_requires=[
         "tensorflow>=2.21,<2.22",
         "keras>=3.15,<3.16",
@@ -62,11 +62,11 @@ setup(
     entry_points={
         "console_scripts": [
             "tfi2i = tfi2i.__main__:run",
-            "tfi2i-train = tfi2i.train:run",
-            "tfi2i-adapt = tfi2i.adapt:run",
-            "tfi2i-translate = tfi2i.translate:run",
-            "tfi2i-evaluate = tfi2i.evaluate:run",
-            "tfi2i-convert = tfi2i.convert:run",
+            "tfi2i-train = tfi2i.commands.train:run",
+            "tfi2i-adapt = tfi2i.commands.adapt:run",
+            "tfi2i-translate = tfi2i.commands.translate:run",
+            "tfi2i-evaluate = tfi2i.commands.evaluate:run",
+            "tfi2i-convert = tfi2i.commands.convert:run",
             "tfi2i-export = tfi2i.export.__main__:run",
         ]
     },

@@ -11,12 +11,12 @@ import time
 
 from absl import flags
 
-from tfi2i import command, command_line, settings
+from tfi2i import command, command_line, machine, settings
 
 
 def define_flags():
     """The flags of tfi2i.train, and the benchmark's own."""
-    command_line.define_train_flags()
+    command_line.define_train_flags(flags.FLAGS)
     flags.DEFINE_alias("size", "crop")
     flags.DEFINE_float("step_ms", None, "ms of one training step, to compare with", lower_bound=1e-3)
     flags.DEFINE_integer("samples", 400, "images of each domain to read per pass", lower_bound=1)
@@ -24,8 +24,8 @@ def define_flags():
 
 def main(_):
     """Reads the stream twice, prints the table."""
-    chosen = settings.resolve(flags.FLAGS.method, command_line.given_flags())
-    command.import_tensorflow()
+    chosen = settings.resolve(flags.FLAGS.method, command_line.given_flags(flags.FLAGS))
+    machine.import_tensorflow()
     from benchmarks import common
 
     print(common.machine())

@@ -12,7 +12,7 @@ import time
 
 from absl import flags
 
-from tfi2i import command
+from tfi2i import command, machine
 from tfi2i.config import UserError
 from tfi2i.metrics.protocols import NETWORKS
 
@@ -30,7 +30,7 @@ def define_flags():
 def main(_):
     """Makes the files, prints the table."""
     values = flags.FLAGS
-    command.import_tensorflow()
+    machine.import_tensorflow()
     from benchmarks import common
     from tfi2i.metrics import features
 

@@ -14,12 +14,12 @@ import tempfile
 
 from absl import flags
 
-from tfi2i import command, command_line, config, settings
+from tfi2i import command, command_line, config, machine, settings
 
 
 def define_flags():
     """The flags of tfi2i.train, and the benchmark's own."""
-    command_line.define_train_flags()
+    command_line.define_train_flags(flags.FLAGS)
     flags.DEFINE_alias("size", "crop")
     flags.DEFINE_string("run_dir", None, "run directory of tfi2i.train [a new model]")
     flags.DEFINE_enum("direction", "a2b", ("a2b", "b2a"), "which way to translate")
@@ -31,9 +31,9 @@ def define_flags():
 
 def main(_):
     """Makes or loads the model, exports it to a temporary folder, prints the table."""
-    given = command_line.given_flags()
+    given = command_line.given_flags(flags.FLAGS)
     chosen = settings.resolve(flags.FLAGS.method, given)
-    command.import_tensorflow()
+    machine.import_tensorflow()
     from benchmarks import common
     from tfi2i import checkpoints
 

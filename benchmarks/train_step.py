@@ -10,12 +10,12 @@ import time
 
 from absl import flags
 
-from tfi2i import command, command_line, config, settings
+from tfi2i import command, command_line, config, machine, settings
 
 
 def define_flags():
     """The flags of tfi2i.train, and the benchmark's own."""
-    command_line.define_train_flags()
+    command_line.define_train_flags(flags.FLAGS)
     flags.DEFINE_alias("size", "crop")
     flags.DEFINE_alias("batch", "batch_size")
     flags.DEFINE_integer("repeats", 10, "steps to time", lower_bound=1)
@@ -25,8 +25,8 @@ def define_flags():
 
 def main(_):
     """Builds the model as training does, times its step, prints the table."""
-    chosen = settings.resolve(flags.FLAGS.method, command_line.given_flags())
-    command.import_tensorflow()
+    chosen = settings.resolve(flags.FLAGS.method, command_line.given_flags(flags.FLAGS))
+    machine.import_tensorflow()
     from benchmarks import common
 
     print(common.machine())

@@ -9,52 +9,67 @@ means exit status 1, and the folder is called OUTPUT.failed.
 
 from absl import flags
 
-from tfi2i import command, run_directory
+from tfi2i import command, machine, run_directory
 from tfi2i.config import UserError, size_flag
 
 from . import FLOORS
 
 
-def define_flags():
-    """Declares the flags of this command."""
-    flags.DEFINE_string("run_dir", None, "run directory of a trained model", required=True)
-    flags.DEFINE_string("checkpoint", None, "step of the checkpoint, or best [the newest]")
+def define_flags(values):
+    """Declares the flags of this command in `values`."""
+    flags.DEFINE_string("run_dir", None, "run directory of a trained model", required=True, flag_values=values)
+    flags.DEFINE_string("checkpoint", None, "step of the checkpoint, or best [the newest]", flag_values=values)
     flags.DEFINE_string(
         "direction",
         "a2b",
         "which way the files translate: a2b, b2a, or by the folders of --a and --b, photos2paintings",
+        flag_values=values,
     )
-    flags.DEFINE_string("output", None, "folder to make", required=True)
-    flags.DEFINE_list("formats", list(FLOORS), f"some of {', '.join(FLOORS)}")
-    flags.DEFINE_string("size", None, "size of the LiteRT images: N or H,W [the crop of the training]")
+    flags.DEFINE_string("output", None, "folder to make", required=True, flag_values=values)
+    flags.DEFINE_list("formats", list(FLOORS), f"some of {', '.join(FLOORS)}", flag_values=values)
+    flags.DEFINE_string(
+        "size", None, "size of the LiteRT images: N or H,W [the crop of the training]", flag_values=values
+    )
     flags.DEFINE_enum(
         "fit",
         None,
         ("pad", "resize"),
         "what the SavedModel does with other sizes: mirror the edges and cut back, or resize to --size "
         "and back [pad; resize where the networks take one size only]",
+        flag_values=values,
     )
-    flags.DEFINE_enum("io", "uint8", ("uint8", "float32"), "pixels (0-255) of the LiteRT files")
+    flags.DEFINE_enum("io", "uint8", ("uint8", "float32"), "pixels (0-255) of the LiteRT files", flag_values=values)
     flags.DEFINE_string(
         "data",
         None,
         "folder to take images from: one with testA and testB, or any pictures to translate [the run's own]",
+        flag_values=values,
     )
-    flags.DEFINE_string("a", None, "with --b: where the pictures of a run of --a and --b are now, split as in training")
-    flags.DEFINE_string("b", None, "with --a: where the pictures of a run of --a and --b are now, split as in training")
-    flags.DEFINE_integer("calibration_images", 100, "training images that set the scales of int8")
-    flags.DEFINE_integer("verification_images", None, "held-out images to verify on [all]")
+    flags.DEFINE_string(
+        "a",
+        None,
+        "with --b: where the pictures of a run of --a and --b are now, split as in training",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "b",
+        None,
+        "with --a: where the pictures of a run of --a and --b are now, split as in training",
+        flag_values=values,
+    )
+    flags.DEFINE_integer("calibration_images", 100, "training images that set the scales of int8", flag_values=values)
+    flags.DEFINE_integer("verification_images", None, "held-out images to verify on [all]", flag_values=values)
     flags.DEFINE_list(
         "min_psnr",
         [],
         "least PSNR in dB against the model: a number for all formats, or FORMAT:NUMBER, … "
         f"[{','.join(f'{kind}:{least:g}' for kind, least in FLOORS.items())}]",
+        flag_values=values,
     )
-    flags.DEFINE_bool("overwrite", False, "replace an earlier export in --output")
+    flags.DEFINE_bool("overwrite", False, "replace an earlier export in --output", flag_values=values)
 
 
 def main(_):
-    """Flags in, one call out."""
     values = flags.FLAGS
     formats = tuple(dict.fromkeys(f.strip() for f in values.formats))
     floors = parse_floors(values.min_psnr)
@@ -65,7 +80,7 @@ def main(_):
     if values.data and (values.a or values.b) or bool(values.a) != bool(values.b):
         raise UserError("give --data=FOLDER, or both --a=FOLDER and --b=FOLDER")
     direction = run_directory.direction(values.direction, values.run_dir)
-    command.import_tensorflow()
+    machine.import_tensorflow()
     import tfi2i
 
     from .exporter import export, pictures
@@ -114,7 +129,7 @@ def parse_floors(texts):
 
 def run():
     """Console entry point."""
-    define_flags()
+    define_flags(flags.FLAGS)
     command.run(main)
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import importlib.metadata
 import json
 import logging
+import os
 import pathlib
 import re
 
@@ -12,7 +13,7 @@ import tensorflow as tf
 
 import tfi2i
 from tfi2i import checkpoints, files
-from tfi2i.config import Data, UserError, local_path
+from tfi2i.config import Data, UserError, local_path, size_flag
 from tfi2i.data import images, sources
 from tfi2i.levels import to_levels
 from tfi2i.progress import Progress
@@ -56,11 +57,11 @@ def export(
     file has reached its floor. Otherwise the folder is kept as OUTPUT.failed, in place of an earlier failure.
 
     Args:
-        model: a built `Translator` that computes in float32, such as `tfi2i.load` returns.
+        model: a built `Translator` that computes in float32, such as `tfi2i.load` returns, or a run directory.
         output: the folder to make.
         direction: "a2b" or "b2a".
         formats: some of "saved_model", "float32", "float16", "dynamic", "int8".
-        size: (height, width) of the LiteRT files' images, and what "resize" resizes to; None: the
+        size: N or (height, width) of the LiteRT files' images, and what "resize" resizes to; None: the
             only size that the networks take, or the crop that the model was trained on.
         fit: the SavedModel's rule for other sizes, "pad" or "resize"; None: by method. The rule is
             `tfi2i.translation.resolve_fit`.
@@ -80,13 +81,15 @@ def export(
         FloorError: a file is below its floor.
         UserError: an argument or the data cannot be used.
     """
+    if isinstance(model, (str, os.PathLike)):
+        model = checkpoints.load(model)
     floors = FLOORS | (floors or {})
     output = pathlib.Path(local_path(output, "output")).resolve()
     run = getattr(model, "run", None)
     if data is None and run:
         data = run.data
         _check_found(data)
-    size = tuple(size or model.sizes.fixed or (run and run.data.crop) or ())
+    size = tuple(size_flag(size) or model.sizes.fixed or (run and run.data.crop) or ())
     failed = output / "failed" if files.is_fixed(output) else output.with_name(output.name + ".failed")
     _check(model, direction, formats, size, io, data)
     _check_output(output, overwrite)

@@ -9,9 +9,8 @@ import pytest
 import tensorflow as tf
 
 from tests.drawing import nothing_drawn
-from tfi2i import convert
 from tfi2i.config import UserError
-from tfi2i.conversion import sources, torch_files
+from tfi2i.conversion import exchange, sources, torch_files
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 CHECKPOINTS = GOLDEN / "checkpoints"
@@ -20,9 +19,9 @@ BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 
 
 def converted(source, run_dir, log=lambda _: None, **kwargs):
-    """The model of `convert.convert`; whatever the files do not fill would be zeros."""
+    """The model of `exchange.convert`; whatever the files do not fill would be zeros."""
     with nothing_drawn():
-        return convert.convert(source, run_dir, log=log, **kwargs)
+        return exchange.convert(source, run_dir, log=log, **kwargs)
 
 
 def conversions(tmp_path_factory):
@@ -89,7 +88,7 @@ def check_written_is_official(run, archive, module, folder, **told):
         files, *_ = sources.read(source, module.FILE_NAMES)
         return module.recognise(files, told).states
 
-    convert.export(run, folder, log=lambda _: None)
+    exchange.export(run, folder, log=lambda _: None)
     written, official = parts(folder), parts(CHECKPOINTS / f"{archive}.zip")
     assert written.keys() == official.keys()
     for part, state in official.items():

@@ -9,9 +9,9 @@ import tensorflow as tf
 
 import tfi2i
 from tests.methods.test_cyclegan import TINY
-from tfi2i import checkpoints, convert, layers, optim, run_directory, settings
+from tfi2i import checkpoints, layers, optim, run_directory, settings
 from tfi2i.config import UserError
-from tfi2i.conversion import sources
+from tfi2i.conversion import exchange, sources
 from tfi2i.methods import METHODS
 from tfi2i.methods.cyclegan import published
 from tfi2i.methods.cyclegan.model import CycleGAN
@@ -164,7 +164,7 @@ def test_the_official_code_gets_the_averages_as_its_generators(tmp_path):
     model, plain = with_averages("cyclegan")
     said = []
     for name, source in (("averaged", model), ("plain", plain)):
-        convert.export(written(tmp_path / name, source), tmp_path / f"{name}_out", log=said.append)
+        exchange.export(written(tmp_path / name, source), tmp_path / f"{name}_out", log=said.append)
     assert sum("_average is written as generator_" in line for line in said) == 2
     ours, theirs = (sources.read(tmp_path / f"{n}_out", published.FILE_NAMES)[0] for n in ("averaged", "plain"))
     assert ours.keys() == theirs.keys() and len(ours) == 4

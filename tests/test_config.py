@@ -14,6 +14,7 @@ import pytest
 from absl import flags
 
 from tests.own_flags import own_flags
+from tfi2i import __main__ as tfi2i_command
 from tfi2i import command_line, config, settings
 from tfi2i.config import UserError, parse_size
 from tfi2i.methods import METHODS
@@ -30,7 +31,7 @@ GIVEN = {
 
 # What there is to train: (method, task).
 TRAINED = [(m, t) for m, row in METHODS.items() for t in ("translate", "pretrain") if row.of_task(t)]
-COMMANDS = ("train", "adapt", "doctor", "translate", "evaluate", "convert", "export.__main__")
+COMMANDS = {name: module for name, (module, _) in tfi2i_command.COMMANDS.items() if name != "presets"}
 
 
 def config_class(method, task="translate"):
@@ -41,7 +42,7 @@ def config_class(method, task="translate"):
 def parse():
     """Parses a command line of `tfi2i.train`; returns (method, flags that were given)."""
     with own_flags() as mine:
-        command_line.define_train_flags()
+        command_line.define_train_flags(mine)
         yield functools.partial(parse_again, mine)
 
 
@@ -50,7 +51,7 @@ def parse_again(mine, *arguments):
     for name in mine:
         mine[name].unparse()
     assert mine(["train", *map(str, arguments)]) == ["train"]
-    return mine.method, command_line.given_flags()
+    return mine.method, command_line.given_flags(mine)
 
 
 # Recipes
@@ -177,7 +178,7 @@ def test_choices_are_those_of_the_method():
 def shown(*arguments):
     """The flags that --help shows with the given arguments, as a dict of name to flag."""
     with own_flags() as mine:
-        command_line.define_train_flags(["train", *arguments])
+        command_line.define_train_flags(mine, ["train", *arguments])
         return {flag.name: flag for flag in mine.get_key_flags_for_module(__name__)}
 
 
@@ -245,7 +246,7 @@ def test_help_shows_the_methods_own_flags_choices_texts_and_defaults(method, tas
 def test_every_help_text_stands_alone(command):
     """--help sorts flags by name, so no text may point at a neighbour or begin in the middle of a sentence."""
     with own_flags() as mine:
-        importlib.import_module(f"tfi2i.{command}").define_flags()
+        importlib.import_module(COMMANDS[command]).define_flags(mine)
     texts = {name: mine[name].help for name in mine if name not in ("flagfile", "undefok")}
     for name, text in texts.items():
         text = re.sub(r"^<[^>]*>: ", "", text)
@@ -256,15 +257,15 @@ def test_every_help_text_stands_alone(command):
         assert not re.match(r"(its?|they|their|them|this|these|that|those|he|she|of|or|and|else)\b", text, re.I), name
 
 
-LIGHT = [("train", f"--method={m}", f"--task={t}") for m, t in TRAINED if METHODS[m].command == "train"]
+LIGHT = [("train", [f"--method={m}", f"--task={t}"]) for m, t in TRAINED if METHODS[m].command == "train"]
 
 
-@pytest.mark.parametrize("command, arguments", [(c, a) for c, *a in LIGHT] + [(c, []) for c in COMMANDS[1:]])
+@pytest.mark.parametrize("command, arguments", LIGHT + [(c, []) for c in COMMANDS if c != "train"])
 def test_help_is_instant(command, arguments):
     """Nothing that takes seconds to import is imported."""
     code = (
         "import importlib, sys\n"
-        f"module = importlib.import_module('tfi2i.{command}')\n"
+        f"module = importlib.import_module('{COMMANDS[command]}')\n"
         f"sys.argv = ['command', *{arguments}, '--help']\n"
         "try:\n    module.run()\n"
         "finally:\n    print('heavy:', sorted({'tensorflow', 'keras', 'numpy', 'PIL'} & set(sys.modules)))\n"

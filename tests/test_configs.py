@@ -39,7 +39,7 @@ def resolver(define):
     """Yields a function that resolves a command line, from the repository's root."""
     with pytest.MonkeyPatch.context() as patch, own_flags() as mine:
         patch.chdir(ROOT)
-        define()
+        define(mine)
         flags.DEFINE_string("run_dir", None, "")
 
         def run(*arguments):
@@ -47,7 +47,7 @@ def resolver(define):
             for name in mine:
                 mine[name].unparse()
             assert mine(["train", *presets.expand(arguments)]) == ["train"]
-            return settings.resolve(mine.method if "method" in mine else "adaptation", command_line.given_flags())
+            return settings.resolve(mine.method if "method" in mine else "adaptation", command_line.given_flags(mine))
 
         yield run
 

@@ -18,9 +18,10 @@ from tests.drawing import nothing_drawn
 from tests.methods.test_cyclegan_published import generator_file, small
 from tests.own_flags import call
 from tests.published import CHECKPOINTS, converted, refused
-from tfi2i import checkpoints, config, convert, run_directory, settings
+from tfi2i import checkpoints, config, run_directory, settings
+from tfi2i.commands import convert
 from tfi2i.config import UserError
-from tfi2i.conversion import Place, fill, sources, torch_files
+from tfi2i.conversion import Place, exchange, fill, sources, torch_files
 from tfi2i.data import images
 from tfi2i.methods import METHODS
 from tfi2i.methods.cyclegan import published
@@ -279,10 +280,10 @@ def test_fill_gives_nothing_when_something_is_wrong():
 
 def test_export_of_one_generator(tmp_path):
     run = untrained(tmp_path / "run")
-    (path,) = convert.export(run, tmp_path / "out", direction="b2a", log=lambda _: None)
+    (path,) = exchange.export(run, tmp_path / "out", direction="b2a", log=lambda _: None)
     assert path.name == "latest_net_G_B.pth"
     with pytest.raises(UserError, match="has latest_net_G_B.pth already"):
-        convert.export(run, tmp_path / "out", direction="b2a")
+        exchange.export(run, tmp_path / "out", direction="b2a")
 
 
 def test_an_export_that_breaks_off_leaves_nothing(tmp_path, monkeypatch):
@@ -305,9 +306,9 @@ def test_an_export_that_breaks_off_leaves_nothing(tmp_path, monkeypatch):
         for stop, expected in ((OSError(28, "disk is full"), UserError), (KeyboardInterrupt(), KeyboardInterrupt)):
             with monkeypatch.context() as patch, pytest.raises(expected):
                 patch.setattr(owner, name, breaking(getattr(owner, name), stop))
-                convert.export(run, tmp_path / "out", log=lambda _: None)
+                exchange.export(run, tmp_path / "out", log=lambda _: None)
             assert not list((tmp_path / "out").iterdir())
-    assert len(convert.export(run, tmp_path / "out", log=lambda _: None)) == 4
+    assert len(exchange.export(run, tmp_path / "out", log=lambda _: None)) == 4
 
 
 def test_export_of_what_the_official_code_has_not(tmp_path):
@@ -319,7 +320,7 @@ def test_export_of_what_the_official_code_has_not(tmp_path):
     ):
         run = untrained(tmp_path / message, method, **options)
         with pytest.raises(UserError, match=message):
-            convert.export(run, tmp_path / "out")
+            exchange.export(run, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tfi2i import doctor
+from tfi2i.commands import doctor
 from tfi2i.config import Data, UserError
 from tfi2i.data import images
 from tfi2i.data.examine import examine_data
@@ -121,7 +121,7 @@ def test_few_unequal_grey_squeezed_and_not_held_out(tmp_path):
 def test_the_command_ends_with_what_to_do(sound, monkeypatch, capsys):
     from tests.own_flags import call
 
-    monkeypatch.setattr(doctor.command, "import_tensorflow", lambda: None)
+    monkeypatch.setattr(doctor.machine, "import_tensorflow", lambda: None)
     call(doctor, f"--data={sound}", "--crop=32", "--noprice")
     assert capsys.readouterr().out.endswith("\nWhat to do:\n- Nothing: these pictures can be trained on.\n")
     call(doctor)  # the machine alone

@@ -17,7 +17,8 @@ import pytest
 from absl import flags
 
 from tests.test_translate import command, run_dir  # noqa: F401  (a fixture)
-from tfi2i import config, evaluate, pictures, settings
+from tfi2i import config, pictures, settings
+from tfi2i.commands import evaluate
 from tfi2i.config import UserError
 from tfi2i.data import images, sources
 from tfi2i.methods.sizes import Sizes

@@ -13,9 +13,9 @@ import tensorflow as tf
 
 from tests.damage import damaged
 from tests.published import refused, shapes_alone
-from tfi2i import checkpoints, config, convert, settings
+from tfi2i import checkpoints, config, settings
 from tfi2i.config import UserError
-from tfi2i.conversion import hdf5, keras_files
+from tfi2i.conversion import exchange, hdf5, keras_files
 from tfi2i.layers import addons
 from tfi2i.methods.cyclegan import published_keras
 from tfi2i.methods.cyclegan.model import CycleGAN
@@ -32,7 +32,7 @@ FILES = {
 
 
 def quiet(*args, **kwargs):
-    return convert.convert(*args, log=lambda _: None, **kwargs)
+    return exchange.convert(*args, log=lambda _: None, **kwargs)
 
 
 def unpacked(name, folder):
@@ -81,7 +81,7 @@ def test_whole_cyclegans(name, tmp_path):
 def test_single_generators(name, tmp_path):
     """As people save them; only whole models say the size of their pictures."""
     said = []
-    model = convert.convert(unpacked(name, tmp_path), tmp_path / "run", direction="b2a", log=said.append)
+    model = exchange.convert(unpacked(name, tmp_path), tmp_path / "run", direction="b2a", log=said.append)
     np.testing.assert_allclose(model.translate(GOLDEN["input"], "b2a"), GOLDEN["alone/generator_G"], atol=2e-5)
     assert model.directions == ("b2a",)
     own = "not known: what layers of the class ReflectionPadding2D do: what its name says, is assumed"
@@ -93,7 +93,7 @@ def test_single_generators(name, tmp_path):
 
 def test_the_tutorial(tmp_path):
     said = []
-    model = convert.convert(unpacked("tutorial", tmp_path), tmp_path / "run", log=said.append)
+    model = exchange.convert(unpacked("tutorial", tmp_path), tmp_path / "run", log=said.append)
     c = model.run.model
     assert (c.generator, c.norm, c.norm_epsilon, c.dropout) == ("unet_256", "instance", 1e-5, True)
     x = np.tile(GOLDEN["tile"], (1, 8, 8, 1))

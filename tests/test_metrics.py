@@ -13,7 +13,7 @@ from tfi2i.metrics import realism
 
 
 def test_the_table_is_read_without_tensorflow():
-    loaded = "import sys, tfi2i.evaluate; print({'numpy', 'tensorflow', 'PIL'} & set(sys.modules))"
+    loaded = "import sys, tfi2i.commands.evaluate; print({'numpy', 'tensorflow', 'PIL'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True).stdout == "set()\n"
 
 

@@ -10,8 +10,8 @@ import pytest
 import tfi2i
 from tests.methods.test_cyclegan import TINY
 from tfi2i import checkpoints, run_directory, settings
+from tfi2i.archive import pack
 from tfi2i.config import UserError
-from tfi2i.pack import pack
 from tfi2i.training import loop
 
 

@@ -1,17 +1,16 @@
 """What a run costs, and what users are told before it begins and after it has ended."""
 
-import importlib
 import shlex
-import sys
+import shutil
 import types
 
 import numpy as np
 import pytest
 
-import tfi2i
 from tests.own_flags import call
 from tests.test_configs import resolver
 from tfi2i import command_line, machine, machine_report, settings
+from tfi2i.commands import train
 from tfi2i.config import UserError
 from tfi2i.methods.sizes import Sizes
 from tfi2i.training import advice, loop, price, stopping
@@ -161,38 +160,23 @@ def test_what_a_finished_run_advises():
 # --------------------------------------------------------------------------------------- pre-training in one command
 
 
-# The command; `tfi2i.train` is a function of that name, which the import of the module takes the place of.
-train = importlib.import_module("tfi2i.train")
-vars(tfi2i).pop("train")
-
-
-class Replaced(Exception):
-    """`os.execv` would not return."""
-
-
 @pytest.fixture
 def trained(monkeypatch):
-    """Records the calls of `loop.train`, which makes the last checkpoint's folder only, and of `os.execv`."""
+    """Records the calls of `loop.train`, which makes the last checkpoint's folder only."""
     calls = []
 
     def record(run, run_dir, dry_run=False):
         calls.append((run, str(run_dir)))
         train.run_directory.checkpoint_folder(run_dir, run.training.steps).mkdir(parents=True)
 
-    def execute(program, arguments):
-        calls.append(arguments)
-        raise Replaced
-
     monkeypatch.setattr(loop, "train", record)
-    monkeypatch.setattr(train.os, "execv", execute)
-    monkeypatch.setattr(train.command, "import_tensorflow", lambda: None)
+    monkeypatch.setattr(train.machine, "import_tensorflow", lambda: None)
     return calls
 
 
 def test_pretraining_and_translation_in_one_command(trained, tmp_path, clock, monkeypatch):
     arguments = ["--method=uvcgan2", "--data=emoji", "--pretrain_steps=5", "--steps=9", "--max_hours=2"]
     arguments += ["--mask_patch=8", f"--run_dir={tmp_path}/run/"]  # a flag of the pre-training alone
-    monkeypatch.setattr(sys, "orig_argv", ["python", "-m", "tfi2i.train", *arguments])
     record = loop.train
 
     def an_hour(*given):
@@ -200,18 +184,18 @@ def test_pretraining_and_translation_in_one_command(trained, tmp_path, clock, mo
         clock[0] += 3600
 
     monkeypatch.setattr(loop, "train", an_hour)
-    with pytest.raises(Replaced):
-        call(train, *arguments)
-    (first, folder), again = trained
-    assert folder == f"{tmp_path}/run-pretrain"
+    call(train, *arguments)
+    (first, folder), (run, then) = trained
+    assert folder == f"{tmp_path}/run-pretrain" and then == f"{tmp_path}/run/"
     assert (first.training.task, first.training.steps, first.training.max_hours) == ("pretrain", 5, 2)
     assert first.model.mask_patch == 8
-    assert again == [sys.executable, "-m", "tfi2i.train", *arguments, "--max_hours=1.0"]
-    # The same command finds the pre-training finished.
-    call(train, *again[3:])
-    run, folder = trained[-1]
-    assert folder == f"{tmp_path}/run/" and run.training.pretrained == f"{tmp_path}/run-pretrain"
+    assert run.training.pretrained == f"{tmp_path}/run-pretrain"
     assert (run.training.task, run.training.steps, run.training.max_hours) == ("translate", 9, 1)
+    # The same command finds the pre-training finished.
+    shutil.rmtree(tmp_path / "run")
+    call(train, *arguments)
+    (run, folder), hours = trained[2], trained[2][0].training.max_hours
+    assert folder == f"{tmp_path}/run/" and hours == 2 and len(trained) == 3
 
 
 @pytest.mark.parametrize(
@@ -259,7 +243,7 @@ def test_workers_agree_on_why_they_stop(sums, agreed):
 
 
 def test_exit_statuses():
-    assert [stopping.Interrupted(number, 1).status for number in (2, 15, None)] == [130, 143, 75]
+    assert [stopping.Interrupted(number, 1, None).status for number in (2, 15, None)] == [130, 143, 75]
 
 
 # ------------------------------------------------------------------------------------------------------ the machine
@@ -268,9 +252,10 @@ def test_exit_statuses():
 def test_another_backend_of_keras_is_one_line(monkeypatch):
     monkeypatch.setenv("KERAS_BACKEND", "jax")
     with pytest.raises(UserError, match="KERAS_BACKEND=jax: tfi2i needs TensorFlow's backend: unset KERAS_BACKEND"):
-        tfi2i.load
+        machine.check_backend()
     monkeypatch.delenv("KERAS_BACKEND")
-    assert tfi2i.load and machine.os.environ["KERAS_BACKEND"] == "tensorflow"
+    machine.check_backend()
+    assert machine.os.environ["KERAS_BACKEND"] == "tensorflow"
 
 
 def test_a_card_that_tensorflow_does_not_see_is_named(monkeypatch, tmp_path):
@@ -303,7 +288,5 @@ def test_the_machine_is_described(tmp_path, monkeypatch):
         "memory",
         "disk",
     } <= lines.keys()
-    assert (
-        lines["devices"] == machine.devices() and f"keras {tfi2i.training.loop.keras.__version__}" in lines["versions"]
-    )
+    assert lines["devices"] == machine.devices() and f"keras {loop.keras.__version__}" in lines["versions"]
     assert lines["disk"].endswith(f"free in {tmp_path}")

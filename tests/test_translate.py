@@ -461,7 +461,7 @@ def test_names_that_are_not_utf_8_are_printed_escaped(tmp_path):
 def test_help_is_instant_and_loads_no_tensorflow():
     code = (
         "import sys; sys.argv = ['translate', '--help']\n"
-        "import tfi2i.translate as t\n"
+        "from tfi2i.commands import translate as t\n"
         "try: t.run()\n"
         "finally: print('TENSORFLOW' if 'tensorflow' in sys.modules else 'LIGHT')"
     )
@@ -475,7 +475,7 @@ def test_help_is_instant_and_loads_no_tensorflow():
 def test_a_mistyped_path_does_not_wait_for_tensorflow(tmp_path):
     code = (
         f"import sys; sys.argv = ['translate', '--run_dir=x', '--input={tmp_path}/none', '--output={tmp_path}/out']\n"
-        "import tfi2i.translate as t\n"
+        "from tfi2i.commands import translate as t\n"
         "try: t.run()\n"
         "finally: print('TENSORFLOW' if 'tensorflow' in sys.modules else 'LIGHT')"
     )

@@ -5,6 +5,7 @@ Everything public is here; names are imported on first use, so that `import tfi2
 
 import importlib
 import sys
+import typing
 
 from tfi2i.methods import trained_by
 
@@ -13,23 +14,33 @@ if sys.platform == "win32":
 
 __version__ = "0.2.0"
 
+if typing.TYPE_CHECKING:  # what editors see; a test compares it with the names below
+    from tfi2i.api import convert, evaluate, train, translate
+    from tfi2i.checkpoints import load
+    from tfi2i.config import UserError
+    from tfi2i.methods.cyclegan.model import CycleGAN
+    from tfi2i.methods.ugatit.model import UGATIT
+    from tfi2i.methods.unit.model import UNIT
+    from tfi2i.methods.uvcgan2.model import UVCGAN, UVCGAN2
+
+_MODELS = {method.name: method.model_module for method in trained_by("train").values()}
 _PUBLIC = {
-    **{method.name: method.model_module for method in trained_by("train").values()},
+    **_MODELS,
+    **dict.fromkeys(("convert", "evaluate", "train", "translate"), "tfi2i.api"),
     "load": "tfi2i.checkpoints",
-    "train": "tfi2i.training.loop",
     "UserError": "tfi2i.config",
 }
 __all__ = sorted(_PUBLIC)
 
 
 def __getattr__(name):
-    if name in _PUBLIC:
-        if name != "UserError":
-            from tfi2i import machine
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'tfi2i' has no attribute '{name}'")
+    if name in _MODELS or name == "load":
+        from tfi2i import machine
 
-            machine.check_backend()
-        return getattr(importlib.import_module(_PUBLIC[name]), name)
-    raise AttributeError(f"module 'tfi2i' has no attribute '{name}'")
+        machine.import_tensorflow()
+    return getattr(importlib.import_module(_PUBLIC[name]), name)
 
 
 def __dir__():

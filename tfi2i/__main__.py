@@ -11,14 +11,17 @@ from tfi2i import __version__, command
 # Name → module and what it does, in the order in which they are used.
 COMMANDS = {
     "presets": ("tfi2i.presets", "list the configurations that come installed"),
-    "doctor": ("tfi2i.doctor", "look at pictures and machine, and say what training will cost"),
-    "train": ("tfi2i.train", "learn to translate between two folders of pictures, or go on with a stopped run"),
-    "translate": ("tfi2i.translate", "translate pictures with a trained model"),
-    "evaluate": ("tfi2i.evaluate", "measure and show how good translations are"),
+    "doctor": ("tfi2i.commands.doctor", "look at pictures and machine, and say what training will cost"),
+    "train": (
+        "tfi2i.commands.train",
+        "learn to translate between two folders of pictures, or go on with a stopped run",
+    ),
+    "translate": ("tfi2i.commands.translate", "translate pictures with a trained model"),
+    "evaluate": ("tfi2i.commands.evaluate", "measure and show how good translations are"),
     "export": ("tfi2i.export.__main__", "make files for TF Serving, phones and browsers, proved equal to the model"),
-    "convert": ("tfi2i.convert", "take over a published checkpoint, or write one"),
-    "pack": ("tfi2i.pack", "write a trained model as one archive to hand on"),
-    "adapt": ("tfi2i.adapt", "learn to recognise digits without labels (UNIT's domain adaptation)"),
+    "convert": ("tfi2i.commands.convert", "take over a published checkpoint, or write one"),
+    "pack": ("tfi2i.commands.pack", "write a trained model as one archive to hand on"),
+    "adapt": ("tfi2i.commands.adapt", "learn to recognise digits without labels (UNIT's domain adaptation)"),
 }
 _SHOWN = ("tensorflow", "keras", "numpy", "ai-edge-litert")
 

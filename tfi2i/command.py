@@ -8,12 +8,11 @@ import errno
 import os
 import re
 import sys
-import tempfile
 
 from absl import flags, logging
 
-from tfi2i import machine, presets
-from tfi2i.config import UserError, did_you_mean
+from tfi2i import presets
+from tfi2i.config import UserError, as_text, did_you_mean
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
 
@@ -63,7 +62,7 @@ def run(main, positional=False):
             raise UserError(_no_flags(rest))
         sys.exit(main(rest))
     except flags.Error as error:
-        fail(_explained(error, module), USAGE)
+        fail(_explained(error, module, flags.FLAGS), USAGE)
     except (UserError, FloatingPointError) as error:
         # Every command looks at its flags before it imports TensorFlow, and works after that.
         fail(str(error), FAILED if "tensorflow" in sys.modules else USAGE)
@@ -75,6 +74,39 @@ def run(main, positional=False):
         if not hasattr(stop, "status"):
             print("\nstopped", file=sys.stderr)
         sys.exit(getattr(stop, "status", INTERRUPTED))
+
+
+def values_of(module, given):
+    """The flags of a command as a call from Python gives them: parsed as a command line is, with its errors.
+
+    Args:
+        module: the command's, with `define_flags`.
+        given: dict of flag name → value; None: not given. A flag that may be repeated takes a list, or a dict where its
+            values are NAME=VALUE. The others win over those of `preset` and `flagfile`.
+
+    Returns:
+        `absl.flags.FlagValues`.
+
+    Raises:
+        UserError: the arguments are wrong.
+    """
+    values = flags.FlagValues()
+    module.define_flags(values)
+    words = []
+    for name, value in sorted(given.items(), key=lambda item: item[0] not in presets.META):
+        if value is None:
+            continue
+        if name not in values and name not in presets.META:
+            raise UserError(_unknown(name, list(values)))
+        if isinstance(value, dict):
+            value = [f"{key}={text}" for key, text in value.items()]
+        repeated = isinstance(value, list) and isinstance(values[name], flags.MultiFlag)
+        words += [f"--{name}={as_text(one)}" for one in (value if repeated else [value])]
+    try:
+        values(["tfi2i", *presets.expand(words)])
+    except flags.Error as error:
+        raise UserError(_explained(error, module, values)) from None
+    return values
 
 
 def fail(message, status=FAILED):
@@ -107,22 +139,22 @@ def _no_flags(arguments):
     return f"'{arguments[0]}' is not a flag: flags are written --name=value"
 
 
-def _explained(error, module):
+def _explained(error, module, values):
     """What a user can do about an error of absl."""
     if isinstance(error, flags.UnrecognizedFlagError):
-        return _unknown(error.flagname, [flag.name for flag in flags.FLAGS.get_key_flags_for_module(module)])
+        return _unknown(error.flagname, [flag.name for flag in values.get_key_flags_for_module(module)])
     missing = re.search(r"Flag --(\w+) must have a value other than None", str(error))
     if missing:
         name = missing[1]
         example = f", e.g. --{name}={_EXAMPLES[name]}" if name in _EXAMPLES else ""
-        return f"--{name} is missing: {flags.FLAGS[name].help}{example}"
+        return f"--{name} is missing: {values[name].help}{example}"
     illegal = re.match(r"flag --(\w+)=(.*?): ", str(error), re.DOTALL)
     if illegal:
         name, value = illegal.groups()
-        choices = getattr(flags.FLAGS[name].parser, "enum_values", None)
+        choices = getattr(values[name].parser, "enum_values", None)
         if choices:
             return f"--{name}={value}: expected one of {', '.join(choices)}{did_you_mean(value, choices)}"
-        expected = flags.FLAGS[name].parser.syntactic_help
+        expected = values[name].parser.syntactic_help
         if expected:
             return f"--{name}={value}: expected {expected}"
     return str(error)
@@ -141,32 +173,3 @@ def _unknown(name, known):
     if ours.isidentifier():
         return f"--{name} is not a flag of this command; --help lists them"
     return f"--{name} is not a flag of this command: {ours}"
-
-
-def import_tensorflow():
-    """Imports TensorFlow without the dozen lines that it writes to stderr past every logger.
-
-    They are shown when the import fails. Warnings of later operations are left as they are. On GPUs float32 is float32:
-    TensorFlow's default, TF32, has the mantissa of 10 bits, too few to prove a file equal; bfloat16 is there for speed.
-
-    Raises:
-        UserError: KERAS_BACKEND names another backend.
-    """
-    machine.check_backend()
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    sys.stderr.flush()
-    with tempfile.TemporaryFile() as kept:
-        stderr = os.dup(2)
-        os.dup2(kept.fileno(), 2)
-        try:
-            import tensorflow as tf
-
-            tf.config.list_physical_devices()
-            tf.config.experimental.enable_tensor_float_32_execution(False)
-        except BaseException:
-            kept.seek(0)
-            os.write(stderr, kept.read())
-            raise
-        finally:
-            os.dup2(stderr, 2)
-            os.close(stderr)

@@ -21,43 +21,54 @@ from tfi2i.methods import METHODS, trained_by
 flags.disclaim_key_flags()
 
 
-def define_train_flags(arguments=None):
+def define_train_flags(values, arguments=None):
     """Declares `--method` and the fields of `Data`, `Training` and all methods of `tfi2i.train`.
 
     Args:
+        values: where they are declared, an `absl.flags.FlagValues`.
         arguments: the command line, whose `--method` and `--task` decide which flags `--help` shows; None: sys.argv.
     """
     able = trained_by("train")
     flags.DEFINE_string(
-        "method", "cyclegan", f"one of {', '.join(able)}; --method=NAME --help shows the flags of that one"
+        "method",
+        "cyclegan",
+        f"one of {', '.join(able)}; --method=NAME --help shows the flags of that one",
+        flag_values=values,
     )
     asked = _asked(sys.argv if arguments is None else arguments)
     shown = able.get(asked.get("method"), able["cyclegan"])
     shown = shown.of_task(asked.get("task", "translate")) or shown
-    _define(shown.config_class, [row.config_class for row in _rows(able)])
+    _define(values, shown.config_class, [row.config_class for row in _rows(able)])
 
 
-def define_adapt_flags():
+def define_adapt_flags(values):
     """Declares the fields of what `tfi2i.adapt` trains."""
     (method,) = trained_by("adapt").values()
-    _define(method.config_class)
+    _define(values, method.config_class)
 
 
-def define_run_flags():
+def define_run_flags(values):
     """Declares the flags that every command that trains has beside the configuration."""
-    flags.DEFINE_string("run_dir", None, "folder of the run: configuration, checkpoints, samples, logs", required=True)
+    flags.DEFINE_string(
+        "run_dir",
+        None,
+        "folder of the run: configuration, checkpoints, samples, logs",
+        required=True,
+        flag_values=values,
+    )
     flags.DEFINE_bool(
         "dry_run",
         False,
         "open the data, build the model, take three steps, print what the run will cost; write nothing",
+        flag_values=values,
     )
-    flags.DEFINE_bool("print_config", False, "print the resolved configuration as JSON and stop")
+    flags.DEFINE_bool("print_config", False, "print the resolved configuration as JSON and stop", flag_values=values)
 
 
-def given_flags():
+def given_flags(values):
     """The flags of the dataclasses that the user set, as a dict of name to value."""
-    names = {field.name for field in _fields()} & set(flags.FLAGS)
-    return {n: flags.FLAGS[n].value for n in sorted(names) if flags.FLAGS[n].value is not None}
+    names = {field.name for field in _fields()} & set(values)
+    return {n: values[n].value for n in sorted(names) if values[n].value is not None}
 
 
 def known_elsewhere():
@@ -113,10 +124,13 @@ def _fields():
     return [field for kind in parts for field in dataclasses.fields(kind)]
 
 
-def define_preset():
+def define_preset(values):
     """Declares `--preset`, which `command.run` replaces by its lines before flags are parsed."""
     flags.DEFINE_string(
-        "preset", None, "start from the flags of an installed preset, e.g. cyclegan/horse2zebra: see 'tfi2i presets'"
+        "preset",
+        None,
+        "start from the flags of an installed preset, e.g. cyclegan/horse2zebra: see 'tfi2i presets'",
+        flag_values=values,
     )
 
 
@@ -136,10 +150,11 @@ def _asked(arguments):
     return asked
 
 
-def _define(shown, others=()):
+def _define(values, shown, others=()):
     """Declares the fields of what methods are trained with.
 
     Args:
+        values: where they are declared.
         shown: the `Hyperparameters` whose flags `--help` shows.
         others: those of further methods, whose own flags only `--helpfull` shows.
     """
@@ -149,7 +164,7 @@ def _define(shown, others=()):
             for field in dataclasses.fields(kind):
                 declared.setdefault(field.name, (field, method))
     for field, method in declared.values():
-        _define_one(field, _help(field, method), None if method is shown else __name__)
+        _define_one(values, field, _help(field, method), None if method is shown else __name__)
 
 
 def _help(field, method):
@@ -171,23 +186,25 @@ def _help(field, method):
     return choices + field.metadata["help"] + ("" if default is None else f" [{as_text(default)}]")
 
 
-def _define_one(field, help, module_name):
+def _define_one(values, field, help, module_name):
     """Declares one flag as of the module of that name; None: of the command that is being defined."""
     hint, where = field.type, {"module_name": module_name}
     if isinstance(hint, types.UnionType):
         hint = next(t for t in typing.get_args(hint) if t is not type(None))
     if hint is bool:
-        flags.DEFINE_bool(field.name, None, help, **where)
+        flags.DEFINE_bool(field.name, None, help, **where, flag_values=values)
     elif hint is int:
-        flags.DEFINE_integer(field.name, None, help, **where)
+        flags.DEFINE_integer(field.name, None, help, **where, flag_values=values)
     elif hint is float:
-        flags.DEFINE_float(field.name, None, help, **where)
+        flags.DEFINE_float(field.name, None, help, **where, flag_values=values)
     elif hint is str:
-        flags.DEFINE_string(field.name, None, help, **where)
+        flags.DEFINE_string(field.name, None, help, **where, flag_values=values)
     elif hint == Size:
-        flags.DEFINE(_SizeParser(), field.name, None, help, serializer=_TupleSerializer(), **where)
+        flags.DEFINE(_SizeParser(), field.name, None, help, serializer=_TupleSerializer(), **where, flag_values=values)
     else:
-        flags.DEFINE(_ColourParser(), field.name, None, help, serializer=_TupleSerializer(), **where)
+        flags.DEFINE(
+            _ColourParser(), field.name, None, help, serializer=_TupleSerializer(), **where, flag_values=values
+        )
 
 
 class _SizeParser(flags.ArgumentParser):

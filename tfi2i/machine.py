@@ -5,6 +5,8 @@ import platform
 import resource
 import shutil
 import subprocess
+import sys
+import tempfile
 
 from tfi2i.config import UserError
 
@@ -18,6 +20,35 @@ def check_backend():
     chosen = os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     if chosen != "tensorflow":
         raise UserError(f"KERAS_BACKEND={chosen}: tfi2i needs TensorFlow's backend: unset KERAS_BACKEND")
+
+
+def import_tensorflow():
+    """Imports TensorFlow without the dozen lines that it writes to stderr past every logger.
+
+    They are shown when the import fails. Warnings of later operations are left as they are. On GPUs float32 is float32:
+    TensorFlow's default, TF32, has the mantissa of 10 bits, too few to prove a file equal; bfloat16 is there for speed.
+
+    Raises:
+        UserError: KERAS_BACKEND names another backend.
+    """
+    check_backend()
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as kept:
+        stderr = os.dup(2)
+        os.dup2(kept.fileno(), 2)
+        try:
+            import tensorflow as tf
+
+            tf.config.list_physical_devices()
+            tf.config.experimental.enable_tensor_float_32_execution(False)
+        except BaseException:
+            kept.seek(0)
+            os.write(stderr, kept.read())
+            raise
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
 
 
 def cores():

@@ -1,100 +1,12 @@
-"""Trains a method on two folders of images, and resumes a run that was stopped.
+"""`python -m tfi2i.train`; to import this gives the function `tfi2i.train`, which a module would hide."""
 
-  tfi2i train --preset=cyclegan/horse2zebra --run_dir=runs/horse2zebra
-  tfi2i train --preset=cyclegan/own_small --a=photos --b=paintings --run_dir=runs/mine
-  tfi2i train --method=cyclegan --data=my_photos --epochs=50 --run_dir=runs/mine --dry_run
-
-The same command resumes. Flags that a preset or flagfile sets can be given again after it: the later one wins.
---dry_run says what the run will cost, and fails where the run would.
-
-Exit status: 0: trained to the end; 1: failed, see the error; 2: refused by its flags; 75: stopped after --max_hours
-with a checkpoint, and the same command goes on; 130, 143: the same after Ctrl-C, SIGTERM.
-"""
-
-import os
-import shlex
-import subprocess
 import sys
-import time
 
-from absl import flags
-
-from tfi2i import command, command_line, run_directory, settings
-from tfi2i.config import UserError, local_path
-from tfi2i.methods import METHODS
-
-
-def define_flags():
-    """Declares the flags of this command."""
-    command_line.define_train_flags()
-    command_line.define_preset()
-    command_line.define_run_flags()
-    flags.DEFINE_integer(
-        "pretrain_steps",
-        None,
-        "with methods that have a pre-training: pre-train for this many steps in RUN_DIR-pretrain first, and start the "
-        "generators from there",
-        lower_bound=1,
-    )
-
-
-def main(_):
-    began = time.monotonic()
-    method, run_dir = flags.FLAGS.method, flags.FLAGS.run_dir
-    if method in METHODS and METHODS[method].command != "train":
-        raise UserError(f"--method={method} has a command of its own: tfi2i {METHODS[method].command}")
-    given, own, first = command_line.given_flags(), {}, None
-    if flags.FLAGS.pretrain_steps:
-        given, own = settings.split_pretraining(method, given)
-    run = settings.resolve(method, given)
-    if flags.FLAGS.pretrain_steps:
-        before = f"{local_path(run_dir, 'run_dir').rstrip(os.sep)}-pretrain"
-        first = _pretraining(run, flags.FLAGS.pretrain_steps, own)
-        run = settings.resolve(method, given | {"pretrained": before})
-    if flags.FLAGS.print_config:
-        print(run.to_json())
-        return
-    command.import_tensorflow()
-    from tfi2i.training import loop
-
-    dry = flags.FLAGS.dry_run
-    if first and run_directory.steps(before)[-1:] != [first.training.steps]:
-        print(f"first the pre-training, in {before}", flush=True)
-        if not dry:
-            loop.train(first, before)
-            _start_again(began, run.training.max_hours)
-        words = shlex.split(command_line.command(method, settings.differing(first), before))
-        if status := subprocess.run([sys.executable, "-m", *words, "--dry_run"]).returncode:
-            return status
-        print("then the translation, timed before there is a pre-training, of which it warns", flush=True)
-        run = settings.resolve(method, given)
-    loop.train(run, run_dir, dry)
-
-
-def _pretraining(run, steps, own):
-    for name in ("pretrained", "init_from"):
-        if getattr(run.training, name):
-            raise UserError(f"--pretrain_steps and --{name} both say where to start from: give one of them")
-    if run.training.task == "pretrain":
-        raise UserError("--pretrain_steps is for a translation: leave --task=pretrain out, or give --steps")
-    return settings.pretraining(run, steps, own)
-
-
-def _start_again(began, max_hours):
-    """Replaces this process by the same command, because two models on replicas cannot share one: TensorFlow 2.21 takes
-    the collective operations of the second for those of the first."""
-    rest = []
-    if max_hours:
-        rest = [f"--max_hours={max(1e-3, max_hours - (time.monotonic() - began) / 3600)}"]
-    sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:], *rest])
-
-
-def run():
-    """Console entry point."""
-    define_flags()
-    command.run(main)
-
+import tfi2i
 
 if __name__ == "__main__":
+    from tfi2i.commands.train import run
+
     run()
+else:
+    sys.modules[__name__] = tfi2i.train

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfi2i import adapt, checkpoints, layers, run_directory, settings
+from tfi2i import checkpoints, layers, run_directory, settings
+from tfi2i.commands import adapt
 from tfi2i.config import UserError
 from tfi2i.data import digits
 from tfi2i.methods.unit.adaptation import Adaptation, cross_entropy, distance, divergence

@@ -18,8 +18,8 @@ from tests.published import (
     states,
     translated,
 )
-from tfi2i import checkpoints, convert, run_directory, settings
-from tfi2i.conversion import sources, torch_files
+from tfi2i import checkpoints, run_directory, settings
+from tfi2i.conversion import exchange, sources, torch_files
 from tfi2i.methods.uvcgan2 import published
 from tfi2i.methods.uvcgan2.model import UVCGAN, UVCGAN2, Generator
 
@@ -45,7 +45,7 @@ def test_the_official_codes(kind, official, tmp_path):
         np.testing.assert_allclose(judged, golden[f"{kind}/disc_{d}"], atol=1e-4)
     # What is written for the official code has all that its own files have, positions included.
     files, _, _ = sources.read(CHECKPOINTS / f"{kind}.zip", published.FILE_NAMES)
-    for path in convert.export(run, tmp_path / "back", log=lambda _: None):
+    for path in exchange.export(run, tmp_path / "back", log=lambda _: None):
         written, official = torch_files.load(open(path, "rb"), path.name), files[path.stem]
         assert {k.replace("model.11", "shrink_conv") for k in written} == {
             k.replace("model.11", "shrink_conv") for k in official if "num_batches" not in k
@@ -122,7 +122,7 @@ def runs(tmp_path_factory):
             v.assign(np.random.default_rng(i).normal(0, 0.1, v.shape).astype(np.float32))
         checkpoints.save(folder / "run", model, 7, 1)
         run_directory.write(folder / "run", run)
-        convert.export(folder / "run", folder / "out", log=lambda _: None)
+        exchange.export(folder / "run", folder / "out", log=lambda _: None)
         return model, folder / "out"
 
     return make

@@ -1,5 +1,7 @@
 """Layers that several methods share."""
 
+import keras
+
 from tfi2i.layers.attention import SelfAttention as SelfAttention
 from tfi2i.layers.attention import TransformerBlock as TransformerBlock
 from tfi2i.layers.convolution import Conv2D as Conv2D
@@ -21,3 +23,6 @@ from tfi2i.layers.random import sample_seeds as sample_seeds
 from tfi2i.layers.random import uniform as uniform
 from tfi2i.layers.spectral import SpectralConv2D as SpectralConv2D
 from tfi2i.layers.spectral import SpectralNormalization as SpectralNormalization
+
+# Everything here has channels last, whatever the user's keras.json says.
+keras.config.set_image_data_format("channels_last")

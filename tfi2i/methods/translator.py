@@ -7,15 +7,19 @@ one replica, because XLA then reads a variable of another device.
 
 import contextlib
 import dataclasses
+import os
 
 import keras
 import numpy as np
+import PIL.Image
 import tensorflow as tf
 from keras import ops
 
 from tfi2i import layers, optim
 from tfi2i.config import UserError
+from tfi2i.data.images import read_image, read_pil, to_channels
 from tfi2i.levels import to_levels, to_range
+from tfi2i.methods import fitting
 from tfi2i.methods.sizes import Sizes, padded, resized
 
 DIRECTIONS = ("a2b", "b2a")
@@ -73,6 +77,7 @@ class Translator(keras.Model):
         self.xla = False
         self.accumulate = 1
         self.averages = {}
+        self._measuring = False
 
     # === What a method defines ===
 
@@ -189,6 +194,12 @@ class Translator(keras.Model):
         """
         return (None, None, None, self.channels_of(name.split("_")[1][0]))
 
+    @property
+    def background(self):
+        """R, G, B (0-255) that the model saw behind transparent pixels in training."""
+        run = getattr(self, "run", None)
+        return run.data.background if run else (255, 255, 255)
+
     def channels_of(self, domain):
         """Channels of the images of domain "a" or "b"."""
         return {"a": self.channels_a, "b": self.channels_b}[domain]
@@ -275,6 +286,8 @@ class Translator(keras.Model):
         return optimizer
 
     def get_compile_config(self):
+        if not self.compiled:
+            return None
         own = {f"{r}_optimizer": keras.saving.serialize_keras_object(self.optimizer_of(r)) for r in self.roles}
         return {**own, "xla": self.xla, "accumulate": self.accumulate}
 
@@ -310,23 +323,82 @@ class Translator(keras.Model):
         first, *later = self.roles
         return next((role for role in later if name.startswith(role)), first)
 
-    def fit(self, x=None, y=None, **kwargs):
-        """As `keras.Model.fit`; `x` is a data set of (A, B) batches, or two arrays x=A, y=B."""
+    def fit(
+        self, x=None, y=None, batch_size=None, validation_data=None, validation_split=0.0, callbacks=None, **kwargs
+    ):
+        """As `keras.Model.fit`; the history holds the means of the losses over each epoch.
+
+        Args:
+            x, y, batch_size: what it learns from, see `fitting.as_dataset`. It looks at the first batch before it
+                begins. Arrays are shuffled each by itself.
+            validation_data: arrays (A, B), or a data set, whose losses are computed after each epoch.
+            validation_split: the last part of arrays to validate with instead, 0 to 1.
+            callbacks, **kwargs: as Keras'. Callbacks that look for the one `model.optimizer` find none: there is one
+                for each of the `roles`.
+
+        Raises:
+            ValueError: the model is not compiled, or cannot learn from `x`.
+        """
+        if not self.compiled:
+            raise ValueError("call compile() before fit(): without arguments it takes the published optimizers")
         if self.stage(0) is not None:
             raise ValueError(f"{self.name} learns in stages, which fit does not know: use tfi2i.train")
-        if isinstance(x, tf.data.Dataset) or hasattr(x, "element_spec"):
-            shapes = [tuple(s.shape) for s in x.element_spec]
-        else:
-            shapes = [tuple(np.shape(x)), tuple(np.shape(y))]
-        if any(None in shape for shape in shapes):
-            raise ValueError(
-                f"fit needs batches of one static shape, not {shapes}: use .batch(n, drop_remainder=True) and "
-                "images of one size"
-            )
+        if validation_split:
+            x, validation_data = _split(x, y, validation_split)
+            y = None
+        x, shapes = fitting.as_dataset(self, x, y, batch_size, kwargs.get("shuffle", True))
         with self.distribute_strategy.scope():
             self.build_for_training(*shapes)
             self.build_optimizers()
-        return super().fit(x, y, **kwargs)
+        if validation_data is not None:
+            size = kwargs.pop("validation_batch_size", None)
+            validation_data, _ = fitting.as_dataset(
+                self, validation_data, batch_size=size, shuffle=False, training=False
+            )
+        kwargs["shuffle"] = False
+        callbacks = callbacks if isinstance(callbacks, (list, tuple)) else [callbacks] * (callbacks is not None)
+        return super().fit(x, validation_data=validation_data, callbacks=[fitting.EpochMeans(), *callbacks], **kwargs)
+
+    def evaluate(self, x=None, y=None, batch_size=None, callbacks=None, return_dict=False, **kwargs):
+        """As `keras.Model.evaluate`: the means of the losses that training would have; nothing is learned.
+
+        Args:
+            x, y, batch_size: see `fitting.as_dataset`; nothing is shuffled.
+            callbacks, return_dict, **kwargs: as Keras'.
+        """
+        if not self.compiled:
+            raise ValueError("call compile() before evaluate(): without arguments it takes the published optimizers")
+        if not kwargs.get("_use_cached_eval_dataset"):  # which `fit` has prepared
+            x, shapes = fitting.as_dataset(self, x, y, batch_size, shuffle=False, training=False)
+            callbacks = [fitting.EpochMeans(), *(callbacks or [])]
+            if not hasattr(self, "_training_shapes"):
+                with self.distribute_strategy.scope():
+                    self.build_for_training(*shapes)
+        last = super().evaluate(x, callbacks=callbacks, return_dict=True, **kwargs)
+        means = next(c for c in getattr(callbacks, "callbacks", callbacks) if isinstance(c, fitting.EpochMeans))
+        losses = {name: means.measured[name] for name in last}
+        return losses if return_dict else list(losses.values())
+
+    def save(self, filepath, **kwargs):
+        """As `keras.Model.save`; a model that has not seen images yet is built first."""
+        self.build((None, None, None, self.channels_a))
+        super().save(filepath, **kwargs)
+
+    def summary(self, **kwargs):
+        """As `keras.Model.summary`, of the networks' weights alone: without image pools and counters."""
+        self.build((None, None, None, self.channels_a))
+        networks = keras.Model(name=self.name)
+        networks.parts = list(self.networks.values())
+        networks.built = True
+        networks.summary(**kwargs)
+
+    def test_step(self, data):
+        self._measuring = True
+        try:
+            with keras.StatelessScope():  # pools and caches stay as they are
+                return self.learn(*data, indices=self.sample_indices(data[0].shape[0]))
+        finally:
+            self._measuring = False
 
     def train_step(self, data, stage=None):
         staged = {} if stage is None else {"stage": stage}
@@ -403,6 +475,8 @@ class Translator(keras.Model):
             )
         else:
             losses, gradients, news, outputs = pure(values, scale, inputs | (unbatched or {}))
+        if self._measuring:
+            return losses, outputs
         # Optimizers add up the gradients of all replicas; each holds the mean over its own part of the batch.
         replicas = tf.distribute.get_replica_context().num_replicas_in_sync
         optimizer.apply([g / replicas for g in gradients] if replicas > 1 else gradients, learned)
@@ -497,7 +571,8 @@ class Translator(keras.Model):
 
         Args:
             images: uint8 or uint16 pixels, or float32 in `value_range`; [N, H, W, C] or one image [H, W, C], C being
-                the channels of the domain translated from. Any size of at least one pixel.
+                the channels of the domain translated from. Any size of at least one pixel. Or the path of an image
+                file, a PIL image, or a list of any of these.
             direction: "a2b" or "b2a".
             batch_size: images that go through the network at once.
             style: what the translations should look like, where the method takes a style: float [N, style_size], or
@@ -507,16 +582,27 @@ class Translator(keras.Model):
             seed: instead of both, draws a style from N(0, 1) for each image. With none of them: zeros, their mean.
 
         Returns:
-            numpy array of the same kind and size, with the channels of the other domain.
+            numpy array of the same kind and size, with the channels of the other domain; of a path pixels of 8 or 16
+            bits [H, W, C]; of a PIL image of 8 bits a PIL image; of a list a list.
 
         Raises:
+            data.images.BadImage: a file that is no image.
             ValueError: another rank, number of channels, dtype, a float outside `value_range`, a style that the method
                 does not take, or more than one of `style`, `reference` and `seed`.
         """
         self.check_direction(direction)
+        if isinstance(images, (list, tuple)):
+            return [self.translate(x, direction, batch_size, style, reference, seed) for x in images]
+        if isinstance(images, (str, os.PathLike, PIL.Image.Image)):
+            read = read_pil if isinstance(images, PIL.Image.Image) else read_image
+            pixels = to_channels(read(images, self.background), self.channels_of(direction[0]))
+            result = self.translate(pixels, direction, batch_size, style, reference, seed)
+            if read is read_image or result.dtype != np.uint8:
+                return result
+            return PIL.Image.fromarray(result if result.shape[-1] == 3 else result[..., 0])
         images = np.asarray(images)
         batch = images[None] if images.ndim == 3 else images
-        kind = self._check_images(batch, images.shape, direction[0])
+        kind = self.check_images(batch, images.shape, direction[0])
         styles = self._styles(len(batch), direction, style, reference, seed)
         results = []
         for start in range(0, len(batch), batch_size):
@@ -532,7 +618,7 @@ class Translator(keras.Model):
         result = np.concatenate(results) if results else np.zeros(shape, kind)
         return result[0] if images.ndim == 3 else result
 
-    def _check_images(self, batch, shape, domain):
+    def check_images(self, batch, shape, domain):
         """The dtype of images [N, H, W, C] of a domain; `shape` is what the user gave. Raises `ValueError`."""
         channels = self.channels_of(domain)
         if batch.ndim != 4 or batch.shape[-1] != channels:
@@ -562,7 +648,7 @@ class Translator(keras.Model):
         if reference is not None:
             reference = np.asarray(reference)
             batch = reference[None] if reference.ndim == 3 else reference
-            self._check_images(batch, reference.shape, direction[-1])
+            self.check_images(batch, reference.shape, direction[-1])
             if len(batch) not in (1, count):
                 raise ValueError(f"{len(batch)} reference images: expected {count}, one for each image, or one for all")
             x = tf.convert_to_tensor(batch)
@@ -592,6 +678,13 @@ class Translator(keras.Model):
     @tf.function(reduce_retracing=True)
     def _generate_traced(self, x, direction, style):
         return self.generate(x, direction, style)
+
+
+def _split(x, y, fraction):
+    """((A, B) to learn from, (A, B) to validate with) of arrays."""
+    arrays = [np.asarray(images) for images in ((x, y) if y is not None else x)]
+    cuts = [len(images) - int(len(images) * fraction) for images in arrays]
+    return tuple(x[:n] for x, n in zip(arrays, cuts)), tuple(x[n:] for x, n in zip(arrays, cuts))
 
 
 def translate_and_keep(generator, source, target, keep=True, batches_mix=False):

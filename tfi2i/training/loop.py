@@ -310,7 +310,7 @@ def train(run, run_dir, dry_run=False):
     if stop and not (stop == Stop.TIME and step == total):
         after = f" after --max_hours={t.max_hours:g}" if stop == Stop.TIME else ""
         _say(f"stopped at step {step}{after}; the same command goes on from there", chief)
-        raise Interrupted(None if stop == Stop.TIME else stop, step)
+        raise Interrupted(None if stop == Stop.TIME else stop, step, model)
     took, memory = duration(time.monotonic() - began), machine.peak_memory()
     _say(f"finished: step {total} after {took}, peak memory {memory:.1f} GiB, in {folder}", chief)
     return model

@@ -15,12 +15,13 @@ class Interrupted(KeyboardInterrupt):
     Attributes:
         signal: number of the signal, `signal.SIGINT` or `signal.SIGTERM`; None where --max_hours was over.
         step: where the next call of `train` goes on.
+        model: the `Translator` as it was saved.
         status: exit status of the command: 128 + `signal`, or `OUT_OF_TIME`.
     """
 
-    def __init__(self, signal, step):
+    def __init__(self, signal, step, model):
         super().__init__(f"stopped at step {step}")
-        self.signal, self.step = signal, step
+        self.signal, self.step, self.model = signal, step, model
         self.status = 128 + signal if signal else OUT_OF_TIME
 
 

@@ -1,6 +1,7 @@
 """On which devices, in which precision, with or without XLA: what `auto` means."""
 
 import contextlib
+import functools
 import os
 import re
 
@@ -42,13 +43,13 @@ def make_strategy(name, replicas=None):
     if name == "multi_worker":
         if not os.environ.get("TF_CONFIG"):
             raise UserError("--strategy=multi_worker: TF_CONFIG is not set; it names the workers and this one's index")
-        return tf.distribute.MultiWorkerMirroredStrategy()
+        return _multi_worker()
     if name == "one_device":
         return tf.distribute.OneDeviceStrategy("/gpu:0" if gpus else "/cpu:0")
     if gpus:
         if replicas and replicas > len(gpus):
             raise UserError(f"--replicas={replicas}: this machine has {len(gpus)} GPUs")
-        return tf.distribute.MirroredStrategy([f"/gpu:{i}" for i in range(replicas or len(gpus))])
+        return _mirrored(*(f"/gpu:{i}" for i in range(replicas or len(gpus))))
     replicas = replicas or 1
     if replicas > 1:
         cpu = tf.config.list_physical_devices("CPU")[0]
@@ -59,7 +60,19 @@ def make_strategy(name, replicas=None):
         found = len(tf.config.list_logical_devices("CPU"))
         if found < replicas:
             raise UserError(f"--replicas={replicas}: TensorFlow has already started with {found} CPU device(s)")
-    return tf.distribute.MirroredStrategy([f"/cpu:{i}" for i in range(replicas)])
+    return _mirrored(*(f"/cpu:{i}" for i in range(replicas)))
+
+
+# A process has one strategy of a kind: a second one would number its collective operations from the start again, and
+# TensorFlow 2.21 takes them for those of the first, of other shapes.
+@functools.cache
+def _mirrored(*devices):
+    return tf.distribute.MirroredStrategy(devices)
+
+
+@functools.cache
+def _multi_worker():
+    return tf.distribute.MultiWorkerMirroredStrategy()
 
 
 def resolve_strategy(name, replicas=None):

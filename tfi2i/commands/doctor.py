@@ -13,19 +13,24 @@ import os
 
 from absl import flags
 
-from tfi2i import command, command_line, settings
+from tfi2i import command, command_line, machine, settings
 
 
-def define_flags():
-    """Declares the flags of this command."""
-    command_line.define_train_flags()
-    command_line.define_preset()
-    flags.DEFINE_bool("price", True, "take three steps and say what the whole training costs here, as train --dry_run")
+def define_flags(values):
+    """Declares the flags of this command in `values`."""
+    command_line.define_train_flags(values)
+    command_line.define_preset(values)
+    flags.DEFINE_bool(
+        "price",
+        True,
+        "take three steps and say what the whole training costs here, as train --dry_run",
+        flag_values=values,
+    )
 
 
 def main(_):
-    run = settings.resolve(flags.FLAGS.method, command_line.given_flags())
-    command.import_tensorflow()
+    run = settings.resolve(flags.FLAGS.method, command_line.given_flags(flags.FLAGS))
+    machine.import_tensorflow()
     from tfi2i.data.examine import examine_data
     from tfi2i.machine_report import examine_machine
     from tfi2i.training import loop
@@ -54,7 +59,7 @@ def _new_run_dir():
 
 def run():
     """Console entry point."""
-    define_flags()
+    define_flags(flags.FLAGS)
     command.run(main)
 
 

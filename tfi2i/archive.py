@@ -1,21 +1,11 @@
-"""Writes a trained model as one archive to hand on: weights and configuration, without this machine's paths.
-
-  tfi2i pack --run_dir=runs/mine --output=mine.zip --weights_license=CC-BY-4.0 --data_license="my own photos"
-
-Unpacked it is a folder that the other commands take as --run_dir, and train as --init_from. The state of training is
-left out, two thirds of a checkpoint and more. The licences stand in its config.json, and in the model.json of what is
-exported from it.
-"""
+"""A trained model as one archive to hand on."""
 
 import dataclasses
-import json
 import pathlib
 import tempfile
 import zipfile
 
-from absl import flags
-
-from tfi2i import command, files, run_directory
+from tfi2i import checkpoints, files, run_directory
 from tfi2i.config import UserError, local_path
 
 # Where the pictures and the first weights were on the machine that trained.
@@ -44,16 +34,6 @@ Licence of the pictures: {data}
 """
 
 
-def define_flags():
-    """Declares the flags of this command."""
-    flags.DEFINE_string("run_dir", None, "run directory of a trained model", required=True)
-    flags.DEFINE_string("output", None, "the archive to write, a .zip", required=True)
-    flags.DEFINE_string("checkpoint", None, "step of a kept checkpoint, or best (default: the newest)")
-    flags.DEFINE_string("weights_license", None, "under which licence others may use the weights, e.g. CC-BY-4.0")
-    flags.DEFINE_string("data_license", None, "under which licence the pictures were that it learned from")
-    flags.DEFINE_bool("overwrite", False, "replace an archive that is there already")
-
-
 def pack(run_dir, output, checkpoint=None, weights_license=None, data_license=None, overwrite=False):
     """Writes the networks of a run and what it takes to build them into one .zip.
 
@@ -70,8 +50,6 @@ def pack(run_dir, output, checkpoint=None, weights_license=None, data_license=No
     Raises:
         UserError: no run directory, no checkpoint, a file that is there, or cannot be written.
     """
-    from tfi2i import checkpoints
-
     output = pathlib.Path(local_path(output, "output"))
     if output.suffix != ".zip":
         raise UserError(f"--output={output}: expected the name of a .zip")
@@ -120,23 +98,3 @@ def _without_paths(run):
 def _is_name(value):
     """Whether a value names data that everyone has."""
     return value in ("emoji", "optdigits") or value.startswith("tfds:")
-
-
-def main(_):
-    values = flags.FLAGS
-    command.import_tensorflow()
-    names = ("run_dir", "output", "checkpoint", "weights_license", "data_license", "overwrite")
-    path = pack(**{n: values[n].value for n in names})
-    with zipfile.ZipFile(path) as archive:
-        described = json.loads(archive.read(f"{path.stem}/config.json"))
-    print(f"written {path}, {path.stat().st_size / 2**20:.1f} MiB, licences: {described['licenses']}")
-
-
-def run():
-    """Console entry point."""
-    define_flags()
-    command.run(main)
-
-
-if __name__ == "__main__":
-    run()
