@@ -25,6 +25,9 @@ __all__ = sorted(["FLOORS", *_PUBLIC])
 def __getattr__(name):
     if name not in _PUBLIC:
         raise AttributeError(f"module 'tfi2i.export' has no attribute '{name}'")
+    from tfi2i import machine
+
+    machine.import_tensorflow()
     return getattr(importlib.import_module(f"{__name__}.{_PUBLIC[name]}"), name)
 
 

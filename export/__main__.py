@@ -83,12 +83,10 @@ def main(_):
     machine.import_tensorflow()
     import tfi2i
 
-    from .exporter import export, pictures
+    from .exporter import export
 
     model = tfi2i.load(values.run_dir, checkpoint=values.checkpoint)
-    data = pictures(model.run.data, values.data, direction) if values.data else None
-    if values.a:
-        data = model.run.data.in_folders(values.a, values.b)
+    data = model.run.data.in_folders(values.a, values.b) if values.a else values.data
     export(
         model,
         values.output,

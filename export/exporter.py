@@ -66,8 +66,8 @@ def export(
         fit: the SavedModel's rule for other sizes, "pad" or "resize"; None: by method. The rule is
             `tfi2i.translation.resolve_fit`.
         io: "uint8" or "float32": type of the pixels, 0 to 255, that LiteRT files take and give.
-        data: `config.Data`, or None: what the model was trained on. Calibration takes training
-            images, verification those for test, or else for validation. See `pictures`.
+        data: a folder, see `pictures`, or `config.Data`; None: what the model was trained on. Calibration
+            takes training images, verification those for test, or else for validation.
         calibration_images: how many images set the scales of "int8".
         verification_images: how many images to verify on; None: all.
         floors: dict of format → least PSNR in dB, over `FLOORS`.
@@ -86,6 +86,8 @@ def export(
     floors = FLOORS | (floors or {})
     output = pathlib.Path(local_path(output, "output")).resolve()
     run = getattr(model, "run", None)
+    if isinstance(data, (str, os.PathLike)):
+        data = pictures(run.data, str(data), direction)
     if data is None and run:
         data = run.data
         _check_found(data)

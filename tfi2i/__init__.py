@@ -15,6 +15,7 @@ if sys.platform == "win32":
 __version__ = "0.2.0"
 
 if typing.TYPE_CHECKING:  # what editors see; a test compares it with the names below
+    from tfi2i import export
     from tfi2i.api import convert, evaluate, train, translate
     from tfi2i.checkpoints import load
     from tfi2i.config import UserError
@@ -27,6 +28,7 @@ _MODELS = {method.name: method.model_module for method in trained_by("train").va
 _PUBLIC = {
     **_MODELS,
     **dict.fromkeys(("convert", "evaluate", "train", "translate"), "tfi2i.api"),
+    "export": "tfi2i.export",
     "load": "tfi2i.checkpoints",
     "UserError": "tfi2i.config",
 }
@@ -40,7 +42,8 @@ def __getattr__(name):
         from tfi2i import machine
 
         machine.import_tensorflow()
-    return getattr(importlib.import_module(_PUBLIC[name]), name)
+    module = importlib.import_module(_PUBLIC[name])
+    return module if name == "export" else getattr(module, name)
 
 
 def __dir__():
