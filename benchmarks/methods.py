@@ -1,4 +1,6 @@
-"""All methods on the bundled drawings, for equal time on one core and with several seeds: the README's table.
+"""All methods on the bundled drawings, for equal time on one core and with several seeds.
+
+The table in docs/explanation/results.md is of this command:
 
   python -m benchmarks.methods --output=runs/methods --seeds=0,1,2
 

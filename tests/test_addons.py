@@ -70,7 +70,7 @@ def test_spectral_norm_of_tensorflow_addons(case):
 @pytest.mark.filterwarnings("ignore:Argument `alpha` is deprecated")
 @pytest.mark.parametrize("name", ["tfa_model.h5", "tfa_model.keras"])
 def test_whole_models_of_tensorflow_addons(name, tmp_path):
-    """As the README says; Keras 3 does not know the class that .keras files of Keras 2 name."""
+    """As docs/tensorflow_addons.md says; Keras 3 does not know the class that .keras files of Keras 2 name."""
     golden = np.load(GOLDEN / "tfa_model.npz")
     known = {"Functional": keras.Model} if name.endswith(".keras") else None
     model = keras.models.load_model(GOLDEN / name, custom_objects=known)

@@ -7,7 +7,7 @@ import tensorflow as tf
 from keras import ops
 
 # On a CPU, one fused batch norm for each sample is the fastest exact instance norm up to this many samples; with more,
-# moments over the whole batch are faster (README, benchmarks).
+# moments over the whole batch are faster (benchmarks.train_step).
 _LARGEST_FUSED_BATCH = 8
 
 
