@@ -458,8 +458,10 @@ def test_fit_learns_as_the_loop_does(method, tmp_path):
     saved = keras.callbacks.ModelCheckpoint(str(tmp_path / "w{epoch}.weights.h5"), save_weights_only=True)
     history = model.fit(dataset, epochs=1, verbose=0, callbacks=[saved, keras.callbacks.TerminateOnNaN()])
     assert int(model.step.numpy()) == STEPS
-    for name, values in plain(method).losses[-1].items():
-        np.testing.assert_allclose(history.history[name][-1], values, rtol=1e-3)
+    losses = plain(method).losses
+    for name in losses[0]:
+        mean = np.mean([step[name] for step in losses])
+        np.testing.assert_allclose(history.history[name][-1], mean, rtol=1e-3)
     assert (tmp_path / "w1.weights.h5").is_file()
 
 
