@@ -18,7 +18,7 @@ import urllib.parse
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-TUTORIALS = ("quickstart", "photos_to_phone", "serve", "notebook")
+TUTORIALS = ("quickstart", "photos_to_phone", "compare_methods", "serve", "notebook")
 RUN = ("bash", "python")
 SHOWN = ("text", "json", "kotlin", "swift", "groovy", "ruby")
 
