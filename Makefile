@@ -1,6 +1,7 @@
 # make quickstart   install, then train, evaluate and export on the bundled sample
 # make test         install with the test extras, then lint and run the tests
 # make test-all     the same and the tests marked `thorough`: every situation with every method
+# make test-docs    run the code blocks of the tutorials
 # make install      .venv with the pinned dependencies and this checkout, editable
 # make lint         ruff alone
 # make test-package build the wheel and the sdist, and import each once in a new environment
@@ -21,7 +22,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: quickstart test test-all test-package test-tfa install install-test lint clean
+.PHONY: quickstart test test-all test-docs test-package test-tfa install install-test lint clean
 
 quickstart: install
 	$(BIN)/tfi2i train --preset=quickstart --run_dir=$(RUN)
@@ -43,10 +44,14 @@ quickstart: install
 # Most of a test is Python that builds graphs, on one thread.
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist=loadscope
 test: lint
-	$(PYTEST) -m "not thorough"
+	$(PYTEST) -m "not thorough and not docs"
 
 test-all: lint
-	$(PYTEST)
+	$(PYTEST) -m "not docs"
+
+# One page after the other in one folder: later ones use what the quickstart has trained.
+test-docs: install-test
+	$(BIN)/python -m pytest -m docs tests/test_docs.py
 
 # In a folder where no checkout can be imported instead.
 test-package: install
