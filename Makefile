@@ -1,7 +1,7 @@
 # make quickstart   install, then train, evaluate and export on the bundled sample
 # make test         install with the test extras, then lint and run the tests
 # make test-all     the same and the tests marked `thorough`: every situation with every method
-# make test-docs    run the code blocks of the tutorials
+# make test-docs    run the code blocks of the tutorials, and the notebooks
 # make install      .venv with the pinned dependencies and this checkout, editable
 # make lint         ruff alone
 # make test-package build the wheel and the sdist, and import each once in a new environment
@@ -51,7 +51,7 @@ test-all: lint
 
 # One page after the other in one folder: later ones use what the quickstart has trained.
 test-docs: install-test
-	$(BIN)/python -m pytest -m docs tests/test_docs.py
+	$(BIN)/python -m pytest -m docs tests/test_docs.py tests/test_notebooks.py
 
 # In a folder where no checkout can be imported instead.
 test-package: install

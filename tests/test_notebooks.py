@@ -40,6 +40,7 @@ def test_every_notebook_is_run():
     assert {path.name for path in FOLDER.glob("*.ipynb")} == set(SHORTER)
 
 
+@pytest.mark.docs
 @pytest.mark.parametrize("notebook", SHORTER)
 def test_it_runs(notebook, tmp_path):
     environment = os.environ | {"HOME": str(tmp_path)}

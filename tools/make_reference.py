@@ -116,16 +116,14 @@ def _flags_of_methods(module):
 
 def _rows(module, *arguments):
     """dict of flag → its row in a table, of the flags that --help of a command shows after these arguments."""
-    before, argv = set(flags.FLAGS), sys.argv
+    values, argv = flags.FlagValues(), sys.argv
     sys.argv = ["tfi2i", *arguments]
     try:
-        module.define_flags()
-        shown = flags.FLAGS.get_key_flags_for_module(module.__name__)
+        module.define_flags(values)
+        shown = values.get_key_flags_for_module(module.__name__)
         return {flag.name: _row(flag) for flag in sorted(shown, key=lambda flag: flag.name)}
     finally:
         sys.argv = argv
-        for name in set(flags.FLAGS) - before:
-            delattr(flags.FLAGS, name)
 
 
 def _row(flag):
