@@ -19,6 +19,7 @@ from tfi2i import command_line, config, settings
 from tfi2i.config import UserError, parse_size
 from tfi2i.methods import METHODS
 from tfi2i.methods.unit import config as unit_config
+from tfi2i.metrics import eval_metrics
 from tfi2i.settings import resolve
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -396,3 +397,8 @@ def test_unknown_methods():
         resolve("cylcegan", {})
     with pytest.raises(UserError, match=r"--method=pix2pix is not known: expected one of cyclegan[^?]*$"):
         resolve("pix2pix", {})
+
+
+def test_metrics_in_any_case():
+    run = resolve("cyclegan", {"eval_every": 5, "eval_metrics": "KID, L1", "best_metric": "KID"})
+    assert eval_metrics(run.training) == ("kid", "l1")

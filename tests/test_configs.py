@@ -9,6 +9,7 @@ from absl import flags
 
 from tests.own_flags import own_flags
 from tfi2i import command_line, presets, settings
+from tfi2i.config import UserError
 from tfi2i.methods import METHODS, trained_by
 from tfi2i.methods.ugatit import config as ugatit_config
 from tfi2i.methods.unit import config as unit_config
@@ -260,3 +261,27 @@ def test_rungs_of_uvcgan_lead_from_v1_to_v2(resolve):
         {"style", "norm"}, {"discriminator_head", "spectral_norm", "pool_size"}, {"gp_form", "gp_center", "lambda_gp"},
         {"ema_momentum"}, {"lambda_consistency", "consistency_size"},
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "beside, seen",
+    [
+        (["--epochs=2"], {"epochs": 2.0, "steps": None, "data": "emoji"}),
+        (["--steps=7"], {"steps": 7, "epochs": None}),
+        (["--a=photos", "--b=paintings"], {"a": "photos", "b": "paintings", "data": None, "steps": 3500}),
+        (["--data=pictures"], {"data": "pictures"}),
+        (["--csv=list.csv", "--domain_a=x", "--domain_b=!x"], {"csv": "list.csv", "data": None}),
+    ],
+)
+def test_what_a_flag_says_replaces_what_a_preset_says_by_another(resolve, beside, seen):
+    run = resolve("--preset=quickstart", *beside)
+    values = dataclasses.asdict(run.data) | dataclasses.asdict(run.training)
+    assert {name: values[name] for name in seen} == seen
+
+
+def test_two_flags_that_contradict_stay_two(resolve, tmp_path):
+    with pytest.raises(UserError, match="contradict"):
+        resolve("--preset=quickstart", "--epochs=2", "--images=4")
+    (tmp_path / "mine.flags").write_text("--preset=quickstart\n--epochs=3\n")
+    run = resolve(f"--flagfile={tmp_path}/mine.flags", "--images=400")
+    assert (run.training.images, run.training.epochs, run.training.steps) == (400, None, None)

@@ -349,3 +349,9 @@ def test_the_command(tmp_path):
 def test_flags_that_contradict_each_other(arguments, message):
     with pytest.raises(UserError, match=message):
         call(convert, "--run_dir=x", *arguments)
+
+
+def test_a_run_directory_is_no_checkpoint(tmp_path):
+    run = untrained(tmp_path / "mine", "cyclegan", generator_width=1, discriminator_width=1)
+    with pytest.raises(UserError, match="is a run directory already: translate, evaluate and export take it"):
+        exchange.convert(run, tmp_path / "again")

@@ -83,7 +83,10 @@ def pack(run_dir, output, checkpoint=None, weights_license=None, data_license=No
 
 
 def _without_paths(run):
-    """A `settings.Run` without the places of pictures and weights; the names of bundled and published data stay."""
+    """A `settings.Run` without the places of pictures and weights, and without the hours that a machine had.
+
+    The names of bundled and published data stay.
+    """
     changed = {}
     for part in ("data", "training"):
         config = getattr(run, part)
@@ -91,6 +94,8 @@ def _without_paths(run):
         gone = {n: None for n in here if getattr(config, n) and not _is_name(getattr(config, n))}
         if "a" in gone:
             gone["holdout"] = None
+        if part == "training":
+            gone["max_hours"] = None
         changed[part] = dataclasses.replace(config, **gone)
     return dataclasses.replace(run, **changed)
 

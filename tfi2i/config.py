@@ -107,6 +107,13 @@ def as_text(value):
     return ",".join(str(v) for v in value) if isinstance(value, (tuple, list)) else str(value)
 
 
+# Flags that name the images, and those that only go with some of these.
+IMAGES = ("data", "a", "b", "tfds", "csv")
+OF_IMAGES = (*IMAGES, "holdout", "csv_folder", "domain_a", "domain_b")
+# Flags that say how long to train.
+DURATIONS = ("steps", "epochs", "images")
+
+
 @dataclasses.dataclass(frozen=True)
 class Data:
     """Which images a run reads and how they become training crops."""
@@ -210,8 +217,7 @@ class Data:
 
     def in_folder(self, folder):
         """The same preparation of the images of another folder, which has one of the layouts of --data."""
-        elsewhere = dict.fromkeys(("a", "b", "holdout", "tfds", "csv", "csv_folder", "domain_a", "domain_b"))
-        return dataclasses.replace(self, data=folder, **elsewhere)
+        return dataclasses.replace(self, **dict.fromkeys(OF_IMAGES), data=folder)
 
     def in_folders(self, a, b):
         """The same preparation of the images of two folders, split as in training: those of --a and --b now."""

@@ -13,7 +13,7 @@ import importlib.resources
 import pathlib
 import textwrap
 
-from tfi2i.config import UserError
+from tfi2i.config import DURATIONS, IMAGES, OF_IMAGES, UserError
 
 META = ("flagfile", "preset")
 
@@ -63,7 +63,7 @@ def expand(arguments, within=()):
     Raises:
         UserError: a file that is not there, is no text, or contains itself.
     """
-    found, rest = [], iter(arguments)
+    found, of_files, rest = [], set(), iter(arguments)
     for argument in rest:
         name, equals, value = argument.lstrip("-").partition("=")
         if argument == "--":
@@ -76,8 +76,28 @@ def expand(arguments, within=()):
         file = path(value) if name == "preset" else pathlib.Path(value).expanduser()
         if file in within:
             raise UserError(f"--{name}={value} contains itself: take that line out of {within[-1]}")
-        found += expand(_lines(file, f"--{name}={value}"), (*within, file))
-    return found
+        lines = expand(_lines(file, f"--{name}={value}"), (*within, file))
+        of_files |= set(range(len(found), len(found) + len(lines)))
+        found += lines
+    return _replaced(found, of_files)
+
+
+def _replaced(words, of_files):
+    """Leaves out of a command line what came from files and is said by another flag beside them: --steps of a preset
+    where --epochs is given, or --data where --a and --b are.
+
+    Args:
+        words: list of str.
+        of_files: indices of those that came from files.
+    """
+    names = [word.lstrip("-").partition("=")[0] for word in words]
+    gone = set()
+    for says, belongs in ((DURATIONS, DURATIONS), (IMAGES, OF_IMAGES)):
+        given = {name for i, name in enumerate(names) if name in says and i not in of_files}
+        before = {name for i, name in enumerate(names) if name in says and i in of_files}
+        if given and before and given.isdisjoint(before):
+            gone |= {i for i in of_files if names[i] in belongs}
+    return [word for i, word in enumerate(words) if i not in gone]
 
 
 def _lines(file, given):

@@ -6,11 +6,10 @@ No TensorFlow is imported here.
 import dataclasses
 import json
 
-from tfi2i.config import Data, Hyperparameters, Training, UserError, did_you_mean, parse_size
+from tfi2i.config import DURATIONS, Data, Hyperparameters, Training, UserError, did_you_mean, parse_size
 from tfi2i.methods import METHODS, trained_by
 from tfi2i.metrics import check_training
 
-DURATIONS = ("steps", "epochs", "images")
 # Of `Training`: what a run and its pre-training share.
 _OF_BOTH = (
     "seed", "precision", "strategy", "replicas", "xla", "max_hours", "save_every", "keep", "log_every", "sample_every",

@@ -13,6 +13,7 @@ import pathlib
 import re
 import zipfile
 
+from tfi2i import run_directory
 from tfi2i.config import UserError
 from tfi2i.conversion import hdf5, keras_files, torch_files, without_module
 
@@ -44,6 +45,11 @@ def read(source, names, epoch=None):
     path = pathlib.Path(source)
     if not path.exists():
         raise UserError(f"--source={source} does not exist")
+    if run_directory.config_path(path).is_file():
+        raise UserError(
+            f"--source={source} is a run directory already: translate, evaluate and export take it as --run_dir, and "
+            "training as --init_from"
+        )
     index = path if path.suffix == ".index" and path.is_file() else _last_index(path, epoch)
     if index:
         data = sorted(index.parent.glob(f"{glob.escape(index.stem)}.data-*"))

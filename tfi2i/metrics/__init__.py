@@ -119,7 +119,7 @@ def eval_metrics(training):
     Args:
         training: a `config.Training`.
     """
-    return tuple(training.eval_metrics.split(","))
+    return tuple(name.strip().lower() for name in training.eval_metrics.split(","))
 
 
 def best_metrics(training):
@@ -154,7 +154,7 @@ def check_training(training):
             f"--eval_metrics={training.eval_metrics} has nothing that can decide on best/: a model that returns its "
             "input is the closest to it. Add kid"
         )
-    if training.best_metric and training.best_metric not in best_metrics(training):
+    if training.best_metric and training.best_metric.lower() not in best_metrics(training):
         raise UserError(
             f"--best_metric={training.best_metric}: expected one of {', '.join(best_metrics(training))}, which "
             f"--eval_metrics={training.eval_metrics} measures"

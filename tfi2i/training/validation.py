@@ -29,7 +29,7 @@ class Validation:
 
     def __init__(self, run, directions, best=None):
         training, self._data, self._directions = run.training, run.data, directions
-        self.metric = training.best_metric or metrics.best_metrics(training)[0]
+        self.metric = (training.best_metric or metrics.best_metrics(training)[0]).lower()
         protocol = Protocol(metrics.eval_metrics(training), "val", limit=training.eval_images)
         needed = held_out.needed_domains(protocol, directions)
         self.split = "val"
