@@ -14,12 +14,14 @@ from absl import flags
 from tfi2i import command, command_line, machine, settings
 
 
-def define_flags():
+def define_flags(values):
     """The flags of tfi2i.train, and the benchmark's own."""
-    command_line.define_train_flags(flags.FLAGS)
-    flags.DEFINE_alias("size", "crop")
-    flags.DEFINE_float("step_ms", None, "ms of one training step, to compare with", lower_bound=1e-3)
-    flags.DEFINE_integer("samples", 400, "images of each domain to read per pass", lower_bound=1)
+    command_line.define_train_flags(values)
+    flags.DEFINE_alias("size", "crop", flag_values=values)
+    flags.DEFINE_float(
+        "step_ms", None, "ms of one training step, to compare with", lower_bound=1e-3, flag_values=values
+    )
+    flags.DEFINE_integer("samples", 400, "images of each domain to read per pass", lower_bound=1, flag_values=values)
 
 
 def main(_):
@@ -81,5 +83,5 @@ def measure(chosen, samples=400, step_ms=None):
 
 
 if __name__ == "__main__":
-    define_flags()
+    define_flags(flags.FLAGS)
     command.run(main)

@@ -17,14 +17,14 @@ from tfi2i.config import UserError
 from tfi2i.metrics.protocols import NETWORKS
 
 
-def define_flags():
+def define_flags(values):
     """Declares the flags of this command."""
-    flags.DEFINE_string("network", "efficientnet_lite0", "as of tfi2i.evaluate")
-    flags.DEFINE_string("network_weights", None, "as of tfi2i.evaluate")
-    flags.DEFINE_integer("size", 256, "side of the images in pixels", lower_bound=8)
-    flags.DEFINE_integer("images", 256, "how many", lower_bound=2)
-    flags.DEFINE_integer("batch", 32, "images that go through the network at once", lower_bound=1)
-    flags.DEFINE_integer("repeats", 5, "passes, of which the median counts", lower_bound=1)
+    flags.DEFINE_string("network", "efficientnet_lite0", "as of tfi2i.evaluate", flag_values=values)
+    flags.DEFINE_string("network_weights", None, "as of tfi2i.evaluate", flag_values=values)
+    flags.DEFINE_integer("size", 256, "side of the images in pixels", lower_bound=8, flag_values=values)
+    flags.DEFINE_integer("images", 256, "how many", lower_bound=2, flag_values=values)
+    flags.DEFINE_integer("batch", 32, "images that go through the network at once", lower_bound=1, flag_values=values)
+    flags.DEFINE_integer("repeats", 5, "passes, of which the median counts", lower_bound=1, flag_values=values)
 
 
 def main(_):
@@ -95,5 +95,5 @@ def measure(network, size=256, count=256, batch=32, repeats=5):
 
 
 if __name__ == "__main__":
-    define_flags()
+    define_flags(flags.FLAGS)
     command.run(main)

@@ -17,16 +17,19 @@ from absl import flags
 from tfi2i import command, command_line, config, machine, settings
 
 
-def define_flags():
+def define_flags(values):
     """The flags of tfi2i.train, and the benchmark's own."""
-    command_line.define_train_flags(flags.FLAGS)
-    flags.DEFINE_alias("size", "crop")
-    flags.DEFINE_string("run_dir", None, "run directory of tfi2i.train [a new model]")
-    flags.DEFINE_enum("direction", "a2b", ("a2b", "b2a"), "which way to translate")
+    command_line.define_train_flags(values)
+    flags.DEFINE_alias("size", "crop", flag_values=values)
+    flags.DEFINE_string("run_dir", None, "run directory of tfi2i.train [a new model]", flag_values=values)
+    flags.DEFINE_enum("direction", "a2b", ("a2b", "b2a"), "which way to translate", flag_values=values)
     flags.DEFINE_list(
-        "formats", ["saved_model", "float32", "float16", "dynamic", "int8"], "what to time beside the Keras model"
+        "formats",
+        ["saved_model", "float32", "float16", "dynamic", "int8"],
+        "what to time beside the Keras model",
+        flag_values=values,
     )
-    flags.DEFINE_float("seconds", 1.0, "to spend on each, about", lower_bound=0.0)
+    flags.DEFINE_float("seconds", 1.0, "to spend on each, about", lower_bound=0.0, flag_values=values)
 
 
 def main(_):
@@ -100,5 +103,5 @@ def measure(model, size, direction="a2b", formats=("saved_model", "float32"), se
 
 
 if __name__ == "__main__":
-    define_flags()
+    define_flags(flags.FLAGS)
     command.run(main)

@@ -38,12 +38,14 @@ def rows():
     return [f"{path.parent.name}/{path.stem}" for path in files if not path.stem.endswith("_pretrain")]
 
 
-def define_flags():
+def define_flags(values):
     """Declares the flags of this command."""
-    flags.DEFINE_string("output", "runs/methods", "folder of the run directories")
-    flags.DEFINE_list("seeds", ["0", "1", "2"], "seeds to train with")
-    flags.DEFINE_list("rows", None, f"which of {', '.join(rows())} (default: all)")
-    flags.DEFINE_bool("measure_only", False, "train nothing; leave out what is not trained to its end")
+    flags.DEFINE_string("output", "runs/methods", "folder of the run directories", flag_values=values)
+    flags.DEFINE_list("seeds", ["0", "1", "2"], "seeds to train with", flag_values=values)
+    flags.DEFINE_list("rows", None, f"which of {', '.join(rows())} (default: all)", flag_values=values)
+    flags.DEFINE_bool(
+        "measure_only", False, "train nothing; leave out what is not trained to its end", flag_values=values
+    )
 
 
 def steps(row):
@@ -143,5 +145,5 @@ def main(_):
 
 
 if __name__ == "__main__":
-    define_flags()
+    define_flags(flags.FLAGS)
     command.run(main)

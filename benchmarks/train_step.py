@@ -13,14 +13,18 @@ from absl import flags
 from tfi2i import command, command_line, config, machine, settings
 
 
-def define_flags():
+def define_flags(values):
     """The flags of tfi2i.train, and the benchmark's own."""
-    command_line.define_train_flags(flags.FLAGS)
-    flags.DEFINE_alias("size", "crop")
-    flags.DEFINE_alias("batch", "batch_size")
-    flags.DEFINE_integer("repeats", 10, "steps to time", lower_bound=1)
-    flags.DEFINE_integer("warmup", 2, "steps before that; the first one also traces the graph", lower_bound=1)
-    flags.DEFINE_integer("peak_size", 2048, "side of the matrices whose product is the yardstick", lower_bound=1)
+    command_line.define_train_flags(values)
+    flags.DEFINE_alias("size", "crop", flag_values=values)
+    flags.DEFINE_alias("batch", "batch_size", flag_values=values)
+    flags.DEFINE_integer("repeats", 10, "steps to time", lower_bound=1, flag_values=values)
+    flags.DEFINE_integer(
+        "warmup", 2, "steps before that; the first one also traces the graph", lower_bound=1, flag_values=values
+    )
+    flags.DEFINE_integer(
+        "peak_size", 2048, "side of the matrices whose product is the yardstick", lower_bound=1, flag_values=values
+    )
 
 
 def main(_):
@@ -119,5 +123,5 @@ def measure(chosen, repeats=10, warmup=2, peak_size=2048):
 
 
 if __name__ == "__main__":
-    define_flags()
+    define_flags(flags.FLAGS)
     command.run(main)

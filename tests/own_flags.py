@@ -26,9 +26,6 @@ def call(module, *arguments):
         *arguments: of the command line.
     """
     with own_flags() as mine:
-        if module.__name__.startswith("benchmarks"):
-            module.define_flags()
-        else:
-            module.define_flags(mine)
+        module.define_flags(mine)
         mine(["command", *map(str, arguments)])
         return module.main([])

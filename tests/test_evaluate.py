@@ -1,7 +1,6 @@
 """Evaluation on pairs, with models whose numbers are known, and once as a command."""
 
 import dataclasses
-import functools
 import json
 import os
 import re
@@ -10,7 +9,6 @@ import subprocess
 import sys
 import textwrap
 import types
-import unittest.mock
 
 import numpy as np
 import pytest
@@ -545,10 +543,7 @@ def test_command_on_the_bundled_sample(run_dir, tmp_path):  # noqa: F811
 def values(**given):
     """The command's flags with their defaults, but for those given."""
     own = flags.FlagValues()
-    names = [n for n in dir(flags) if n.startswith("DEFINE_")]
-    mine = {n: functools.partial(getattr(flags, n), flag_values=own) for n in names}
-    with unittest.mock.patch.multiple(flags, **mine):
-        evaluate.define_flags()
+    evaluate.define_flags(own)
     own.mark_as_parsed()
     for name, value in given.items():
         setattr(own, name, value)

@@ -217,7 +217,7 @@ class Data:
 
     def in_folder(self, folder):
         """The same preparation of the images of another folder, which has one of the layouts of --data."""
-        return dataclasses.replace(self, **dict.fromkeys(OF_IMAGES), data=folder)
+        return dataclasses.replace(self, **dict.fromkeys(OF_IMAGES) | {"data": folder})
 
     def in_folders(self, a, b):
         """The same preparation of the images of two folders, split as in training: those of --a and --b now."""

@@ -20,6 +20,6 @@ def command(name):
     program = (
         f"import sys; sys.path.insert(0, {str(_ROOT)!r})\n"
         "from tests.toy import ROWS; from tfi2i.methods import METHODS; METHODS |= ROWS\n"
-        f"import {name} as command; command.run()"
+        f"import runpy; runpy.run_module({name!r}, run_name='__main__', alter_sys=True)"
     )
     return [sys.executable, "-c", program]
