@@ -339,10 +339,10 @@ class Translator(keras.Model):
         Raises:
             ValueError: the model is not compiled, or cannot learn from `x`.
         """
-        if not self.compiled:
-            raise ValueError("call compile() before fit(): without arguments it takes the published optimizers")
         if self.stage(0) is not None:
             raise ValueError(f"{self.name} learns in stages, which fit does not know: use tfi2i.train")
+        if not self.compiled:
+            raise ValueError("call compile() before fit(): without arguments it takes the published optimizers")
         if validation_split:
             x, validation_data = _split(x, y, validation_split)
             y = None
