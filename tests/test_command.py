@@ -150,3 +150,15 @@ def test_presets_and_flagfiles_that_are_not_there(tmp_path):
     circle.write_bytes(b"\xff\xfe-\x00-\x00")
     with pytest.raises(UserError, match="UTF-8"):
         presets.expand([f"--flagfile={circle}"])
+
+
+@pytest.mark.parametrize(
+    "arguments", [["presets"], ["train", "--method=unit", "--data=emoji", "--run_dir=x", "--print_config"]]
+)
+def test_a_reader_that_goes_away_is_no_error(arguments):
+    process = subprocess.Popen(
+        [sys.executable, "-u", "-m", "tfi2i", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    process.stdout.close()
+    assert process.stderr.read() == b"" and process.wait() == 141
+    process.stderr.close()

@@ -1,7 +1,7 @@
 """How every command starts and fails.
 
-Exit statuses: 0 done; 1 it failed; 2 the command line cannot be carried out, and nothing was begun; 130 Ctrl-C. What
-training has beside these stands in `tfi2i.train`.
+Exit statuses: 0 done; 1 it failed; 2 the command line cannot be carried out, and nothing was begun; 130 Ctrl-C; 141 the
+reader of the output went away. What training has beside these stands in `tfi2i.commands.train`.
 """
 
 import errno
@@ -14,7 +14,7 @@ from absl import flags, logging
 from tfi2i import presets
 from tfi2i.config import UserError, as_text, did_you_mean
 
-FAILED, USAGE, INTERRUPTED = 1, 2, 130
+FAILED, USAGE, INTERRUPTED, CLOSED = 1, 2, 130, 141
 
 # Faults of disks and permissions, not of this program.
 _OF_THE_MACHINE = (
@@ -60,7 +60,13 @@ def run(main, positional=False):
         logging.set_verbosity(logging.WARNING)
         if rest and not positional:
             raise UserError(_no_flags(rest))
-        sys.exit(main(rest))
+        status = main(rest)
+        sys.stdout.flush()
+        sys.exit(status)
+    except BrokenPipeError:
+        # The reader, `head` for one, has seen enough. What is still in the buffer must not raise again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(CLOSED)
     except flags.Error as error:
         fail(_explained(error, module, flags.FLAGS), USAGE)
     except (UserError, FloatingPointError) as error:
