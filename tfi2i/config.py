@@ -35,7 +35,7 @@ def averaging(default=0.0):
 
     `check_below_1` checks it, and `Translator` does the rest.
     """
-    return option(default, "momentum of averages of the generators' weights, with which it translates; 0: no averages")
+    return option(default, "momentum of the averaged generators that are used for translation; 0: no averaging")
 
 
 Size = tuple[int, int]
