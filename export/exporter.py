@@ -87,6 +87,8 @@ def export(
     output = pathlib.Path(local_path(output, "output")).resolve()
     run = getattr(model, "run", None)
     if isinstance(data, (str, os.PathLike)):
+        if run is None:
+            raise UserError("the model has no run that says how pictures are prepared: give data=config.Data(…)")
         data = pictures(run.data, str(data), direction)
     if data is None and run:
         data = run.data

@@ -8,6 +8,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 from tests.toy import ROWS
 from tfi2i.methods import METHODS
+from tfi2i.training import strategies
 
 # Tests run most graphs once or twice, which does not pay for TensorFlow's rewriting of them, half of the time of a
 # first step. The commands that tests start have it.
@@ -38,6 +39,7 @@ def own_collectives():
     """Every strategy of a process numbers its collective operations from the same start, and TensorFlow remembers the
     shapes of each number: two models on replicas in one process, here two tests, would be a shape mismatch."""
     tf.distribute.MirroredStrategy._collective_key_base += 100
+    strategies._made.clear()
 
 
 @pytest.fixture(scope="module")

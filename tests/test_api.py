@@ -19,9 +19,10 @@ from tfi2i.export import export
 import tfi2i
 from tests.published import CHECKPOINTS
 from tests.test_conformance import described
-from tfi2i import api, run_directory
+from tfi2i import api, command, run_directory
+from tfi2i.commands import evaluate, train
 from tfi2i.config import UserError
-from tfi2i.training import loop
+from tfi2i.training import loop, stopping
 
 pytestmark = pytest.mark.usefixtures("toy")
 TINY = described("toy").TINY | {"crop": 16, "resize": 16, "data": "emoji", "log_every": 1, "precision": "float32"}
@@ -139,11 +140,34 @@ def test_errors_are_the_commands_words(name, arguments, said, tmp_path, monkeypa
     assert not list(tmp_path.iterdir())
 
 
-def test_repeated_flags_presets_and_later_values(monkeypatch):
-    from tfi2i import command
-    from tfi2i.commands import evaluate, train
-
+def test_repeated_flags_presets_and_later_values():
     values = command.values_of(evaluate, {"run_dir": ["a", "b"], "folder": {"CUT": "c"}, "metrics": ["kid", "l1"]})
     assert values.run_dir == ["a", "b"] and values.folder == ["CUT=c"] and values.metrics == ["kid", "l1"]
     values = command.values_of(train, {"crop": 64, "run_dir": "x", "preset": "cyclegan/horse2zebra", "dry_run": True})
     assert values.crop == (64, 64) and values.tfds == "cycle_gan/horse2zebra" and values.dry_run is True
+    several = {"run_dir": ("a", "b"), "domain_names": ["photos", 'Monet, "Claude"'], "limit": np.int64(3)}
+    values = command.values_of(evaluate, several)
+    assert values.run_dir == ["a", "b"] and values.domain_names == ["photos", 'Monet, "Claude"'] and values.limit == 3
+    assert command.values_of(train, {"crop": np.array([64, 32]), "run_dir": "x"}).crop == (64, 32)
+
+
+def test_defaults_are_not_given(monkeypatch):
+    """What counts as given beside --protocol and --real is what the caller said, as on the command line."""
+    called = {}
+    monkeypatch.setattr("tfi2i.metrics.pages.evaluate_run", lambda *args, **kwargs: called.update(kwargs))
+    monkeypatch.setattr("tfi2i.metrics.pages.evaluate_folders", lambda **kwargs: called.update(kwargs))
+    tfi2i.evaluate("run", protocol="uvcgan2_celeba", limit=3)
+    assert called == {"protocol": "uvcgan2_celeba", "limit": 3}
+    called.clear()
+    tfi2i.evaluate(real="x", fake="y", metrics=["kid"])
+    assert called["metrics"] == ["kid"] and "network" not in called and called["real"] == "x"
+
+
+def test_ctrl_c_in_a_pretraining_is_raised(tmp_path, monkeypatch):
+    def interrupted(run, run_dir, dry_run=False):
+        raise stopping.Interrupted(signal.SIGINT, 3, "the model of the pre-training")
+
+    monkeypatch.setattr(loop, "train", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        tfi2i.train(tmp_path / "run", method="uvcgan2", data="emoji", pretrain_steps=5)
+    assert tfi2i.train(tmp_path / "run", method="uvcgan2", data="emoji") == "the model of the pre-training"

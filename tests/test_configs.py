@@ -285,3 +285,17 @@ def test_two_flags_that_contradict_stay_two(resolve, tmp_path):
     (tmp_path / "mine.flags").write_text("--preset=quickstart\n--epochs=3\n")
     run = resolve(f"--flagfile={tmp_path}/mine.flags", "--images=400")
     assert (run.training.images, run.training.epochs, run.training.steps) == (400, None, None)
+
+
+def test_what_belongs_to_the_replaced_pictures_goes_with_them(resolve):
+    assert resolve("--preset=ugatit/photo2vangogh").data.swap_domains
+    run = resolve("--preset=ugatit/photo2vangogh", "--a=photos", "--b=vangogh")
+    assert not run.data.swap_domains and run.data.tfds is None
+
+
+def test_values_are_no_flags_and_a_later_file_counts(resolve, tmp_path):
+    run = resolve("--preset=cyclegan/own_small", "--data", "images")
+    assert run.data.data == "images" and run.training.steps == 40000
+    (tmp_path / "mine.flags").write_text("--epochs=3\n")
+    run = resolve("--preset=quickstart", f"--flagfile={tmp_path}/mine.flags")
+    assert (run.training.epochs, run.training.steps) == (3, None)

@@ -73,7 +73,7 @@ REFUSED = [
     ((A,), {}, "one array: expected two, the images of domain A and those of domain B"),
     (([A, B, B],), {}, "3 arrays: expected two"),
     (("photos",), {}, "str: expected two arrays"),
-    ((A[:1], B[:1]), {"batch_size": 2}, "1 images in batches of 2: there is no whole batch"),
+    ((A[:1], B[:1]), {"batch_size": 2}, "1 and 1 images in batches of 2: there is no whole batch"),
     ((A * 127.5 + 127.5, B), {}, "this method's range is [-1, 1]; scale them, or pass uint8 or uint16 pixels"),
     ((A.astype("int32"), B), {}, "dtype int32: expected uint8, uint16 or a float"),
     ((A[..., :1], B), {}, "expected [N, H, W, 3]"),
@@ -84,6 +84,12 @@ REFUSED = [
     ((dataset(2),), {"batch_size": 2}, "batch_size=2 is for arrays"),
     ((Batches([2, 1]),), {}, "leave the remainder out"),
     ((iter([A[:2]]),), {}, "batches of type ndarray: expected (A, B)"),
+    ((iter([]),), {}, "batches of type NoneType: expected (A, B)"),
+    ((A[:0], B), {}, "0 and 5 images in batches of 1: there is no whole batch"),
+    ((tf.data.Dataset.from_tensor_slices(((A, A), B)).batch(1),), {}, "use tf.data.Dataset.zip(a, b)"),
+    ((dataset(2),), {"validation_split": 0.5}, "validation_split is for two arrays (A, B): give validation_data"),
+    ((A, B), {"validation_split": 0.1}, "validation_split=0.1 of 5 and 5 images leaves a part without any"),
+    ((A, B), {"validation_data": (A, B), "validation_batch_size": 2}, "1 would be left out; choose another batch_size"),
 ]
 
 
@@ -104,7 +110,7 @@ def test_arrays_are_unpaired():
     """Each array is shuffled by itself: A's first image does not always meet B's."""
     model, met = build("cyclegan"), set()
     for _ in range(20):
-        data, shapes = as_dataset(model, A, B)
+        data, shapes = as_dataset(model, A, B, shuffle=True)
         met |= {(int(np.argmin(np.abs(A - a).sum((1, 2, 3)))), int(np.argmin(np.abs(B - b).sum((1, 2, 3)))))
                 for a, b in data.as_numpy_iterator()}  # fmt: skip
     assert shapes == [(1, SIDE, SIDE, 3)] * 2 and len(met) > 5
@@ -132,6 +138,70 @@ def test_the_history_holds_means_and_validation():
     np.testing.assert_allclose(history["cycle_a"], [np.mean(losses[:4]), np.mean(losses[4:])], rtol=1e-6)
     expected = model.evaluate(A[4:], B[4:], verbose=0, return_dict=True)
     np.testing.assert_allclose(history["val_cycle_a"][-1], expected["cycle_a"], rtol=1e-6)
+
+
+def test_arguments_are_in_the_order_of_keras():
+    model, seen = compiled(), []
+    record = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, _: seen.append(epoch))
+    model.fit(A[:2], B[:2], 2, 3, 0, record)
+    assert seen == [0, 1, 2] and int(model.step.numpy()) == 3
+    assert len(model.evaluate(A[:1], B[:1], 1, 0, None, None, record)) > 3
+
+
+def test_validation_data_win_over_a_split():
+    model = compiled()
+    model.fit(A[:4], B[:4], validation_data=(A[:1], B[:1]), validation_split=0.5, verbose=0)
+    assert int(model.step.numpy()) == 4
+
+
+def test_a_generator_goes_on_in_the_next_epoch():
+    model, given = compiled(), []
+
+    def batches():
+        for i in range(4):
+            given.append(i)
+            yield A[i : i + 1], B[i : i + 1]
+
+    model.fit(batches(), steps_per_epoch=2, epochs=2, verbose=0)
+    assert given == [0, 1, 2, 3] and int(model.step.numpy()) == 4
+
+
+def test_pictures_of_another_size_are_measured_without_pools():
+    model = compiled()
+    large = [np.tile(x, (1, 2, 2, 1)) for x in (A[:1], B[:1])]
+    new = model.evaluate(*large, verbose=0, return_dict=True)
+    model.fit(A[:1], B[:1], verbose=0)
+    assert model.evaluate(*large, verbose=0, return_dict=True).keys() == new.keys()
+    # What discriminators see are the translations of these images, none that a pool has kept.
+    before = as_numpy(model.pool_a.images).copy()
+    first = model.evaluate(A[1:2], B[1:2], verbose=0)
+    model.pool_a.images.assign(tf.zeros_like(model.pool_a.images) + 9.0)
+    assert model.evaluate(A[1:2], B[1:2], verbose=0) == first and before.any()
+
+
+@pytest.mark.parametrize("kwargs, given", [({}, {"accumulate": 2}), ({"dtype": "mixed_float16"}, {})])
+def test_it_is_measured_where_a_step_has_other_needs(kwargs, given):
+    """`accumulate` divides batches that are learned from, and float16 has a loss scale: measuring needs neither."""
+    model = build("cyclegan", **kwargs)
+    model.compile(run_eagerly=True, **given)
+    assert np.isfinite(model.evaluate(A[:1], B[:1], verbose=0)).all()
+
+
+def test_batches_that_parts_do_not_divide_are_refused_before_the_first_step():
+    model = build("cyclegan")
+    model.compile(accumulate=2)
+    with pytest.raises(ValueError, match="batches of 3 images: .* must be a multiple of 2"):
+        model.fit(A, B, batch_size=3)
+
+
+def test_measuring_on_two_replicas_is_measuring():
+    alone = compiled()
+    with tf.distribute.MirroredStrategy(["/cpu:0", "/cpu:1"]).scope():
+        model = build("cyclegan")
+        model.compile()
+    expected = alone.evaluate(A[:2], B[:2], batch_size=2, verbose=0, return_dict=True)
+    for name, value in model.evaluate(A[:2], B[:2], verbose=0, return_dict=True).items():
+        np.testing.assert_allclose(value, expected[name], rtol=1e-4, err_msg=name)
 
 
 def test_a_model_that_was_never_compiled_is_saved(tmp_path):
@@ -174,6 +244,9 @@ def test_translate_takes_paths_pictures_and_lists(tmp_path):
     np.testing.assert_array_equal(np.asarray(model.translate(turned)), model.translate(upright))
     with pytest.raises(ValueError, match="none.png"):
         model.translate(tmp_path / "none.png")
+    wide = PIL.Image.fromarray(np.full((SIDE, SIDE), 30000, np.int32))
+    with pytest.raises(ValueError, match="the PIL image: pixels of mode 'I' are not supported"):
+        model.translate(wide)
 
 
 def test_channels_are_last_whatever_keras_json_says(tmp_path):

@@ -1,7 +1,8 @@
 """The commands as functions, for notebooks and programs.
 
 Keyword arguments are named as the flags and take the values that the flags take, as Python values: numbers, tuples for
-sizes, lists where a flag takes several. What a command refuses raises `UserError` with the command's words.
+sizes, lists where a flag takes several. A call raises `UserError` where the command would print an
+error, with the same message.
 
 TensorFlow is imported by the first call that needs it.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import signal
 import typing
 
 from tfi2i import command
@@ -35,16 +37,18 @@ def train(
 
         model = tfi2i.train("runs/mine", preset="cyclegan/own_small", a="photos", b="paintings")
 
-    Ctrl-C stops it between two steps; the checkpoint is written, the model is returned, and the next call of the same
-    arguments goes on. The same happens after `max_hours`. On one device the memory of a training is free again when the
-    model is dropped; on several replicas TensorFlow keeps the traced steps until the process ends.
+    Ctrl-C stops it between two steps: a checkpoint is written and the model is returned. Call it again with the same
+    arguments to resume. The same happens after `max_hours`.
+
+    On one device the memory of a training is free again when the model is dropped; on several replicas TensorFlow keeps
+    the traced steps until the process ends.
 
     Args:
         run_dir: folder of the run: configuration, checkpoints, samples, logs.
         method: "cyclegan" (the default), "unit", "ugatit", "uvcgan", "uvcgan2".
         preset: name of an installed configuration, over which the other arguments win; `tfi2i presets` lists them.
         dry_run: say what the run costs, and write nothing.
-        pretrain_steps: with methods that have a pre-training: pre-train so long first.
+        pretrain_steps: with methods that have a pre-training: its steps, before the translation is learned.
         **flags: every flag of `tfi2i train --method=METHOD --help`, such as `data`, `a`, `b`, `steps`, `crop`.
 
     Returns:
@@ -61,8 +65,8 @@ def train(
     try:
         return work(values)
     except KeyboardInterrupt as stop:
-        # SIGTERM asks the whole process to end.
-        if getattr(stop, "model", None) is None or stop.status == 143:
+        # SIGTERM asks the whole process to end; and a pre-training has no model to return.
+        if getattr(stop, "model", None) is None or stop.signal == signal.SIGTERM:
             raise
         return stop.model
 
@@ -180,8 +184,9 @@ def evaluate(
         limit: evaluate no more images than this.
         batch_size: images that go through the network at once.
         metrics: what to measure; None: L1, pixel accuracy and PSNR of pairs.
-        network, network_weights, download_weights, feature_resize, feature_cache: whose features are compared.
-        kid_subset_size, kid_subsets, seed: the draw of KID's subsets.
+        network, network_weights, download_weights, feature_resize, feature_cache: the network that computes features
+            for FID, KID and the like, its weights, how images are resized for it, where features are kept.
+        kid_subset_size, kid_subsets, seed: size, number and seed of KID's random subsets.
         pairs: whether images with equal names are pairs.
         labels, segmentation_weights, label_domain: with the metric "fcn_score".
         protocol: what a paper's figures were made with.

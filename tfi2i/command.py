@@ -87,8 +87,9 @@ def values_of(module, given):
 
     Args:
         module: the command's, with `define_flags`.
-        given: dict of flag name → value; None: not given. A flag that may be repeated takes a list, or a dict where its
-            values are NAME=VALUE. The others win over those of `preset` and `flagfile`.
+        given: dict of flag name → value; None, or the flag's default: not given. A flag that may be repeated takes a
+            list or tuple, or a dict where its values are NAME=VALUE. The others win over those of `preset` and
+            `flagfile`.
 
     Returns:
         `absl.flags.FlagValues`.
@@ -100,19 +101,31 @@ def values_of(module, given):
     module.define_flags(values)
     words = []
     for name, value in sorted(given.items(), key=lambda item: item[0] not in presets.META):
-        if value is None:
-            continue
         if name not in values and name not in presets.META:
             raise UserError(_unknown(name, list(values)))
+        value = value.tolist() if hasattr(value, "tolist") else value  # numpy's
+        if value is None or name in values and value == values[name].default:
+            continue
         if isinstance(value, dict):
             value = [f"{key}={text}" for key, text in value.items()]
-        repeated = isinstance(value, list) and isinstance(values[name], flags.MultiFlag)
-        words += [f"--{name}={as_text(one)}" for one in (value if repeated else [value])]
+        several = isinstance(value, (list, tuple))
+        if several and isinstance(values[name], flags.MultiFlag):
+            words += [f"--{name}={one}" for one in value]
+        elif several and isinstance(values[name].parser, flags.ListParser):
+            words.append(f"--{name}={','.join(_quoted(str(one)) for one in value)}")
+        else:
+            words.append(f"--{name}={as_text(value)}")
     try:
         values(["tfi2i", *presets.expand(words)])
     except flags.Error as error:
         raise UserError(_explained(error, module, values)) from None
     return values
+
+
+def _quoted(text):
+    """A value of a list flag, which absl reads as a line of CSV."""
+    doubled = text.replace('"', '""')
+    return f'"{doubled}"' if set(text) & set(',"') else text
 
 
 def fail(message, status=FAILED):

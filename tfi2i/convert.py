@@ -10,3 +10,4 @@ if __name__ == "__main__":
     run()
 else:
     sys.modules[__name__] = tfi2i.convert
+    tfi2i.convert.__spec__ = __spec__

@@ -1,5 +1,6 @@
 """What this process may use of the machine, and what it has used."""
 
+import functools
 import os
 import platform
 import resource
@@ -22,6 +23,7 @@ def check_backend():
         raise UserError(f"KERAS_BACKEND={chosen}: tfi2i needs TensorFlow's backend: unset KERAS_BACKEND")
 
 
+@functools.cache
 def import_tensorflow():
     """Imports TensorFlow without the dozen lines that it writes to stderr past every logger.
 

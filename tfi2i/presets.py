@@ -16,6 +16,9 @@ import textwrap
 from tfi2i.config import DURATIONS, IMAGES, OF_IMAGES, UserError
 
 META = ("flagfile", "preset")
+_COMMAND_LINE = float("inf")
+# Flags that say one thing in several ways → what is dropped with them where another way is taken.
+_REPLACED = ((DURATIONS, DURATIONS), (IMAGES, (*OF_IMAGES, "swap_domains", "tfds_dir", "download")))
 
 
 def folder():
@@ -63,13 +66,14 @@ def expand(arguments, within=()):
     Raises:
         UserError: a file that is not there, is no text, or contains itself.
     """
-    found, of_files, rest = [], set(), iter(arguments)
+    found, origins, rest = [], [], iter(arguments)
     for argument in rest:
         name, equals, value = argument.lstrip("-").partition("=")
         if argument == "--":
-            return [*found, argument, *rest]
+            return [*_replaced(found, origins), argument, *rest]
         if not argument.startswith("-") or name not in META:
             found.append(argument)
+            origins.append(_COMMAND_LINE)
             continue
         if not equals:
             value = next(rest, "")
@@ -77,26 +81,27 @@ def expand(arguments, within=()):
         if file in within:
             raise UserError(f"--{name}={value} contains itself: take that line out of {within[-1]}")
         lines = expand(_lines(file, f"--{name}={value}"), (*within, file))
-        of_files |= set(range(len(found), len(found) + len(lines)))
+        origins += [len(found)] * len(lines)
         found += lines
-    return _replaced(found, of_files)
+    return _replaced(found, origins)
 
 
-def _replaced(words, of_files):
-    """Leaves out of a command line what came from files and is said by another flag beside them: --steps of a preset
-    where --epochs is given, or --data where --a and --b are.
+def _replaced(words, origins):
+    """Drops flags of files that a later file or the command line replaces under another name: --steps of a preset where
+    --epochs is given, or --data where --a and --b are.
 
     Args:
         words: list of str.
-        of_files: indices of those that came from files.
+        origins: for each word where it came from: a number that grows from file to file, or `_COMMAND_LINE`.
     """
-    names = [word.lstrip("-").partition("=")[0] for word in words]
+    names = [word.lstrip("-").partition("=")[0] if word.startswith("-") else None for word in words]
     gone = set()
-    for says, belongs in ((DURATIONS, DURATIONS), (IMAGES, OF_IMAGES)):
-        given = {name for i, name in enumerate(names) if name in says and i not in of_files}
-        before = {name for i, name in enumerate(names) if name in says and i in of_files}
-        if given and before and given.isdisjoint(before):
-            gone |= {i for i in of_files if names[i] in belongs}
+    for says, belongs in _REPLACED:
+        said = {o: {name for name, origin in zip(names, origins) if name in says and origin == o} for o in set(origins)}
+        last = max((origin for origin in said if said[origin]), default=None)
+        for origin in said:
+            if said[origin] and said[origin].isdisjoint(said[last]):
+                gone |= {i for i, name in enumerate(names) if name in belongs and origins[i] == origin}
     return [word for i, word in enumerate(words) if i not in gone]
 
 

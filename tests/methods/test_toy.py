@@ -203,6 +203,13 @@ def test_without_a_style_it_is_zeros(model):
     assert (plain != model.translate(x, style=[2.0, -1.0])).any()
 
 
+def test_a_list_has_the_styles_of_an_array(model):
+    x = pictures(2)
+    for given in ({"seed": 1}, {"style": [[2.0, -1.0], [0.0, 1.0]]}):
+        for one, other in zip(model.translate([*x], **given), model.translate(x, **given), strict=True):
+            assert_alike(one, other)
+
+
 def test_one_style_for_all_or_one_for_each(model):
     x, styles = pictures(3), np.random.default_rng(1).normal(size=(3, 2))
     each = model.translate(x, "b2a", batch_size=2, style=styles)

@@ -55,12 +55,17 @@ def work(values):
         return None
     machine.import_tensorflow()
     from tfi2i.training import loop
+    from tfi2i.training.stopping import Interrupted
 
     if not first or run_directory.steps(before)[-1:] == [first.training.steps]:
         return loop.train(run, run_dir, values.dry_run)
     print(f"first the pre-training, in {before}", flush=True)
     began = time.monotonic()
-    loop.train(first, before, values.dry_run)
+    try:
+        loop.train(first, before, values.dry_run)
+    except Interrupted as stop:
+        stop.model = None  # which is not the one that was asked for
+        raise
     if values.dry_run:
         print("then the translation, timed before there is a pre-training, of which it warns", flush=True)
         run = settings.resolve(method, given)

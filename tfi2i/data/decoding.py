@@ -53,6 +53,16 @@ def decode(encoded):
         image = _netpbm(encoded)
     else:
         image = _pillow(encoded)
+    return _turned(image)
+
+
+def of_pil(image):
+    """Decodes an opened `PIL.Image.Image`, as `decode` its file; raises as that."""
+    return _turned(_opened(image))
+
+
+def _turned(image):
+    """A `Decoded` made upright."""
     image.pixels = _upright(image.pixels, image.orientation)
     if image.alpha is not None:
         image.alpha = _upright(image.alpha, image.orientation)
@@ -102,25 +112,27 @@ def _orientation(image):
 
 def _pillow(encoded):
     with Image.open(io.BytesIO(encoded)) as image:
-        count = getattr(image, "n_frames", 1)
-        what = "pages" if image.format == "TIFF" else "frames"
-        notes = {f"{image.format} {what}": f"holds {count} {what}, of which the first is read"} if count > 1 else {}
-        image.load()  # turns a TIFF by itself and takes the tag away
-        orientation = _orientation(image)
-        if image.mode.startswith("I;16"):
-            return Decoded(
-                np.asarray(image).astype(np.uint16)[..., None], None, orientation, notes
-            )  # native byte order
-        if image.mode in ("I", "F"):
-            raise ValueError(f"pixels of mode '{image.mode}' are not supported: expected 8 or 16 bits per channel")
-        transparent = "transparency" in image.info or image.mode in ("LA", "La", "RGBA", "RGBa", "PA")
-        grey = image.mode in ("LA", "La") or image.mode in ("1", "L") and not transparent
-        profile = None if grey else image.info.get("icc_profile")
-        if not (profile and image.mode == "CMYK"):
-            image = image.convert(("L" if grey else "RGB") + "A" * transparent)
-        if profile:
-            image = _in_srgb(image, profile)
-        pixels = np.asarray(image)
+        return _opened(image)
+
+
+def _opened(image):
+    count = getattr(image, "n_frames", 1)
+    what = "pages" if image.format == "TIFF" else "frames"
+    notes = {f"{image.format} {what}": f"holds {count} {what}, of which the first is read"} if count > 1 else {}
+    image.load()  # turns a TIFF by itself and takes the tag away
+    orientation = _orientation(image)
+    if image.mode.startswith("I;16"):
+        return Decoded(np.asarray(image).astype(np.uint16)[..., None], None, orientation, notes)  # native byte order
+    if image.mode in ("I", "F"):
+        raise ValueError(f"pixels of mode '{image.mode}' are not supported: expected 8 or 16 bits per channel")
+    transparent = "transparency" in image.info or image.mode in ("LA", "La", "RGBA", "RGBa", "PA")
+    grey = image.mode in ("LA", "La") or image.mode in ("1", "L") and not transparent
+    profile = None if grey else image.info.get("icc_profile")
+    if not (profile and image.mode == "CMYK"):
+        image = image.convert(("L" if grey else "RGB") + "A" * transparent)
+    if profile:
+        image = _in_srgb(image, profile)
+    pixels = np.asarray(image)
     pixels = pixels.reshape(*pixels.shape[:2], -1)
     if transparent:
         return Decoded(pixels[..., :-1], pixels[..., -1], orientation, notes)

@@ -11,7 +11,7 @@ import pathlib
 
 import numpy as np
 import tifffile
-from PIL import Image, ImageOps
+from PIL import Image
 
 from tfi2i import files
 from tfi2i.config import UserError
@@ -91,15 +91,17 @@ def read_pil(image, background=(255, 255, 255)):
     """The pixels of a PIL image, [H, W, 1 or 3] of uint8 or uint16, as `read_image` gives those of its file.
 
     Args:
-        image: `PIL.Image.Image`; floats and 32 bits are not supported.
+        image: `PIL.Image.Image`.
         background: R, G, B (0-255) put behind transparent pixels.
+
+    Raises:
+        BadImage: pixels of a mode that is not supported, such as 32 bits or floats.
     """
-    upright = ImageOps.exif_transpose(image)
-    if upright.mode not in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"):
-        upright = upright.convert("RGBA" if "A" in upright.mode or "a" in upright.mode else "RGB")
-    encoded = io.BytesIO()
-    upright.save(encoded, "PNG", compress_level=0, icc_profile=image.info.get("icc_profile"))
-    return read_image(encoded.getvalue(), background, name="the PIL image")
+    try:
+        decoded = decoding.of_pil(image)
+    except Exception as error:  # as in `read_image`
+        raise BadImage("the PIL image", decoding.one_line(error)) from error
+    return decoded.pixels if decoded.alpha is None else over(decoded.pixels, decoded.alpha, background)
 
 
 def image_size(source, name=None):

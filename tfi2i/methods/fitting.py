@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 
-def as_dataset(model, x, y=None, batch_size=None, shuffle=True, training=True):
+def as_dataset(model, x, y=None, batch_size=None, shuffle=False, training=True):
     """Makes a data set of batches that a model can learn from or be measured on.
 
     Args:
@@ -15,10 +15,9 @@ def as_dataset(model, x, y=None, batch_size=None, shuffle=True, training=True):
         x: two arrays (A, B) [N, H, W, C]; A alone with B in `y`; or a `tf.data.Dataset`, `keras.utils.PyDataset` or
             generator of (A, B) batches. Pixels are uint8, uint16, or floats in `model.value_range`.
         y: B, where `x` is A.
-        batch_size: of arrays; None: 1.
+        batch_size: of arrays, over all replicas; None: the least that replicas and `accumulate` take, mostly 1.
         shuffle: whether arrays, each by itself, and the batches of a PyDataset are shuffled for each epoch.
-        training: arrays whose length is no multiple of `batch_size` lose another remainder in each epoch; to measure,
-            they are refused.
+        training: True: each epoch leaves out a different remainder of arrays. False: a remainder raises `ValueError`.
 
     Returns:
         (data set, [shape of A's batches, shape of B's]).
@@ -26,11 +25,12 @@ def as_dataset(model, x, y=None, batch_size=None, shuffle=True, training=True):
     Raises:
         ValueError: it is something else, or the model cannot take these images.
     """
+    parts = model.distribute_strategy.num_replicas_in_sync * (model.accumulate if training else 1)
     if y is not None or isinstance(x, (tuple, list)):
         x = (x, y) if y is not None else x
         if len(x) != 2:
             raise ValueError(f"{len(x)} arrays: expected two, the images of domain A and those of domain B")
-        data = _of_arrays(model, [np.asarray(images) for images in x], batch_size or 1, shuffle, training)
+        data = _of_arrays(model, [np.asarray(images) for images in x], batch_size or parts, shuffle, training)
     elif isinstance(x, np.ndarray) or tf.is_tensor(x):
         raise ValueError("one array: expected two, the images of domain A and those of domain B, as in fit(a, b)")
     elif batch_size is not None:
@@ -40,31 +40,60 @@ def as_dataset(model, x, y=None, batch_size=None, shuffle=True, training=True):
         for batch in x.take(1):
             _check(model, [images.numpy() for images in batch])
         data = x
-    elif hasattr(x, "element_spec"):  # distributed by a strategy
-        return x, [tuple(spec.shape) for spec in x.element_spec]
     elif isinstance(x, keras.utils.PyDataset) and x.num_batches is not None:
         data = _of_pydataset(model, x, shuffle)
     elif hasattr(x, "__next__") or isinstance(x, keras.utils.PyDataset):
         batches = iter(x) if hasattr(x, "__next__") else (x[i] for i in itertools.count())
-        first = next(batches)
-        data = _generated(model, first, lambda: itertools.chain([first], batches))
+        first = next(batches, None)
+        batches = itertools.chain([first], batches)
+        data = _generated(model, first, lambda: batches)  # epochs share it
     else:
         raise ValueError(
             f"{type(x).__name__}: expected two arrays (A, B), or a data set or generator of (A, B) batches; unpaired "
             "translation learns from two domains"
         )
     data = data.map(lambda a, b: (_in_range(model, a), _in_range(model, b)), tf.data.AUTOTUNE)
-    return data.prefetch(tf.data.AUTOTUNE), [tuple(spec.shape) for spec in data.element_spec]
+    shapes = [tuple(spec.shape) for spec in data.element_spec]
+    if shapes[0][0] % parts:
+        raise ValueError(
+            f"batches of {shapes[0][0]} images: replicas and accumulate={model.accumulate} divide each batch, so that "
+            f"its size must be a multiple of {parts}"
+        )
+    return data.prefetch(tf.data.AUTOTUNE), shapes
+
+
+def split(x, y, fraction):
+    """Splits two arrays into those to learn from and those to validate with.
+
+    Args:
+        x, y: as of `as_dataset`, arrays only.
+        fraction: part of each array, at its end, to validate with.
+
+    Returns:
+        (A, B, (A, B) to validate with).
+
+    Raises:
+        ValueError: they are no two arrays, or one part of them would be empty.
+    """
+    arrays = (x, y) if y is not None else x
+    if not isinstance(arrays, (tuple, list)) or len(arrays) != 2:
+        raise ValueError("validation_split is for two arrays (A, B): give validation_data")
+    arrays = [np.asarray(images) for images in arrays]
+    kept = [len(images) - int(len(images) * fraction) for images in arrays]
+    if not all(0 < n < len(images) for n, images in zip(kept, arrays)):
+        lengths = " and ".join(str(len(images)) for images in arrays)
+        raise ValueError(f"validation_split={fraction} of {lengths} images leaves a part without any")
+    return *(x[:n] for x, n in zip(arrays, kept)), tuple(x[n:] for x, n in zip(arrays, kept))
 
 
 def _of_arrays(model, arrays, batch_size, shuffle, training):
     _check(model, arrays)
     length = max(map(len, arrays))
     steps, rest = divmod(length, batch_size)
-    if not steps or rest and not training:
+    if not min(map(len, arrays)) or not steps or rest and not training:
         raise ValueError(
-            f"{length} images in batches of {batch_size}: "
-            + ("there is no whole batch" if not steps else f"{rest} would be left out")
+            f"{' and '.join(str(len(images)) for images in arrays)} images in batches of {batch_size}: "
+            + (f"{rest} would be left out" if steps and rest and not training else "there is no whole batch")
             + "; choose another batch_size"
         )
     domains = []
@@ -102,13 +131,12 @@ def _generated(model, first, batches):
 
 
 def _check_specs(specs):
-    if not isinstance(specs, tuple) or len(specs) != 2:
+    if not isinstance(specs, tuple) or len(specs) != 2 or not all(isinstance(spec, tf.TensorSpec) for spec in specs):
         raise ValueError("the data set does not give pairs of batches (A, B): use tf.data.Dataset.zip(a, b)")
-    shapes = [tuple(spec.shape) for spec in specs]
-    if any(None in shape for shape in shapes):
+    if any(spec.shape.rank is None or None in tuple(spec.shape) for spec in specs):
         raise ValueError(
-            f"batches of shapes {shapes}: expected one static shape; use .batch(n, drop_remainder=True), and images of "
-            "one size"
+            f"batches of shapes {[str(spec.shape) for spec in specs]}: expected one static shape; use .batch(n, "
+            "drop_remainder=True), and images of one size"
         )
 
 
@@ -132,12 +160,14 @@ def _in_range(model, x):
 
 
 class EpochMeans(keras.callbacks.Callback):
-    """Makes what `fit` and `evaluate` report the means over an epoch; of a step of a model's own, Keras would report
-    the last batch.
+    """Makes `fit` and `evaluate` report means over an epoch. Of a model with a step of its own Keras reports the last
+    batch.
 
     Attributes:
         measured: dict of loss name → mean over the batches of the last `evaluate`.
     """
+
+    async_safe = True  # Keras need not wait for the device after every batch, but does before an epoch ends
 
     def on_epoch_begin(self, epoch, logs=None):
         self._learned = []

@@ -41,12 +41,16 @@ class ImagePool(keras.layers.Layer):
     Args:
         size: images kept; 0: every image is returned as it is.
         seed: the run's seed.
+
+    Attributes:
+        active: False while losses are only measured: every image is returned as it is, and none is stored.
     """
 
     def __init__(self, size=50, seed=0, **kwargs):
         super().__init__(**kwargs)
         self.size = size
         self.seed = seed
+        self.active = True
 
     def build(self, input_shape):
         shared = {"trainable": False, "initializer": "zeros", "autocast": False}
@@ -71,7 +75,7 @@ class ImagePool(keras.layers.Layer):
         Returns:
             float32 [N, H, W, C].
         """
-        if not self.size:
+        if not (self.size and self.active):
             return x
         everyone = gather_global(x, indices)
         seeds = layers.sample_seeds(self.seed, step, tf.range(everyone.shape[0]), self.name)
@@ -94,11 +98,15 @@ class FeatureCache(keras.layers.Layer):
     """The features of the newest `size` samples that a discriminator saw, oldest first.
 
     Every replica adds the samples of all replicas in global order, so all copies stay equal.
+
+    Attributes:
+        active: False while losses are only measured: nothing is remembered and nothing is added.
     """
 
     def __init__(self, size, **kwargs):
         super().__init__(trainable=False, **kwargs)
         self.size = size
+        self.active = True
 
     def build(self, input_shape):
         shared = {"trainable": False, "initializer": "zeros", "autocast": False}
@@ -110,13 +118,17 @@ class FeatureCache(keras.layers.Layer):
         self.built = True
 
     def read(self):
-        """(features [size, h, w, F], float32 [size]: 1 for those that are filled, else 0)."""
+        """(features [size, h, w, F], float32 [size]: 1 for those that are filled, else 0); None where not `active`."""
+        if not self.active:
+            return None
         age = tf.range(self.size, 0, -1, tf.int64)
         filled = tf.cast(age <= tf.convert_to_tensor(self.count.value), tf.float32)
         return tf.convert_to_tensor(self.features.value), filled
 
     def push(self, features, indices):
         """Adds this replica's features [N, h, w, F]; `indices` are the samples' positions in the global batch."""
+        if not self.active:
+            return
         everyone = gather_global(features, indices)
         self.features.assign(tf.concat([tf.convert_to_tensor(self.features.value), everyone], axis=0)[-self.size :])
         self.count.assign(tf.minimum(tf.convert_to_tensor(self.count.value) + everyone.shape[0], self.size))

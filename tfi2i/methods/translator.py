@@ -20,6 +20,7 @@ from tfi2i.config import UserError
 from tfi2i.data.images import read_image, read_pil, to_channels
 from tfi2i.levels import to_levels, to_range
 from tfi2i.methods import fitting
+from tfi2i.methods.memory import FeatureCache, ImagePool
 from tfi2i.methods.sizes import Sizes, padded, resized
 
 DIRECTIONS = ("a2b", "b2a")
@@ -77,7 +78,7 @@ class Translator(keras.Model):
         self.xla = False
         self.accumulate = 1
         self.averages = {}
-        self._measuring = False
+        self.active = True  # False: losses are only measured
 
     # === What a method defines ===
 
@@ -324,17 +325,32 @@ class Translator(keras.Model):
         return next((role for role in later if name.startswith(role)), first)
 
     def fit(
-        self, x=None, y=None, batch_size=None, validation_data=None, validation_split=0.0, callbacks=None, **kwargs
+        self,
+        x=None,
+        y=None,
+        batch_size=None,
+        epochs=1,
+        verbose="auto",
+        callbacks=None,
+        validation_split=0.0,
+        validation_data=None,
+        shuffle=True,
+        validation_batch_size=None,
+        **kwargs,
     ):
         """As `keras.Model.fit`; the history holds the means of the losses over each epoch.
+
+        With `steps_per_execution` they are means of what Keras reports, the last batch of each execution. There is no
+        sum `loss`: a callback that watches one names it, as `EarlyStopping("val_cycle_a", mode="min")`. Callbacks that
+        look for the one `model.optimizer` find none: there is one for each of the `roles`.
 
         Args:
             x, y, batch_size: what it learns from, see `fitting.as_dataset`. It looks at the first batch before it
                 begins. Arrays are shuffled each by itself.
+            epochs, verbose, callbacks, shuffle, **kwargs: as Keras'.
+            validation_split: the last part of two arrays to validate with, 0 to 1.
             validation_data: arrays (A, B), or a data set, whose losses are computed after each epoch.
-            validation_split: the last part of arrays to validate with instead, 0 to 1.
-            callbacks, **kwargs: as Keras'. Callbacks that look for the one `model.optimizer` find none: there is one
-                for each of the `roles`.
+            validation_batch_size: of arrays; None: the least that the replicas take.
 
         Raises:
             ValueError: the model is not compiled, or cannot learn from `x`.
@@ -343,62 +359,81 @@ class Translator(keras.Model):
             raise ValueError(f"{self.name} learns in stages, which fit does not know: use tfi2i.train")
         if not self.compiled:
             raise ValueError("call compile() before fit(): without arguments it takes the published optimizers")
-        if validation_split:
-            x, validation_data = _split(x, y, validation_split)
-            y = None
-        x, shapes = fitting.as_dataset(self, x, y, batch_size, kwargs.get("shuffle", True))
+        if validation_split and validation_data is None:
+            x, y, validation_data = fitting.split(x, y, validation_split)
+        x, shapes = fitting.as_dataset(self, x, y, batch_size, shuffle)
+        if validation_data is not None:
+            validation_data, _ = fitting.as_dataset(
+                self, validation_data, batch_size=validation_batch_size, training=False
+            )
         with self.distribute_strategy.scope():
             self.build_for_training(*shapes)
             self.build_optimizers()
-        if validation_data is not None:
-            size = kwargs.pop("validation_batch_size", None)
-            validation_data, _ = fitting.as_dataset(
-                self, validation_data, batch_size=size, shuffle=False, training=False
-            )
-        kwargs["shuffle"] = False
-        callbacks = callbacks if isinstance(callbacks, (list, tuple)) else [callbacks] * (callbacks is not None)
-        return super().fit(x, validation_data=validation_data, callbacks=[fitting.EpochMeans(), *callbacks], **kwargs)
+        return super().fit(
+            x,
+            epochs=epochs,
+            verbose=verbose,
+            callbacks=[fitting.EpochMeans(), *_listed(callbacks)],
+            validation_data=validation_data,
+            shuffle=False,
+            **kwargs,
+        )
 
-    def evaluate(self, x=None, y=None, batch_size=None, callbacks=None, return_dict=False, **kwargs):
+    def evaluate(
+        self, x=None, y=None, batch_size=None, verbose="auto", sample_weight=None, steps=None, callbacks=None,
+        return_dict=False, **kwargs,
+    ):  # fmt: skip
         """As `keras.Model.evaluate`: the means of the losses that training would have; nothing is learned.
+
+        Discriminators judge the translations of these images alone: image pools and feature caches rest.
 
         Args:
             x, y, batch_size: see `fitting.as_dataset`; nothing is shuffled.
-            callbacks, return_dict, **kwargs: as Keras'.
+            verbose, steps, callbacks, return_dict: as Keras'.
+            sample_weight: not supported.
         """
         if not self.compiled:
             raise ValueError("call compile() before evaluate(): without arguments it takes the published optimizers")
+        if sample_weight is not None:
+            raise ValueError("sample_weight=…: the losses weigh all images alike")
         if not kwargs.get("_use_cached_eval_dataset"):  # which `fit` has prepared
-            x, shapes = fitting.as_dataset(self, x, y, batch_size, shuffle=False, training=False)
-            callbacks = [fitting.EpochMeans(), *(callbacks or [])]
-            if not hasattr(self, "_training_shapes"):
-                with self.distribute_strategy.scope():
-                    self.build_for_training(*shapes)
-        last = super().evaluate(x, callbacks=callbacks, return_dict=True, **kwargs)
+            x, _ = fitting.as_dataset(self, x, y, batch_size, training=False)
+            callbacks = [fitting.EpochMeans(), *_listed(callbacks)]
+            with self.distribute_strategy.scope():
+                self.build((None, None, None, self.channels_a))
+        last = super().evaluate(x, verbose=verbose, steps=steps, callbacks=callbacks, return_dict=True, **kwargs)
         means = next(c for c in getattr(callbacks, "callbacks", callbacks) if isinstance(c, fitting.EpochMeans))
         losses = {name: means.measured[name] for name in last}
         return losses if return_dict else list(losses.values())
 
-    def save(self, filepath, **kwargs):
+    def save(self, filepath, *args, **kwargs):
         """As `keras.Model.save`; a model that has not seen images yet is built first."""
         self.build((None, None, None, self.channels_a))
-        super().save(filepath, **kwargs)
+        super().save(filepath, *args, **kwargs)
 
-    def summary(self, **kwargs):
+    def summary(self, *args, **kwargs):
         """As `keras.Model.summary`, of the networks' weights alone: without image pools and counters."""
         self.build((None, None, None, self.channels_a))
         networks = keras.Model(name=self.name)
         networks.parts = list(self.networks.values())
         networks.built = True
-        networks.summary(**kwargs)
+        networks.summary(*args, **kwargs)
 
     def test_step(self, data):
-        self._measuring = True
+        with self._only_measuring(), keras.StatelessScope():  # what networks count stays as it is
+            return self.learn(*data, indices=self.sample_indices(data[0].shape[0]))
+
+    @contextlib.contextmanager
+    def _only_measuring(self):
+        """While open, `phase` computes losses and learns nothing, and pools and caches rest."""
+        memories = [layer for layer in self._flatten_layers() if isinstance(layer, (ImagePool, FeatureCache))]
+        for part in (self, *memories):
+            part.active = False
         try:
-            with keras.StatelessScope():  # pools and caches stay as they are
-                return self.learn(*data, indices=self.sample_indices(data[0].shape[0]))
+            yield
         finally:
-            self._measuring = False
+            for part in (self, *memories):
+                part.active = True
 
     def train_step(self, data, stage=None):
         staged = {} if stage is None else {"stage": stage}
@@ -444,6 +479,8 @@ class Translator(keras.Model):
         Returns:
             (losses, outputs) as `compute` gave them, before the update.
         """
+        if not self.active:
+            return compute(**inputs, **(unbatched or {}))
         optimizer = self.optimizer_of(role)
         learned = self.weights_of(role)
         learning = self.networks.values()
@@ -475,8 +512,6 @@ class Translator(keras.Model):
             )
         else:
             losses, gradients, news, outputs = pure(values, scale, inputs | (unbatched or {}))
-        if self._measuring:
-            return losses, outputs
         # Optimizers add up the gradients of all replicas; each holds the mean over its own part of the batch.
         replicas = tf.distribute.get_replica_context().num_replicas_in_sync
         optimizer.apply([g / replicas for g in gradients] if replicas > 1 else gradients, learned)
@@ -572,7 +607,7 @@ class Translator(keras.Model):
         Args:
             images: uint8 or uint16 pixels, or float32 in `value_range`; [N, H, W, C] or one image [H, W, C], C being
                 the channels of the domain translated from. Any size of at least one pixel. Or the path of an image
-                file, a PIL image, or a list of any of these.
+                file, a PIL image, or a list of any of these, which go through the networks one by one.
             direction: "a2b" or "b2a".
             batch_size: images that go through the network at once.
             style: what the translations should look like, where the method takes a style: float [N, style_size], or
@@ -592,12 +627,13 @@ class Translator(keras.Model):
         """
         self.check_direction(direction)
         if isinstance(images, (list, tuple)):
-            return [self.translate(x, direction, batch_size, style, reference, seed) for x in images]
+            styles = self._styles(len(images), direction, style, reference, seed)
+            styles = [None] * len(images) if styles is None else styles
+            return [self.translate(x, direction, batch_size, style) for x, style in zip(images, styles)]
         if isinstance(images, (str, os.PathLike, PIL.Image.Image)):
-            read = read_pil if isinstance(images, PIL.Image.Image) else read_image
-            pixels = to_channels(read(images, self.background), self.channels_of(direction[0]))
+            pixels = self._pixels(images, direction[0])
             result = self.translate(pixels, direction, batch_size, style, reference, seed)
-            if read is read_image or result.dtype != np.uint8:
+            if not isinstance(images, PIL.Image.Image) or result.dtype != np.uint8:
                 return result
             return PIL.Image.fromarray(result if result.shape[-1] == 3 else result[..., 0])
         images = np.asarray(images)
@@ -617,6 +653,13 @@ class Translator(keras.Model):
         shape = (*batch.shape[:3], self.channels_of(direction[-1]))
         result = np.concatenate(results) if results else np.zeros(shape, kind)
         return result[0] if images.ndim == 3 else result
+
+    def _pixels(self, image, domain):
+        """The pixels of an image file or a PIL image, with the channels of a domain; arrays as they are."""
+        if not isinstance(image, (str, os.PathLike, PIL.Image.Image)):
+            return np.asarray(image)
+        read = read_pil if isinstance(image, PIL.Image.Image) else read_image
+        return to_channels(read(image, self.background), self.channels_of(domain))
 
     def check_images(self, batch, shape, domain):
         """The dtype of images [N, H, W, C] of a domain; `shape` is what the user gave. Raises `ValueError`."""
@@ -646,7 +689,7 @@ class Translator(keras.Model):
         if self.style_size is None:
             return None
         if reference is not None:
-            reference = np.asarray(reference)
+            reference = self._pixels(reference, direction[-1])
             batch = reference[None] if reference.ndim == 3 else reference
             self.check_images(batch, reference.shape, direction[-1])
             if len(batch) not in (1, count):
@@ -680,11 +723,8 @@ class Translator(keras.Model):
         return self.generate(x, direction, style)
 
 
-def _split(x, y, fraction):
-    """((A, B) to learn from, (A, B) to validate with) of arrays."""
-    arrays = [np.asarray(images) for images in ((x, y) if y is not None else x)]
-    cuts = [len(images) - int(len(images) * fraction) for images in arrays]
-    return tuple(x[:n] for x, n in zip(arrays, cuts)), tuple(x[n:] for x, n in zip(arrays, cuts))
+def _listed(callbacks):
+    return list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks] * (callbacks is not None)
 
 
 def translate_and_keep(generator, source, target, keep=True, batches_mix=False):

@@ -1,7 +1,6 @@
 """On which devices, in which precision, with or without XLA: what `auto` means."""
 
 import contextlib
-import functools
 import os
 import re
 
@@ -63,16 +62,30 @@ def make_strategy(name, replicas=None):
     return _mirrored(*(f"/cpu:{i}" for i in range(replicas)))
 
 
-# A process has one strategy of a kind: a second one would number its collective operations from the start again, and
-# TensorFlow 2.21 takes them for those of the first, of other shapes.
-@functools.cache
+_made = {}
+
+
 def _mirrored(*devices):
-    return tf.distribute.MirroredStrategy(devices)
+    if len(devices) == 1:
+        return tf.distribute.MirroredStrategy(devices)
+    return _only_one(devices, lambda: tf.distribute.MirroredStrategy(devices))
 
 
-@functools.cache
 def _multi_worker():
-    return tf.distribute.MultiWorkerMirroredStrategy()
+    return _only_one("multi_worker", tf.distribute.MultiWorkerMirroredStrategy)
+
+
+def _only_one(kind, make):
+    """The strategy that this process has, made by the first call.
+
+    A second one would number its collective operations from the start again, and TensorFlow 2.21 takes them for those
+    of the first.
+    """
+    if _made and kind not in _made:
+        raise UserError("this process has trained on other replicas already: start Python again, or keep their number")
+    if not _made:
+        _made[kind] = make()
+    return _made[kind]
 
 
 def resolve_strategy(name, replicas=None):
@@ -140,7 +153,7 @@ def together(strategy):
 
 @contextlib.contextmanager
 def lost_worker_in_words():
-    """Says in words that a worker is gone; TensorFlow says it by the traceback of an operation between workers.
+    """Says in words that a worker is gone; TensorFlow only shows the traceback of a collective operation.
 
     Raises:
         UserError: a worker ended or cannot be reached.
@@ -149,7 +162,7 @@ def lost_worker_in_words():
         yield
     except tf.errors.OpError as error:
         aborted = re.search(r"Collective ops is aborted by: (?P<reason>[^\n]*)", error.message)
-        if not aborted:
+        if not aborted or "TF_CONFIG" not in os.environ:
             raise
         raise UserError(
             f"another worker has ended or cannot be reached ({aborted['reason']}), and this one cannot go on alone: "
