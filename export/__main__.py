@@ -1,4 +1,4 @@
-"""Exports a trained translator as a SavedModel and LiteRT files, and proves them equal to it.
+"""Exports a trained translator as a SavedModel and LiteRT files, and measures how close to it each of them is.
 
   tfi2i export --run_dir=runs/quickstart --direction=a2b --output=exported
 

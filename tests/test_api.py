@@ -158,6 +158,8 @@ def test_defaults_are_not_given(monkeypatch):
     monkeypatch.setattr("tfi2i.metrics.pages.evaluate_folders", lambda **kwargs: called.update(kwargs))
     tfi2i.evaluate("run", protocol="uvcgan2_celeba", limit=3)
     assert called == {"protocol": "uvcgan2_celeba", "limit": 3}
+    with pytest.raises(UserError, match="--pretrain_steps is for methods"):
+        tfi2i.train("run", preset="uvcgan2/own_small", method="cyclegan", data="emoji", pretrain_steps=3)
     called.clear()
     tfi2i.evaluate(real="x", fake="y", metrics=["kid"])
     assert called["metrics"] == ["kid"] and "network" not in called and called["real"] == "x"

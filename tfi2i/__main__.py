@@ -18,7 +18,7 @@ COMMANDS = {
     ),
     "translate": ("tfi2i.commands.translate", "translate pictures with a trained model"),
     "evaluate": ("tfi2i.commands.evaluate", "measure and show how good translations are"),
-    "export": ("tfi2i.export.__main__", "make files for TF Serving, phones and browsers, proved equal to the model"),
+    "export": ("tfi2i.export.__main__", "make files for TF Serving, phones and browsers, each compared with the model"),
     "convert": ("tfi2i.commands.convert", "take over a published checkpoint, or write one"),
     "pack": ("tfi2i.commands.pack", "write a trained model as one archive to hand on"),
     "adapt": ("tfi2i.commands.adapt", "learn to recognise digits without labels (UNIT's domain adaptation)"),

@@ -9,6 +9,8 @@ TensorFlow is imported by the first call that needs it.
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import os
 import pathlib
 import signal
@@ -230,7 +232,8 @@ def convert(source: Path | None = None, run_dir: Path | None = None, **flags) ->
 
 
 def _values(name, given):
-    """The flags of a command, as `given`, a dict of keyword arguments, says."""
-    import importlib
-
-    return command.values_of(importlib.import_module(f"tfi2i.commands.{name}"), given)
+    """The flags of a command, as `given`, a dict of keyword arguments, says; what is at its default is not given."""
+    parameters = inspect.signature(globals()[name]).parameters
+    usual = {n: parameter.default for n, parameter in parameters.items()}
+    said = {n: v for n, v in given.items() if not (type(v) is type(usual.get(n)) and v == usual.get(n))}
+    return command.values_of(importlib.import_module(f"tfi2i.commands.{name}"), said)

@@ -87,7 +87,7 @@ def values_of(module, given):
 
     Args:
         module: the command's, with `define_flags`.
-        given: dict of flag name → value; None, or the flag's default: not given. A flag that may be repeated takes a
+        given: dict of flag name → value; None: not given. A flag that may be repeated takes a
             list or tuple, or a dict where its values are NAME=VALUE. The others win over those of `preset` and
             `flagfile`.
 
@@ -104,7 +104,7 @@ def values_of(module, given):
         if name not in values and name not in presets.META:
             raise UserError(_unknown(name, list(values)))
         value = value.tolist() if hasattr(value, "tolist") else value  # numpy's
-        if value is None or name in values and value == values[name].default:
+        if value is None:
             continue
         if isinstance(value, dict):
             value = [f"{key}={text}" for key, text in value.items()]
