@@ -141,17 +141,17 @@ def latencies(candidates, image, seconds=1.0):
 
 
 def peak_memory(path):
-    """MiB that a process needs more once it has loaded and run a LiteRT file, or None."""
+    """MiB that a process needs more once it has loaded and run a LiteRT file, or None where that fails."""
     program = (
-        "import resource, sys, numpy as np\n"
+        "import sys, numpy as np\n"
         "from ai_edge_litert import interpreter\n"
-        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024\n"
-        "before = peak()\n"
+        "from tfi2i import machine\n"
+        "before = machine.peak_resident()\n"
         f"model = interpreter.Interpreter(model_path=sys.argv[1], num_threads={threads()})\n"
         "model.allocate_tensors()\n"
         "run = model.get_signature_runner()\n"
         "run(**{k: np.zeros(d['shape'], d['dtype']) for k, d in run.get_input_details().items()})\n"
-        "print(peak() - before)\n"
+        "print((machine.peak_resident() - before) / 2**20)\n"
     )
     command = [sys.executable, "-c", program, str(path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

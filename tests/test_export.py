@@ -251,6 +251,13 @@ def test_quantized_files_are_smaller(exported):
     assert sizes["int8"] < sizes["float16"]
 
 
+def test_memory_of_a_file_is_measured_while_this_process_is_large(exported):
+    large = np.ones(500 << 17)  # 500 MiB, all written
+    files = [exported[0] / "float32.tflite", exported[0] / "report.json"]
+    used, of_no_model = (verify.peak_memory(file) for file in files)
+    assert large.nbytes == 500 << 20 and 1 < used < 100 and of_no_model is None
+
+
 @pytest.mark.parametrize(
     "hyperparameters, direction, size",
     [

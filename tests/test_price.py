@@ -2,6 +2,8 @@
 
 import shlex
 import shutil
+import subprocess
+import sys
 import types
 
 import numpy as np
@@ -256,6 +258,14 @@ def test_another_backend_of_keras_is_one_line(monkeypatch):
     monkeypatch.delenv("KERAS_BACKEND")
     machine.check_backend()
     assert machine.os.environ["KERAS_BACKEND"] == "tensorflow"
+
+
+def test_peak_memory_is_of_this_program_and_not_of_the_one_that_started_it():
+    large = np.ones(300 << 17)  # 300 MiB, all written
+    program = "import numpy; from tfi2i import machine; x = numpy.ones(100 << 17); print(machine.peak_resident())"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert 100 < int(done.stdout) / 2**20 < 200
+    assert machine.peak_resident() > large.nbytes
 
 
 def test_a_card_that_tensorflow_does_not_see_is_named(monkeypatch, tmp_path):

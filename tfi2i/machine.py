@@ -1,8 +1,10 @@
 """What this process may use of the machine, and what it has used."""
 
+import contextlib
 import functools
 import os
 import platform
+import re
 import resource
 import shutil
 import subprocess
@@ -35,15 +37,22 @@ def import_tensorflow():
     """
     check_backend()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    with held_stderr():
+        import tensorflow as tf
+
+        tf.config.list_physical_devices()
+        tf.config.experimental.enable_tensor_float_32_execution(False)
+
+
+@contextlib.contextmanager
+def held_stderr():
+    """While open, keeps what libraries write to stderr past every logger; it is shown if the block fails."""
     sys.stderr.flush()
     with tempfile.TemporaryFile() as kept:
         stderr = os.dup(2)
         os.dup2(kept.fileno(), 2)
         try:
-            import tensorflow as tf
-
-            tf.config.list_physical_devices()
-            tf.config.experimental.enable_tensor_float_32_execution(False)
+            yield
         except BaseException:
             kept.seek(0)
             os.write(stderr, kept.read())
@@ -103,5 +112,19 @@ def peak_memory():
 
     if tf.config.list_logical_devices("GPU"):
         return tf.config.experimental.get_memory_info("GPU:0")["peak"] / 2**30
-    # Bytes on macOS, KiB elsewhere.
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if platform.system() == "Darwin" else 2**20)
+    return peak_resident() / 2**30
+
+
+def peak_resident():
+    """Bytes: the most memory that this process has held so far."""
+    # Linux: ru_maxrss of a new program starts at the high-water mark of the program that started it, however small
+    # the new one is. VmHWM is the new program's own.
+    try:
+        with open("/proc/self/status") as file:
+            mark = re.search(r"^VmHWM:\s*(\d+) kB$", file.read(), re.MULTILINE)
+    except OSError:
+        mark = None
+    if mark:
+        return 1024 * int(mark[1])
+    # macOS has no /proc. It keeps ru_maxrss for each program, in bytes; elsewhere it is KiB.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if platform.system() == "Darwin" else 1024)
