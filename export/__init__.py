@@ -8,8 +8,17 @@ Names are imported on first use, so that `--help` loads no TensorFlow.
 
 import importlib
 
-# Formats, and the least PSNR in dB against the Keras model that each one is held to.
-FLOORS = {"saved_model": 70.0, "float32": 70.0, "float16": 50.0, "dynamic": 40.0, "int8": 35.0}
+from tfi2i.config import UserError
+
+# Formats, and the least PSNR in dB against the Keras model that each one is held to: of all images pooled, and of the
+# worst one. What quantization does to single images differs by about 10 dB from what it does to all.
+FLOORS = {
+    "saved_model": (70.0, 60.0),
+    "float32": (70.0, 60.0),
+    "float16": (50.0, 40.0),
+    "dynamic": (40.0, 30.0),
+    "int8": (35.0, 25.0),
+}
 
 _PUBLIC = {
     "FloorError": "exporter",
@@ -20,6 +29,40 @@ _PUBLIC = {
     "write_saved_model": "saved_model",
 }
 __all__ = sorted(["FLOORS", *_PUBLIC])
+
+
+def resolve_floors(given):
+    """The floors of all formats where some are given.
+
+    Args:
+        given: dict of format → least PSNR in dB: a pair (of all images pooled, of the worst image), or the first of
+            them alone. The worst image's is then the format's in `FLOORS`, or 10 dB less than the pooled one if that
+            is lower.
+
+    Returns:
+        dict of format → (pooled, worst image) in dB.
+
+    Raises:
+        UserError: a format that does not exist, or no such floor.
+    """
+    floors = dict(FLOORS)
+    for kind, floor in given.items():
+        if kind not in FLOORS:
+            raise UserError(f"a floor for {kind!r}: the formats are {', '.join(FLOORS)}")
+        try:
+            pooled, worst = floor if isinstance(floor, (tuple, list)) else (floor, min(FLOORS[kind][1], floor - 10))
+            floors[kind] = float(pooled), float(worst)
+        except (TypeError, ValueError) as error:
+            raise UserError(
+                f"the floor {floor!r} of {kind}: expected decibels, or a pair of them, for all images pooled and for "
+                "the worst image"
+            ) from error
+        if not worst <= pooled:
+            raise UserError(
+                f"the floors of {kind}, {pooled:g} dB for all images pooled and {worst:g} dB for the worst image: "
+                "expected the second to be at most the first, because the worst image is never above all pooled"
+            )
+    return floors
 
 
 def __getattr__(name):

@@ -12,7 +12,7 @@ from absl import flags
 from tfi2i import command, machine, run_directory
 from tfi2i.config import UserError, size_flag
 
-from . import FLOORS
+from . import FLOORS, resolve_floors
 
 
 def define_flags(values):
@@ -62,8 +62,9 @@ def define_flags(values):
     flags.DEFINE_list(
         "min_psnr",
         [],
-        "least PSNR in dB against the model: a number for all formats, or FORMAT:NUMBER, … "
-        f"[{','.join(f'{kind}:{least:g}' for kind, least in FLOORS.items())}]",
+        "least PSNR in dB against the model, of all images pooled and of the worst image: POOLED/WORST or POOLED for "
+        "all formats, or FORMAT:POOLED/WORST, …; without /WORST it is the format's own, or 10 below POOLED if that is "
+        f"lower [{','.join(f'{kind}:{pooled:g}/{worst:g}' for kind, (pooled, worst) in FLOORS.items())}]",
         flag_values=values,
     )
     flags.DEFINE_bool("overwrite", False, "replace an earlier export in --output", flag_values=values)
@@ -108,21 +109,24 @@ def main(_):
 
 
 def parse_floors(texts):
-    """["30"] or ["int8:30", "dynamic:38"] → dict of format → dB.
+    """["30"] or ["int8:30/20", "dynamic:38"] → what `resolve_floors` makes of it.
 
     Raises:
         UserError: not of that form, or a format that does not exist.
     """
     floors = {}
     for text in texts:
-        kind, colon, number = text.rpartition(":")
+        kind, colon, numbers = text.rpartition(":")
         if colon and kind not in FLOORS:
             raise UserError(f"--min_psnr={text}: the format is one of {', '.join(FLOORS)}")
         try:
-            floors |= dict.fromkeys([kind] if colon else FLOORS, float(number))
+            pooled, *worst = map(float, numbers.split("/"))
         except ValueError as error:
-            raise UserError(f"--min_psnr={text}: expected decibels, as in 35 or int8:35,dynamic:40") from error
-    return floors
+            raise UserError(
+                f"--min_psnr={text}: expected decibels, as in 35, 35/25 or int8:35/25,dynamic:40"
+            ) from error
+        floors |= dict.fromkeys([kind] if colon else FLOORS, (pooled, *worst) if worst else pooled)
+    return resolve_floors(floors)
 
 
 def run():

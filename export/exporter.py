@@ -19,7 +19,7 @@ from tfi2i.levels import to_levels
 from tfi2i.progress import Progress
 from tfi2i.translation import resolve_fit
 
-from . import FLOORS, verify
+from . import FLOORS, resolve_floors, verify
 
 _PICTURES = 4
 # All that an export consists of.
@@ -70,7 +70,8 @@ def export(
             takes training images, verification those for test, or else for validation.
         calibration_images: how many images set the scales of "int8".
         verification_images: how many images to verify on; None: all.
-        floors: dict of format → least PSNR in dB, over `FLOORS`.
+        floors: dict of format → least PSNR in dB, over `FLOORS`: a number, or a pair for all images pooled and for
+            the worst image, see `resolve_floors`.
         overwrite: replace an earlier export in `output`; anything else there is left alone.
         log: function that is told, in lines of text, how far it is; `print` also shows bars.
 
@@ -83,7 +84,7 @@ def export(
     """
     if isinstance(model, (str, os.PathLike)):
         model = checkpoints.load(model)
-    floors = FLOORS | (floors or {})
+    floors = resolve_floors(floors or {})
     output = pathlib.Path(local_path(output, "output")).resolve()
     run = getattr(model, "run", None)
     if isinstance(data, (str, os.PathLike)):
@@ -253,7 +254,8 @@ class _Export:
                 result["before_rounding"] = before.summary()
             path = folder / ("1" if kind == "saved_model" else f"{kind}.tflite")
             result |= {
-                "floor": floors[kind],
+                "floor": floors[kind][0],
+                "worst_floor": floors[kind][1],
                 "bytes": sum(f.stat().st_size for f in _files(path)),
                 "latency_ms": times[kind][0],
                 "latency_ratio": times[kind][1] / times["float32"][1] if "float32" in times else None,

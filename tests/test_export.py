@@ -145,7 +145,7 @@ def test_score_rounds_the_reference_for_uint8_only():
 def test_nan_is_below_every_floor():
     score = verify.Score()
     score.add("x", np.zeros((1, 1, 1, 1), np.float32), np.full((1, 1, 1, 1), np.nan, np.float32))
-    assert verify.floor_faults("float32", score, None, -1000.0)
+    assert len(verify.floor_faults("float32", score, None, (-1000.0, -1000.0))) == 2
     assert score.summary()["off_by_more_than_one_level"] == 1
     json.dumps(score.summary(), allow_nan=False)
 
@@ -166,27 +166,67 @@ def test_floor_above_what_rounding_leaves_is_asked_before_rounding():
     flipped = zero.astype(np.uint8)
     flipped[0, 0, 0, 0] = 1  # 1 % of the values one level off: 68 dB
     rounded.add("x", zero, flipped)
-    assert verify.floor_faults("float32", rounded, good, 70.0) == []
-    assert "before rounding" in verify.floor_faults("float32", good, rounded, 70.0)[0]
-    assert "the floor is 70 dB" in verify.floor_faults("float32", rounded, None, 70.0)[0]
+    assert verify.floor_faults("float32", rounded, good, (70.0, 60.0)) == []
+    assert "before rounding" in verify.floor_faults("float32", good, rounded, (70.0, 60.0))[0]
+    assert "the floor is 70 dB" in verify.floor_faults("float32", rounded, None, (70.0, 60.0))[0]
+
+
+def test_the_worst_image_has_a_floor_of_its_own():
+    score, zero = verify.Score(), np.zeros((1, 1, 1, 1), np.float32)
+    for i in range(99):
+        score.add(f"good {i}", zero, zero)
+    score.add("bad", zero, zero + np.float32(10))  # 28.1 dB alone, 48.1 dB among a hundred
+    assert verify.floor_faults("int8", score, None, (48.0, 28.0)) == []
+    (fault,) = verify.floor_faults("int8", score, None, (48.0, 29.0))
+    assert fault == "int8: 28.1 dB in the worst image, bad, the floor is 29 dB"
+    (fault,) = verify.floor_faults("int8", score, None, (49.0, 28.0))
+    assert fault == "int8: 48.1 dB, the floor is 49 dB"
+
+
+def test_an_image_that_rounding_alone_changes_everywhere_is_no_fault():
+    """A grey of 101.5 on one side and of 101.4999 on the other: 48.1 dB once both are rounded, in that image."""
+    before, rounded = verify.Score(), verify.Score()
+    for i in range(99):
+        even = np.full((1, 2, 2, 1), 7, np.float32)
+        before.add(f"even {i}", even, even)
+        rounded.add(f"even {i}", even, even.astype(np.uint8))
+    flat = np.full((1, 2, 2, 1), 101.5, np.float32)
+    before.add("flat", flat, flat - np.float32(1e-4))
+    rounded.add("flat", flat, np.full(flat.shape, 101, np.uint8))
+    assert rounded.worst_psnr == pytest.approx(48.13, abs=0.01)
+    assert verify.floor_faults("float32", rounded, before, (70.0, 60.0)) == []
+    rounded.add("off by two", flat, np.full(flat.shape, 104, np.uint8))  # 42.1 dB: more than rounding explains
+    assert "in the worst image, off by two" in verify.floor_faults("float32", rounded, before, (70.0, 60.0))[0]
 
 
 @pytest.mark.parametrize(
     "texts, floors",
     [
         ([], {}),
-        (["30"], dict.fromkeys(FLOORS, 30.0)),
-        (["int8:30", "dynamic:38.5"], {"int8": 30.0, "dynamic": 38.5}),
-        (["30", "int8:20"], {**dict.fromkeys(FLOORS, 30.0), "int8": 20.0}),
+        (["30"], dict.fromkeys(FLOORS, (30.0, 20.0))),
+        (["int8:35", "dynamic:38.5"], {"int8": (35.0, 25.0), "dynamic": (38.5, 28.5)}),
+        (["50/45", "int8:20"], {**dict.fromkeys(FLOORS, (50.0, 45.0)), "int8": (20.0, 10.0)}),
+        (["float32:400", "int8:35/30"], {"float32": (400.0, 60.0), "int8": (35.0, 30.0)}),
     ],
 )
 def test_min_psnr(texts, floors):
-    assert parse_floors(texts) == floors
+    assert parse_floors(texts) == FLOORS | floors
 
 
-@pytest.mark.parametrize("text", ["int9:3", "int8:x", "x", "int8:"])
-def test_min_psnr_errors(text):
-    with pytest.raises(UserError, match="--min_psnr"):
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        *((text, "--min_psnr=") for text in ("int9:3", "int8:x", "x", "int8:", "35/", "/25")),
+        ("int8:35/30/25", "the floor .* of int8: expected decibels, or a pair"),
+        (
+            "int8:25/35",
+            "the floors of int8, 25 dB for all images pooled and 35 dB for the worst image: expected",
+        ),
+        ("int8:nan", "the floors of int8, nan dB"),
+    ],
+)
+def test_min_psnr_errors(text, message):
+    with pytest.raises(UserError, match=message):
         parse_floors([text])
 
 
@@ -708,6 +748,8 @@ def test_float_pixels_and_overwriting(simple, tmp_path):
         ({"size": (4, 16)}, "--size=4,16: expected at least 8"),
         ({"size": None}, "give --size"),
         ({"io": "UINT8"}, "--io=UINT8: expected uint8 or float32"),
+        ({"floors": {"int9": 30}}, "a floor for 'int9': the formats are saved_model, float32"),
+        ({"floors": {"int8": "30"}}, "the floor '30' of int8: expected decibels, or a pair"),
         ({"size": (30, 32), "fit": "resize"}, "at least 8: give --size=32,32 or --fit=pad"),
         ({"data": None}, "give --data"),
         ({"data": Data(data="/nowhere")}, "--data=/nowhere does not exist"),
