@@ -264,7 +264,7 @@ class _Export:
                 encode = lambda x: images.encode_image(".png", x)  # noqa: E731
                 faults = verify.saved_model_faults(loaded, self.reference, typical, encode)
             else:
-                result |= self._graph_figures(path, written[kind])
+                result |= self._graph_figures(path, written[kind]) | verify.alone(path, threads)
                 faults = []
                 note = _slower(kind, result, written.get("float32"))
                 result |= {"note": note} if note else {}
@@ -278,9 +278,9 @@ class _Export:
         from . import litert
 
         return {
+            "dtype": np.dtype(runner.input["dtype"]).name,
             "operations": litert.operations(path.read_bytes()),
             "delegate_partitions": runner.partitions,
-            "peak_memory_mib": verify.peak_memory(path),
         }
 
     def sidecar(self, folder, formats):

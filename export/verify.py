@@ -7,6 +7,7 @@ a level into a whole one now and then, such a LiteRT file is also judged before 
 graph it was made of (`litert.with_uint8_pixels` adds only its two ends).
 """
 
+import json
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ import time
 import numpy as np
 
 from tfi2i import machine
+from tfi2i.files import reason
 from tfi2i.metrics.faithfulness import decibels
 
 # What two roundings of a nearly equal value leave: no floor above it can be asked of uint8 output.
@@ -98,6 +100,38 @@ class LiteRT:
         return sum(o["op_name"] == "DELEGATE" for o in self._interpreter._get_ops_details())
 
 
+class Compiled:
+    """A LiteRT file, ready to run by `CompiledModel`, the newer API, on the CPU.
+
+    Args:
+        file: path.
+        threads: that it may use.
+
+    Raises:
+        RuntimeError: LiteRT cannot load the file so.
+    """
+
+    def __init__(self, file, threads):
+        from ai_edge_litert import compiled_model
+
+        options = compiled_model.Options(cpu_options=compiled_model.CpuOptions(num_threads=threads))
+        self._model = compiled_model.CompiledModel.from_file(str(file), options=options)
+        self._inputs, self._outputs = self._model.create_input_buffers(0), self._model.create_output_buffers(0)
+        self._input, self._output = (ends[0].get_tensor_details() for ends in (self._inputs, self._outputs))
+
+    def __call__(self, pixels):
+        """uint8 [1, H, W, C] → the file's output [1, H, W, C'], uint8 or float32."""
+        self._inputs[0].write(pixels.astype(self._input["dtype"]))
+        self._model.run_by_index(0, self._inputs, self._outputs)
+        shape = self._output["shape"]
+        return self._outputs[0].read(int(np.prod(shape)), np.dtype(self._output["dtype"])).reshape(shape)
+
+    @property
+    def fully_accelerated(self):
+        """Whether the CPU delegate runs all operations, by LiteRT's own word."""
+        return self._model.is_fully_accelerated()
+
+
 def compare(reference, candidates, images, keep=()):
     """Runs everything on every image.
 
@@ -148,22 +182,51 @@ def latencies(candidates, image, seconds=1.0):
     return {name: (float(np.median(t)), float(np.percentile(t, 10))) for name, t in times.items()}
 
 
-def peak_memory(path):
-    """MiB that a process needs more once it has loaded and run a LiteRT file, or None where that fails."""
-    program = (
-        "import sys, numpy as np\n"
-        "from ai_edge_litert import interpreter\n"
-        "from tfi2i import machine\n"
-        "before = machine.peak_resident()\n"
-        f"model = interpreter.Interpreter(model_path=sys.argv[1], num_threads={threads()})\n"
-        "model.allocate_tensors()\n"
-        "run = model.get_signature_runner()\n"
-        "run(**{k: np.zeros(d['shape'], d['dtype']) for k, d in run.get_input_details().items()})\n"
-        "print((machine.peak_resident() - before) / 2**20)\n"
-    )
-    command = [sys.executable, "-c", program, str(path)]
+def alone(path, threads, seconds=0.5):
+    """Measures a LiteRT file in a process of its own: the memory that it needs, and the `CompiledModel` API.
+
+    That API is not loaded here, because it may end the process with what it cannot run, and lists on stderr every
+    accelerator that it looks for.
+
+    Args:
+        path: of the file.
+        threads: that it may use.
+        seconds: as in `latencies`.
+
+    Returns:
+        dict of "peak_memory_mib": MiB that a process needs more once the interpreter has loaded and run the file, None
+        where it cannot; "compiled_model": dict of "latency_ms", the median, "latency_ratio", the 10th percentile to
+        the interpreter's, which takes turns with it, and "fully_accelerated", whether the CPU delegate runs all
+        operations by LiteRT's own word; or of "skipped", the reason.
+    """
+    program = "import sys; from tfi2i.export import verify; verify._measure(*sys.argv[1:])"
+    command = [sys.executable, "-c", program, str(path), str(threads), str(seconds)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return float(done.stdout) if done.returncode == 0 else None
+    ended = {"skipped": f"the process that ran the file ended with status {done.returncode}"}
+    found = {"peak_memory_mib": None, "compiled_model": ended}
+    for line in done.stdout.splitlines():
+        found |= json.loads(line)
+    return found
+
+
+def _measure(path, threads, seconds):
+    """Prints what `alone` finds, a part a line: whatever is known when the process ends is known."""
+    import ai_edge_litert.interpreter  # noqa: F401, the library's own memory is no file's
+
+    before = machine.peak_resident()
+    interpreter = LiteRT(path, int(threads))
+    image = np.zeros(interpreter.input["shape"][1:], np.uint8)
+    interpreter(image[None])
+    print(json.dumps({"peak_memory_mib": (machine.peak_resident() - before) / 2**20}), flush=True)
+    try:
+        compiled = Compiled(path, int(threads))
+    except RuntimeError as error:
+        found = {"skipped": reason(error)}
+    else:
+        times = latencies({"interpreter": interpreter, "compiled": compiled}, image, float(seconds))
+        (_, usual), (median, low) = times.values()
+        found = {"latency_ms": median, "latency_ratio": low / usual, "fully_accelerated": compiled.fully_accelerated}
+    print(json.dumps({"compiled_model": found}), flush=True)
 
 
 def threads():

@@ -88,6 +88,7 @@ def no_second_of_timing():
     """Latencies of five calls each, not of a second: nothing here looks at them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(verify, "latencies", functools.partial(verify.latencies, seconds=0))
+        patch.setattr(verify, "alone", functools.partial(verify.alone, seconds=0))
         yield
 
 
@@ -294,8 +295,39 @@ def test_quantized_files_are_smaller(exported):
 def test_memory_of_a_file_is_measured_while_this_process_is_large(exported):
     large = np.ones(500 << 17)  # 500 MiB, all written
     files = [exported[0] / "float32.tflite", exported[0] / "report.json"]
-    used, of_no_model = (verify.peak_memory(file) for file in files)
+    used, of_no_model = (verify.alone(file, 1)["peak_memory_mib"] for file in files)
     assert large.nbytes == 500 << 20 and 1 < used < 100 and of_no_model is None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_compiled_model_runs_every_file_whole(exported, kind):
+    found = exported[1]["formats"][kind]["compiled_model"]
+    assert found.keys() == {"latency_ms", "latency_ratio", "fully_accelerated"}
+    assert found["fully_accelerated"] is True and 0 < found["latency_ms"]
+
+
+def test_compiled_model_gives_what_the_interpreter_gives(exported):
+    program = (
+        "import sys, numpy as np; from tfi2i.export import verify; image = np.load(sys.argv[1])[None]\n"
+        "interpreter, compiled = (form(sys.argv[2], 1)(image) for form in (verify.LiteRT, verify.Compiled))\n"
+        "assert interpreter.dtype == compiled.dtype == np.uint8 and interpreter.std() > 5\n"
+        "np.testing.assert_array_equal(interpreter, compiled)"
+    )
+    np.save(exported[0].parent / "image.npy", picture(*SIZE))
+    command = [sys.executable, "-c", program, exported[0].parent / "image.npy", exported[0] / "int8.tflite"]
+    assert subprocess.run(command, check=False, stderr=subprocess.DEVNULL).returncode == 0
+
+
+def test_what_compiled_model_cannot_run_is_skipped_with_the_reason(exported, monkeypatch, capsys):
+    def refuse(*_):
+        raise RuntimeError("Failed to compile\n└ a long story")
+
+    monkeypatch.setattr(verify, "Compiled", refuse)
+    verify._measure(exported[0] / "int8.tflite", "1", "0")
+    memory, found = map(json.loads, capsys.readouterr().out.splitlines())
+    assert "peak_memory_mib" in memory and found == {"compiled_model": {"skipped": "Failed to compile"}}
+    ended = verify.alone(exported[0] / "report.json", 1)["compiled_model"]
+    assert ended == {"skipped": "the process that ran the file ended with status 1"}
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """What this process may use of the machine, and what it has used."""
 
-import contextlib
 import functools
 import os
 import platform
@@ -37,22 +36,15 @@ def import_tensorflow():
     """
     check_backend()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    with held_stderr():
-        import tensorflow as tf
-
-        tf.config.list_physical_devices()
-        tf.config.experimental.enable_tensor_float_32_execution(False)
-
-
-@contextlib.contextmanager
-def held_stderr():
-    """While open, keeps what libraries write to stderr past every logger; it is shown if the block fails."""
     sys.stderr.flush()
     with tempfile.TemporaryFile() as kept:
         stderr = os.dup(2)
         os.dup2(kept.fileno(), 2)
         try:
-            yield
+            import tensorflow as tf
+
+            tf.config.list_physical_devices()
+            tf.config.experimental.enable_tensor_float_32_execution(False)
         except BaseException:
             kept.seek(0)
             os.write(stderr, kept.read())
