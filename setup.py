@@ -34,7 +34,11 @@ setup(
     python_requires=">=3.11,<3.14",
     packages=find_packages(include=["tfi2i", "tfi2i.*"]) + ["tfi2i.configs", "tfi2i.export"],
     package_dir={"tfi2i.configs": "configs", "tfi2i.export": "export"},
-    package_data={"tfi2i": ["py.typed", "data/emoji/**/*", "metrics/templates/*"], "tfi2i.configs": ["**/*.flags"]},
+    package_data={
+        "tfi2i": ["py.typed", "data/emoji/**/*", "metrics/templates/*"],
+        "tfi2i.configs": ["**/*.flags"],
+        "tfi2i.export": ["templates/*"],
+    },
     install_requires=[
         "tensorflow>=2.21,<2.22",
         "keras>=3.15,<3.16",

@@ -19,11 +19,11 @@ from tfi2i.levels import to_levels
 from tfi2i.progress import Progress
 from tfi2i.translation import resolve_fit
 
-from . import FLOORS, resolve_floors, verify
+from . import FLOORS, reporting, resolve_floors, verify
 
 _PICTURES = 4
 # All that an export consists of.
-_OWN = re.compile(rf"1(/.*)?|({'|'.join(FLOORS)})\.tflite|model\.json|report\.(json|png)")
+_OWN = re.compile(rf"1(/.*)?|({'|'.join(FLOORS)})\.tflite|model\.json|report\.(json|png)|README\.md")
 _MADE_WITH = ("tensorflow", "keras", "ai-edge-litert", "ai-edge-quantizer")
 
 
@@ -52,9 +52,10 @@ def export(
 ):
     """Exports one direction of a model and proves the files equal to it.
 
-    OUTPUT/1/ is the SavedModel, OUTPUT/KIND.tflite are the LiteRT files, model.json says how to feed
-    them, report.json and report.png how close they are. All is written beside; OUTPUT appears when every
-    file has reached its floor. Otherwise the folder is kept as OUTPUT.failed, in place of an earlier failure.
+    OUTPUT/1/ is the SavedModel, OUTPUT/KIND.tflite are the LiteRT files, README.md says which one to take and how to
+    call it, model.json how to feed them, report.json and report.png how close they are. All is written beside; OUTPUT
+    appears when every file has reached its floors. Otherwise the folder is kept as OUTPUT.failed, in place of an
+    earlier failure.
 
     Args:
         model: a built `Translator` that computes in float32, such as `tfi2i.load` returns, or a run directory.
@@ -110,8 +111,10 @@ def export(
             log(f"verifying on {len(chosen)} images, {split} split")
             report = writer.verify(partial, formats, graphs, held_out, chosen, typical, split, floors)
             _write_json(partial / "report.json", report)
-            _write_json(partial / "model.json", writer.sidecar(partial, formats))
-            log(verify.table(report))
+            sidecar = writer.sidecar(partial, formats)
+            _write_json(partial / "model.json", sidecar)
+            files.write_text(partial / "README.md", reporting.readme(report, sidecar))
+            log(reporting.table(report))
             for kind, result in report["formats"].items():
                 if "note" in result:
                     log(f"{kind}: {result['note']}")
@@ -235,7 +238,6 @@ class _Export:
         stream = _read(held_out, chosen, self.size, self.log, "verification images")
         scores, kept = verify.compare(self.reference, candidates, stream, keep)
         kept = [{k: v for k, v in row.items() if "before" not in k} for row in kept]
-        images.write_image(folder / "report.png", verify.picture(kept))
         times = verify.latencies({k: candidates[k] for k in formats}, typical)
         report = {
             "direction": self.direction,
@@ -271,6 +273,7 @@ class _Export:
             result["faults"] = verify.floor_faults(kind, scores[kind], before, floors[kind]) + faults
             report["passed"] &= not result["faults"]
             report["formats"][kind] = result
+        images.write_image(folder / "report.png", reporting.picture(report, kept))
         return report
 
     @staticmethod

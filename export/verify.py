@@ -295,53 +295,6 @@ def floor_faults(kind, score, before_rounding, floors):
     return faults
 
 
-def table(report):
-    """The report's figures as lines of text."""
-    heads = ("format", "PSNR dB", "worst dB", ">1 level", "MiB", "ms", "float32=1", "parts", "floor")
-    rows = [heads]
-    for kind, r in report["formats"].items():
-        figures = r.get("before_rounding", r)
-        rows.append(
-            (
-                kind,
-                "exact" if figures["exact"] else _text(figures["psnr"], ".1f"),
-                "exact" if figures["exact"] else _text(figures["worst"]["psnr"], ".1f"),
-                f"{100 * r['off_by_more_than_one_level']:.2f} %",
-                f"{r['bytes'] / 2**20:.2f}",
-                _text(r["latency_ms"], ".2f"),
-                _text(r["latency_ratio"], ".2f"),
-                _text(r.get("delegate_partitions"), "d"),
-                f"{r['floor']:g}/{r['worst_floor']:g} {'ok' if not r['faults'] else 'FAILED'}",
-            )
-        )
-    widths = [max(len(row[i]) for row in rows) for i in range(len(heads))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)) for row in rows]
-    return "\n".join(line.rstrip() for line in lines)
-
-
-def picture(kept, amplify=8):
-    """Input, Keras' output, then each file's output and its difference, amplified.
-
-    Args:
-        kept: of `compare`.
-        amplify: factor of the differences shown.
-
-    Returns:
-        uint8 [H, W, 3].
-    """
-    from tfi2i import pictures
-
-    columns, titles = [], []
-    for name in kept[0]:
-        columns.append(np.stack([row[name] for row in kept]))
-        titles.append(name)
-        if name not in ("input", "Keras"):
-            difference = np.abs(columns[-1].astype(np.int32) - columns[1])
-            columns.append(np.minimum(amplify * difference, 255).astype(np.uint8))
-            titles.append(f"error x{amplify}")
-    return pictures.page(columns, titles)
-
-
 def _rounded(pixels):
     return np.rint(np.clip(np.nan_to_num(pixels), 0, 255)).astype(np.uint8)
 
@@ -349,7 +302,3 @@ def _rounded(pixels):
 def _number(value):
     """For JSON, which knows neither infinity nor NaN."""
     return value if np.isfinite(value) else None
-
-
-def _text(value, form):
-    return "-" if value is None else format(value, form)

@@ -1,10 +1,12 @@
 """Exported files: what they compute, how they are judged, what is left when they fail."""
 
+import base64
 import functools
 import hashlib
 import io
 import json
 import pathlib
+import re
 import struct
 import subprocess
 import sys
@@ -15,14 +17,14 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from PIL import Image
-from tfi2i.export import FLOORS, FloorError, export, exporter, litert, saved_model, verify
+from PIL import Image, ImageColor
+from tfi2i.export import FLOORS, FloorError, export, exporter, litert, reporting, saved_model, verify
 from tfi2i.export import __main__ as export_command
 from tfi2i.export.__main__ import parse_floors
 
 import tfi2i
 from tests.own_flags import call
-from tfi2i import checkpoints, layers, settings, translation
+from tfi2i import checkpoints, layers, pictures, settings, translation
 from tfi2i.config import Data, UserError
 from tfi2i.data import images, sources
 from tfi2i.methods.cyclegan import config
@@ -357,7 +359,7 @@ def test_sidecar_hashes_every_file(exported):
     folder, _ = exported
     sidecar = json.loads((folder / "model.json").read_text())
     written = {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
-    assert set(sidecar["sha256"]) == written - {"model.json", "report.json", "report.png"}
+    assert set(sidecar["sha256"]) == written - {"README.md", "model.json", "report.json", "report.png"}
     for name, digest in sidecar["sha256"].items():
         assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
     assert sidecar["direction"] == "a2b" and sidecar["value_range"] == [-1.0, 1.0]
@@ -572,6 +574,127 @@ def test_warmup_requests_run(exported, served):
     assert signatures == ["serving_default", "image_bytes"]
 
 
+# -------------------------------------------------------------------------------- what is said about the files
+
+EIGHT = ["saved_model", "float32", "float16", "dynamic", "int8", "int8_full", "int16x8", "gpu"]
+
+
+def said(kinds, channels=3, licenses=None, ends="uint8", **results):
+    """README.md of an export of these kinds with made-up figures; `results` are added to those of a kind."""
+    figures = {"psnr": 45.67, "exact": False, "worst": {"psnr": 36.0, "image": "x"}, "off_by_more_than_one_level": 0.05}
+    figures |= {"floor": 35.0, "worst_floor": 25.0, "bytes": 2**20, "latency_ms": 2.0, "latency_ratio": 0.5}
+    figures |= {"faults": [], "dtype": ends}
+    formats = {kind: figures | results.get(kind, {}) for kind in kinds}
+    facts = {"images": 9, "split": "test", "threads": 2, "passed": True}
+    report = {"direction": "a2b", "method": "cyclegan", "formats": formats, **facts}
+    end = {"shape": [1, 16, 20, channels], "dtype": ends}
+    sidecar = {"litert": {"input": end, "output": end}, "licenses": licenses, "checkpoint_step": 7}
+    return reporting.readme(report, sidecar)
+
+
+def code(readme, language):
+    """The code blocks of a language."""
+    return re.findall(rf"```{language}\n(.*?)```", readme, re.DOTALL)
+
+
+def test_every_format_says_what_it_is_for():
+    assert list(reporting.USES) == EIGHT and FLOORS.keys() <= reporting.USES.keys()
+    for kinds in (EIGHT, ["int8"], ["saved_model"], ["int16x8", "gpu"]):
+        readme = said(kinds)
+        for kind in EIGHT:
+            row = f"| `{reporting.file_name(kind)}` | {reporting.USES[kind]} | 1.00 | 45.7 | 36.0 | 2.0 |"
+            assert (row in readme) == (kind in kinds)
+        litert = kinds != ["saved_model"]
+        shown = {language: bool(code(readme, language)) for language in ("kotlin", "swift", "python", "bash")}
+        assert shown == {"kotlin": litert, "swift": litert, "python": litert, "bash": "saved_model" in kinds}
+        assert "\n\n\n" not in readme
+
+
+def test_examples_fit_the_ends_of_the_files():
+    ints, floats, grey = said(["int8"]), said(["dynamic"], ends="float32"), said(["int8"], channels=1)
+    for language, of_ints, of_floats in (
+        ("kotlin", "writeInt8(pixels)", "writeFloat(pixels)"),
+        ("swift", "[UInt8](", "bindMemory(to: Float.self)"),
+        ("python", "np.uint8).reshape([1, 16, 20, 3])", "np.float32).reshape([1, 16, 20, 3])"),
+    ):
+        for readme, here, file in ((ints, of_ints, "int8"), (floats, of_floats, "dynamic")):
+            (block,) = code(readme, language)
+            assert here in block and file in block and (of_ints in block) != (of_floats in block)
+    assert not code(ints, "js") and "--io=float32" in ints
+    (block,) = code(floats, "js")
+    assert "new Tensor(pixels, [1, 16, 20, 3])" in block and "/dynamic.tflite" in block
+    assert "16 * 20 * 1: the grey of each pixel" in grey and 'convert("L").resize((20, 16))' in grey
+    (block,) = code(said(["int8", "gpu"], gpu={"dtype": "float32"}), "js")
+    assert "/gpu.tflite" in block
+
+
+def test_readme_repeats_licences_and_what_compiled_model_said():
+    found = {"latency_ms": 2.0, "latency_ratio": 0.9, "fully_accelerated": True}
+    skipped = {"compiled_model": {"skipped": "no such kernel"}}
+    licenses = {"weights": "CC-BY-4.0", "data": "my own photos"}
+    readme = said(["float32", "int8"], licenses=licenses, float32={"compiled_model": found}, int8=skipped)
+    assert "- Weights: CC-BY-4.0\n- Data that the model learned from: my own photos\n" in readme
+    assert "is_fully_accelerated()` is true on the CPU for float32.\n" in readme
+    assert "`CompiledModel` was not measured for int8: no such kernel.\n" in readme
+    assert "Nobody stated" in said(["int8"])
+
+
+def test_python_of_the_readme_runs(exported, simple, tmp_path, monkeypatch):
+    quick(simple, tmp_path / "floats", io="float32")
+    images.write_image(tmp_path / "photo.png", picture(40, 50))
+    for folder, size in ((exported[0], SIZE), (tmp_path / "floats", (16, 16))):
+        (block,) = code((folder / "README.md").read_text(), "python")
+        file = re.search(r"\w+\.tflite", block)[0]
+        (tmp_path / file).write_bytes((folder / file).read_bytes())
+        monkeypatch.chdir(tmp_path)
+        exec(block.replace("photo.jpg", "photo.png"), {})
+        with Image.open("photo.png") as photo:
+            pixels = np.asarray(photo.resize(size[::-1]))
+        expected = np.rint(np.clip(verify.LiteRT(folder / file)(pixels[None])[0], 0, 255))
+        np.testing.assert_array_equal(images.read_image("translated.png"), expected)
+
+
+def test_curl_of_the_readme_asks_for_what_the_saved_model_gives(exported, served, tmp_path):
+    start, ask = code((exported[0] / "README.md").read_text(), "bash")
+    assert start.startswith("docker run ") and start.rstrip().endswith("tensorflow/serving")
+    photo = encoded(picture(9, 21), "JPEG")
+    (tmp_path / "photo.jpg").write_bytes(photo)
+    curl = tmp_path / "curl"
+    curl.write_text('#!/bin/sh\necho "$@" > asked.txt\necho \'{"predictions": [{"b64": "SGVsbG8="}]}\'\n')
+    curl.chmod(0o755)
+    path = f"{tmp_path}:{pathlib.Path(sys.executable).parent}:/usr/bin:/bin"
+    subprocess.run(["bash", "-ec", ask], cwd=tmp_path, env={"PATH": path}, check=True)
+    assert (tmp_path / "asked.txt").read_text().split()[:2] == ["--data", "@request.json"]
+    assert (tmp_path / "translated.png").read_bytes() == b"Hello"
+    request = json.loads((tmp_path / "request.json").read_text())
+    # TF Serving's row form: an instance of a signature with one input is that input, and b64 stands for bytes.
+    (instance,) = request["instances"]
+    signature = served.signatures[request["signature_name"]]
+    assert list(signature.structured_input_signature[1]) == ["image_bytes"] and list(instance) == ["b64"]
+    output = signature(image_bytes=tf.constant([base64.b64decode(instance["b64"])]))
+    assert base64.b64decode(instance["b64"]) == photo and list(output) == ["image_bytes"]
+    assert images.read_image(output["image_bytes"].numpy()[0]).shape == (9, 21, 3)
+
+
+def test_the_pages_explain_the_columns_and_the_formats_as_the_report_does():
+    page = " ".join((pathlib.Path(__file__).parent.parent / "docs/explanation/verified.md").read_text().split())
+    for text in (*reporting.COLUMNS.values(), *reporting.USES.values()):
+        assert text in page
+
+
+def test_frontier_shows_size_time_and_closeness():
+    points = [("a", "", 10.0, 100.0, 4.0), ("b", "", 2.0, 50.0, 1.0), ("c", "", 5.0, None, 1.0)]
+    plot = pictures.frontier(points, "ms", "dB", 80)[:, :420].astype(int)
+    colours = [np.array(ImageColor.getrgb(colour)) for colour in pictures._COLOURS[:3]]
+    large, small, none = (np.argwhere(np.abs(plot - colour).sum(-1) < 8) for colour in colours)
+    assert len(large) / len(small) == pytest.approx(4, rel=0.2) and not len(none)
+    # Higher is closer, and further left is faster; what is above the top is drawn at the top.
+    (y_large, x_large), (y_small, x_small) = (found.mean(0) for found in (large, small))
+    assert y_large < y_small and x_small < x_large
+    capped = [("a", "", 10.0, 80.0, 4.0), *points[1:]]
+    np.testing.assert_array_equal(pictures.frontier(capped, "ms", "dB", 80)[:, :420], plot)
+
+
 # --------------------------------------------------------------------------------------- failures
 
 
@@ -591,6 +714,8 @@ def test_a_wrong_file_is_found_and_kept_apart(simple, tmp_path, monkeypatch):
     report = json.loads((tmp_path / "out.failed" / "report.json").read_text())
     assert report["passed"] is False
     assert (tmp_path / "out.failed" / "report.png").is_file()
+    readme = (tmp_path / "out.failed" / "README.md").read_text()
+    assert "**Not for use" in readme and "- float32: " in readme
 
 
 @pytest.fixture
@@ -603,7 +728,8 @@ def without_work(monkeypatch):
 
     monkeypatch.setattr(exporter._Export, "write", lambda *_: {})
     monkeypatch.setattr(exporter._Export, "verify", report)
-    monkeypatch.setattr(verify, "table", str)
+    monkeypatch.setattr(reporting, "table", str)
+    monkeypatch.setattr(reporting, "readme", lambda *_: "")
     return passed
 
 
@@ -614,7 +740,7 @@ def test_folders_of_others_are_left_alone(simple, tmp_path, without_work):
         (tmp_path / name / "mine.txt").write_text("keep")
     quick(simple, out)
     quick(simple, out, overwrite=True)
-    own = ["model.json", "report.json"]
+    own = ["README.md", "model.json", "report.json"]
     assert sorted(p.name for p in out.iterdir()) == own
     out.rename(failed)  # a good export
     for _ in range(2):
@@ -637,7 +763,7 @@ def test_what_appears_meanwhile_is_left_alone(simple, tmp_path, without_work, mo
         (tmp_path / "out").mkdir()
         (tmp_path / "out" / "thesis.txt").write_text("keep")
 
-    monkeypatch.setattr(verify, "table", disturb)
+    monkeypatch.setattr(reporting, "table", disturb)
     with pytest.raises(UserError, match="out is not empty"):
         quick(simple, tmp_path / "out")
     assert [p.relative_to(tmp_path).as_posix() for p in sorted(tmp_path.rglob("*"))] == ["out", "out/thesis.txt"]
@@ -763,7 +889,7 @@ def test_float_pixels_and_overwriting(simple, tmp_path):
     (out / "mine.txt").unlink()
     report = quick(simple, out, overwrite=True, io="float32")
     assert sorted(p.name for p in out.iterdir()) == [
-        "float32.tflite", "model.json", "report.json", "report.png",
+        "README.md", "float32.tflite", "model.json", "report.json", "report.png",
     ]  # fmt: skip
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
     assert "before_rounding" not in report["formats"]["float32"]

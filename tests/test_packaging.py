@@ -95,6 +95,10 @@ def test_setup_lists_the_templates(distribution):
     listed = {path for pattern in patterns for path in (ROOT / "tfi2i").glob(pattern)}
     assert {"page.html", "gallery.html", "study.html"} <= {path.name for path in listed}
     assert {path for path in (ROOT / "tfi2i").rglob("*.html")} <= listed
+    listed = {
+        path for pattern in distribution["package_data"]["tfi2i.export"] for path in (ROOT / "export").glob(pattern)
+    }
+    assert {path for path in (ROOT / "export").rglob("*.jinja")} == listed != set()
 
 
 def test_setup_licences_exist(distribution):

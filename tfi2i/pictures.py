@@ -1,12 +1,13 @@
 """Pages of pictures: rows of images under column titles; plots of a few points.
 
 Plots are matplotlib's. Pages are laid out here, because a plotting library resamples pictures, and here every pixel of
-a picture stays one pixel, or a square of equal ones.
+a picture stays one pixel, or a square of equal ones. So is the frontier, which stands above such a page.
 """
 
 import contextlib
 import itertools
 import logging
+import math
 import warnings
 
 import numpy as np
@@ -14,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 _MARGIN, _TITLE, _MIN_SIDE = 6, 22, 96
 # Distinct for colour-blind readers too: Okabe and Ito (2008).
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999999")
 _MARKERS = "osD^vPX"
 
 
@@ -64,6 +65,86 @@ def page(columns, titles, labels=None):
     for i, label in enumerate(labels or []):
         draw.text((_MARGIN, _TITLE + (i + 1) * height - under - 4), label, fill=(90, 90, 90), font=font)
     return np.asarray(sheet)
+
+
+def stack(images):
+    """Images under each other, with white beside the narrower ones.
+
+    Args:
+        images: list of uint8 [H, W, 3].
+
+    Returns:
+        uint8 [H', W', 3].
+    """
+    width = max(image.shape[1] for image in images)
+    return np.concatenate([np.pad(i, ((0, 0), (0, width - i.shape[1]), (0, 0)), constant_values=255) for i in images])
+
+
+def frontier(points, x_label, y_label, y_most):
+    """Draws what is reached at which price: a disc for each point, and beside the plot what each one is.
+
+    A line joins the points that no other one beats in both x and y.
+
+    Args:
+        points: list of (title, text, x, y, size). x is over 0, on a logarithmic axis, and less is better; more of y is
+            better, and None is not drawn; the area of the disc grows with size.
+        x_label, y_label: text at the axes.
+        y_most: y above it is drawn there.
+
+    Returns:
+        uint8 [H, W, 3], the plot in the 420 columns on the left.
+    """
+    left, top, right, bottom = 52, 24, 400, max(260, 24 + 40 * len(points))
+    fine = 3  # drawn larger, as discs of Pillow have jagged edges
+    font, small = (ImageFont.load_default(points * fine) for points in (13, 12))
+    xs = [x for _, _, x, _, _ in points]
+    ys = [min(y, y_most) for _, _, _, y, _ in points if y is not None]
+    x_least, x_most = min(xs) / 2, 2 * max(xs)
+    y_least = 10 * math.floor(min(ys, default=0) / 10 - 0.5)
+
+    def across(x):
+        return fine * (left + (right - left) * math.log(x / x_least) / math.log(x_most / x_least))
+
+    def down(y):
+        return fine * (bottom - (bottom - top) * (min(y, y_most) - y_least) / (y_most + 5 - y_least))
+
+    texts = [max(font.getlength(title), small.getlength(text)) for title, text, *_ in points]
+    sheet = Image.new("RGB", (fine * 455 + math.ceil(max(texts)), fine * (bottom + 50)), "white")
+    draw, thin = ImageDraw.Draw(sheet), {"fill": (220, 220, 220), "width": fine}
+    for y in range(math.ceil(y_least / 10) * 10, y_most + 1, 10):
+        draw.line((fine * left, down(y), fine * right, down(y)), **thin)
+        draw.text((fine * (left - 6), down(y)), f"{y}{'+' * (y == y_most)}", "black", small, "rm")
+    decades = range(math.floor(math.log10(x_least)), math.ceil(math.log10(x_most)))
+    for x in (step * 10.0**decade for decade in decades for step in (1, 2, 5)):
+        if x_least <= x <= x_most:
+            draw.line((across(x), fine * top, across(x), fine * bottom), **thin)
+            draw.text((across(x), fine * (bottom + 5)), f"{x:g}", "black", small, "mt")
+    draw.text((fine * (left + right) / 2, fine * (bottom + 26)), x_label, "black", small, "mt")
+    draw.text((fine * 6, fine * 2), y_label, "black", small, "lt")
+
+    best, joined = -math.inf, []
+    for x, y in sorted((x, y) for _, _, x, y, _ in points if y is not None):
+        if min(y, y_most) > best:
+            best = min(y, y_most)
+            joined.append((across(x), down(y)))
+    draw.line(joined, fill=(160, 160, 160), width=fine)
+
+    def disc(x, y, radius, colour):
+        radius *= fine
+        box = (x - radius, y - radius, x + radius, y + radius)
+        draw.ellipse(box, colour, outline="white", width=fine)
+
+    coloured = list(zip(points, itertools.cycle(_COLOURS)))
+    most = max(size for *_, size in points)
+    for (_, _, x, y, size), colour in sorted(coloured, key=lambda item: -item[0][-1]):
+        if y is not None:
+            disc(across(x), down(y), max(4, 16 * math.sqrt(size / most)), colour)
+    for i, ((title, text, *_), colour) in enumerate(coloured):
+        y = fine * (top + 40 * i)
+        disc(fine * 432, y + fine * 8, 6, colour)
+        draw.text((fine * 445, y), title, "black", font)
+        draw.text((fine * 445, y + fine * 17), text, (90, 90, 90), small)
+    return np.asarray(sheet.reduce(fine))
 
 
 def plot(series, x_label, y_label, title="", join=False):
