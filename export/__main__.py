@@ -2,9 +2,10 @@
 
   tfi2i export --run_dir=runs/quickstart --direction=a2b --output=exported
 
-OUTPUT/1 is the SavedModel for TF Serving, OUTPUT/*.tflite are for phones and browsers, model.json
-says how to feed them, report.json and report.png how close each one is. A file below its floor
-means exit status 1, and the folder is called OUTPUT.failed.
+OUTPUT/1 is the SavedModel for TF Serving, OUTPUT/*.tflite are for phones and browsers. README.md
+says which one to take and how to call it, model.json how to feed them, report.json and report.png
+how close each one is. A file below its floors means exit status 1, and the folder is called
+OUTPUT.failed.
 """
 
 from absl import flags
@@ -103,7 +104,7 @@ def main(_):
         overwrite=values.overwrite,
     )
     print(
-        f"exported step {model.checkpoint_step} to {values.output}: close to the model (see report.png there); "
+        f"exported step {model.checkpoint_step} to {values.output}: close to the model (see README.md there); "
         "how good the model is, tfi2i evaluate says"
     )
 

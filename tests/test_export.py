@@ -678,7 +678,7 @@ def test_curl_of_the_readme_asks_for_what_the_saved_model_gives(exported, served
 
 def test_the_pages_explain_the_columns_and_the_formats_as_the_report_does():
     page = " ".join((pathlib.Path(__file__).parent.parent / "docs/explanation/verified.md").read_text().split())
-    for text in (*reporting.COLUMNS.values(), *reporting.USES.values()):
+    for text in (*reporting.COLUMNS.values(), *(reporting.USES[kind] for kind in FLOORS)):
         assert text in page
 
 
@@ -715,7 +715,7 @@ def test_a_wrong_file_is_found_and_kept_apart(simple, tmp_path, monkeypatch):
     assert report["passed"] is False
     assert (tmp_path / "out.failed" / "report.png").is_file()
     readme = (tmp_path / "out.failed" / "README.md").read_text()
-    assert "**Not for use" in readme and "- float32: " in readme
+    assert "**Do not use" in readme and "- float32: " in readme
 
 
 @pytest.fixture
@@ -941,7 +941,7 @@ def test_command_claims_closeness_and_no_quality(monkeypatch, capsys):
     monkeypatch.setattr("tfi2i.export.exporter.export", lambda *_, **__: None)
     call(export_command, "--run_dir=run", "--output=out")
     assert capsys.readouterr().out == (
-        "exported step 3500 to out: close to the model (see report.png there); how good the model is, tfi2i evaluate "
+        "exported step 3500 to out: close to the model (see README.md there); how good the model is, tfi2i evaluate "
         "says\n"
     )
 
