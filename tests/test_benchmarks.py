@@ -2,11 +2,13 @@
 
 import functools
 import importlib
+import subprocess
 
+import numpy as np
 import pytest
 import tensorflow as tf
 
-from benchmarks import common, methods
+from benchmarks import common, gpu_file, methods
 from tests.own_flags import call
 from tfi2i import checkpoints, config, settings
 
@@ -152,6 +154,60 @@ def test_features(run):
     assert [line.split("  ")[0] for line in lines[2:]] == names
     with pytest.raises(config.UserError, match="--network=vgg: expected one of efficientnet_lite0"):
         run("features", "--network=vgg")
+
+
+@pytest.fixture
+def inverter(tmp_path):
+    """Path of a LiteRT file that turns 8x12 pixels into 255 minus themselves."""
+    module = tf.Module()
+    module.invert = tf.function(lambda images: {"images": 255 - images})
+    spec = tf.TensorSpec((1, 8, 12, 3), tf.float32, name="images")
+    signatures = {"translate": module.invert.get_concrete_function(spec)}
+    tf.saved_model.save(module, str(tmp_path / "saved"), signatures)
+    file = tmp_path / "file.tflite"
+    file.write_bytes(tf.lite.TFLiteConverter.from_saved_model(str(tmp_path / "saved")).convert())
+    return file
+
+
+def gpu_that(compute, log="Selected adapter: Toy, arch=toy\n", status=0):
+    """A stand-in for `subprocess.run` of a GPU whose float32 results are `compute(inputs)`, and float16 one more."""
+
+    def run(program, **_):
+        *_, folder, precision = program
+        outputs = compute(np.load(f"{folder}/inputs.npy")) + (precision == "float16")
+        np.save(f"{folder}/outputs.npy", outputs.astype(np.float32))
+        return subprocess.CompletedProcess(program, status, "", log)
+
+    return run
+
+
+def test_a_file_on_a_gpu(run, inverter, monkeypatch):
+    monkeypatch.setattr(gpu_file.subprocess, "run", gpu_that(lambda x: 255 - x))
+    exact, off = run("gpu_file", f"--file={inverter}", "--count=2")
+    assert exact == "float32: equal to the CPU on 2 pictures, on Toy"
+    # Every value is one level off: 10 log10(255²) = 48.13 dB.
+    assert off.startswith("float16: 48.1 dB to the CPU on 2 pictures, 48.1 dB on the worst (")
+    monkeypatch.setattr(gpu_file.subprocess, "run", gpu_that(lambda x: x * np.nan))
+    assert "not a number on the worst" in run("gpu_file", f"--file={inverter}", "--count=2")[0]
+
+
+def test_a_file_that_a_gpu_refuses(run, inverter, monkeypatch):
+    log = (
+        "I0000 environment.cc:532] Selected adapter: Toy, arch=toy, vendor=us\nERROR: Following operations are not "
+        "supported by GPU delegate:\nCAST: no\nMIRROR_PAD: only reflective\n2 operations will run on the GPU, and\n"
+    )
+    assert gpu_file.told(log) == ("Toy", ["CAST: no", "MIRROR_PAD: only reflective"])
+    monkeypatch.setattr(gpu_file.subprocess, "run", gpu_that(lambda x: x, log, status=1))
+    lines = run("gpu_file", f"--file={inverter}", "--count=2")
+    assert lines == ["Toy does not take all of file.tflite:", "CAST: no", "MIRROR_PAD: only reflective"]
+    monkeypatch.setattr(gpu_file.subprocess, "run", gpu_that(lambda x: x, status=-11))
+    with pytest.raises(config.UserError, match="LiteRT failed on Toy with status -11"):
+        run("gpu_file", f"--file={inverter}", "--count=2")
+    monkeypatch.setattr(gpu_file.subprocess, "run", gpu_that(lambda x: x, "no adapters found", status=1))
+    with pytest.raises(config.UserError, match="LiteRT finds no GPU: install a Vulkan driver"):
+        run("gpu_file", f"--file={inverter}", "--count=2")
+    with pytest.raises(config.UserError, match="--file=nowhere is no file"):
+        run("gpu_file", "--file=nowhere")
 
 
 def test_the_table_of_methods_has_means_and_extremes():
