@@ -9,6 +9,8 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from ai_edge_litert.tools import flatbuffer_utils
+from tfi2i.export import litert
 
 import tfi2i
 from tests import torch_names
@@ -61,6 +63,20 @@ def shake(layer, seed=0, scale=0.3):
 
 
 # Networks
+
+
+def test_a_litert_file_has_no_operation_on_constants_alone():
+    """LiteRT 2.3.0 takes such operations on a GPU and reads their results as zeros."""
+    # The converter computes small constants by itself; the position code of this one has 64 x 96 values.
+    model = UVCGAN2(**TINY | {"vit_width": 96})
+    model.build((None, None, None, 3))
+    file = litert.convert(model, "a2b", (32, 32))["float32"]
+    content = flatbuffer_utils.read_model_from_bytearray(bytearray(file))
+    (graph,) = content.subgraphs
+    constants = {i for i, tensor in enumerate(graph.tensors) if content.buffers[tensor.buffer].data is not None}
+    names = [flatbuffer_utils.opcode_to_name(content, o.opcodeIndex) for o in graph.operators]
+    assert "CONV_2D" in names
+    assert [name for name, o in zip(names, graph.operators) if constants >= {*o.inputs} - {-1}] == []
 
 
 def test_parameters(monkeypatch):

@@ -126,7 +126,8 @@ class PixelwiseViT(layers.Network):
         tokens = ops.reshape(x, (-1, h * w, channels))
         n = ops.shape(tokens)[0]
         code = ops.sin(ops.cast(self.position(_positions(h, w)), "float32"))
-        code = ops.broadcast_to(ops.cast(code, tokens.dtype)[None], (n, h * w, self.width))
+        # Not [None]: that stays an operation in LiteRT files, whose result on constants GPUs read as zeros.
+        code = ops.broadcast_to(ops.expand_dims(ops.cast(code, tokens.dtype), 0), (n, h * w, self.width))
         tokens = self.mix(ops.concatenate([code, tokens], axis=-1))
         if self.style:
             token = ops.broadcast_to(ops.cast(ops.convert_to_tensor(self.token), tokens.dtype), (n, 1, self.width))
