@@ -7,8 +7,6 @@ Without --run_dir the networks are new, by the flags of tfi2i.train. Weights har
 calibrated on noise: the files are for the clock, not for use.
 """
 
-import contextlib
-import io
 import pathlib
 import tempfile
 
@@ -82,17 +80,14 @@ def measure(model, size, direction="a2b", formats=("saved_model", "float32"), se
             runs["saved_model"] = lambda x: serve(images=tf.constant(x))["images"].numpy()
             bytes_of["saved_model"] = sum(p.stat().st_size for p in pathlib.Path(folder).rglob("*") if p.is_file())
         kinds = [f for f in formats if f != "saved_model"]
-        plain = [k for k in ("float32", "float16") if k in kinds]
-        files = export.convert(model, direction, size, tuple({"float32", *plain})) if kinds else {}
+        if kinds:
+            float32 = export.convert(model, direction, size)
+            calibration = [image[None].astype(np.float32)]
+            equalised = export.calibrate(float32, calibration, calibration)
         for kind in kinds:
-            if kind not in plain:
-                calibration = [image[None].astype(np.float32)]
-                # The quantizer shows progress bars and totals.
-                quiet = io.StringIO()
-                with contextlib.redirect_stdout(quiet), contextlib.redirect_stderr(quiet):
-                    files[kind] = export.quantize(files["float32"], kind, calibration)
-            bytes_of[f"LiteRT {kind}"] = len(files[kind])
-            runs[f"LiteRT {kind}"] = verify.LiteRT(export.with_uint8_pixels(files[kind]), verify.threads())
+            file = float32 if kind == "float32" else export.quantize(equalised[0], kind, equalised[1])
+            bytes_of[f"LiteRT {kind}"] = len(file)
+            runs[f"LiteRT {kind}"] = verify.LiteRT(export.with_pixels(file, "uint8"), verify.threads())
         times = verify.latencies(runs, image, seconds)
     first = times["Keras model.translate"][0]
     rows = [[f"{size[0]}x{size[1]}, one image", "ms, median", "ms, 10th %", "Keras = 1", "MiB"]]

@@ -15,17 +15,23 @@ from tfi2i.config import UserError
 FLOORS = {
     "saved_model": (70.0, 60.0),
     "float32": (70.0, 60.0),
-    "float16": (50.0, 40.0),
+    "float16": (60.0, 50.0),
     "dynamic": (40.0, 30.0),
     "int8": (35.0, 25.0),
+    "int8_full": (30.0, 20.0),
+    "int16x8": (45.0, 35.0),
+    "gpu": (60.0, 50.0),
 }
+# Those that an export has where none are named. The others are for special hardware.
+USUAL = ("saved_model", "float32", "float16", "dynamic", "int8")
 
 _PUBLIC = {
     "FloorError": "exporter",
     "export": "exporter",
     "convert": "litert",
-    "quantize": "litert",
-    "with_uint8_pixels": "litert",
+    "calibrate": "quantization",
+    "quantize": "quantization",
+    "with_pixels": "litert",
     "write_saved_model": "saved_model",
 }
 __all__ = sorted(["FLOORS", *_PUBLIC])

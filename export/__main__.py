@@ -13,7 +13,7 @@ from absl import flags
 from tfi2i import command, machine, run_directory
 from tfi2i.config import UserError, size_flag
 
-from . import FLOORS, resolve_floors
+from . import FLOORS, USUAL, resolve_floors
 
 
 def define_flags(values):
@@ -27,7 +27,7 @@ def define_flags(values):
         flag_values=values,
     )
     flags.DEFINE_string("output", None, "folder to make", required=True, flag_values=values)
-    flags.DEFINE_list("formats", list(FLOORS), f"some of {', '.join(FLOORS)}", flag_values=values)
+    flags.DEFINE_list("formats", list(USUAL), f"some of {', '.join(FLOORS)}", flag_values=values)
     flags.DEFINE_string(
         "size", None, "size of the LiteRT images: N or H,W [the crop of the training]", flag_values=values
     )
@@ -39,7 +39,21 @@ def define_flags(values):
         "and back [pad; resize where the networks take one size only]",
         flag_values=values,
     )
-    flags.DEFINE_enum("io", "uint8", ("uint8", "float32"), "pixels (0-255) of the LiteRT files", flag_values=values)
+    flags.DEFINE_enum(
+        "io",
+        "uint8",
+        ("uint8", "int8", "float32"),
+        "pixels of the LiteRT files: levels 0 to 255, of int8 less 128. With int8, int8_full has no conversion at its "
+        "ends; nor has int16x8, whose ends are int16. gpu always has float32",
+        flag_values=values,
+    )
+    flags.DEFINE_enum(
+        "norm_bits",
+        "8",
+        ("8", "16"),
+        "bits of int8_full's norms and additions; 16 is closer, for NPUs that mix both",
+        flag_values=values,
+    )
     flags.DEFINE_string(
         "data",
         None,
@@ -58,7 +72,9 @@ def define_flags(values):
         "with --a: where the pictures of a run of --a and --b are now, split as in training",
         flag_values=values,
     )
-    flags.DEFINE_integer("calibration_images", 100, "training images that set the scales of int8", flag_values=values)
+    flags.DEFINE_integer(
+        "calibration_images", 100, "training images that set the scales of quantized files", flag_values=values
+    )
     flags.DEFINE_integer("verification_images", None, "held-out images to verify on [all]", flag_values=values)
     flags.DEFINE_list(
         "min_psnr",
@@ -97,6 +113,7 @@ def main(_):
         size=size,
         fit=values.fit,
         io=values.io,
+        norm_bits=int(values.norm_bits),
         data=data,
         calibration_images=values.calibration_images,
         verification_images=values.verification_images,

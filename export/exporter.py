@@ -19,9 +19,11 @@ from tfi2i.levels import to_levels
 from tfi2i.progress import Progress
 from tfi2i.translation import resolve_fit
 
-from . import FLOORS, reporting, resolve_floors, verify
+from . import FLOORS, USUAL, litert, quantization, reporting, resolve_floors, saved_model, verify
 
 _PICTURES = 4
+# Least dB, pooled and of the worst image, of the float32 file after equalisation.
+_EXACT = (90.0, 80.0)
 # All that an export consists of.
 _OWN = re.compile(rf"1(/.*)?|({'|'.join(FLOORS)})\.tflite|model\.json|report\.(json|png)|README\.md")
 _MADE_WITH = ("tensorflow", "keras", "ai-edge-litert", "ai-edge-quantizer")
@@ -39,12 +41,13 @@ def export(
     model,
     output,
     direction="a2b",
-    formats=tuple(FLOORS),
+    formats=USUAL,
     size=None,
     fit=None,
     io="uint8",
     data=None,
     calibration_images=100,
+    norm_bits=8,
     verification_images=None,
     floors=None,
     overwrite=False,
@@ -61,15 +64,18 @@ def export(
         model: a built `Translator` that computes in float32, such as `tfi2i.load` returns, or a run directory.
         output: the folder to make.
         direction: "a2b" or "b2a".
-        formats: some of "saved_model", "float32", "float16", "dynamic", "int8".
+        formats: some of the `FLOORS`; `quantization.quantize` says what they are.
         size: N or (height, width) of the LiteRT files' images, and what "resize" resizes to; None: the
             only size that the networks take, or the crop that the model was trained on.
         fit: the SavedModel's rule for other sizes, "pad" or "resize"; None: by method. The rule is
             `tfi2i.translation.resolve_fit`.
-        io: "uint8" or "float32": type of the pixels, 0 to 255, that LiteRT files take and give.
+        io: type of the pixels that LiteRT files take and give: "uint8" or "float32", 0 to 255, or "int8", less 128.
+            With "int8", int8_full has no conversion at its ends; nor has int16x8, whose ends are then int16. gpu always
+            has float32.
         data: a folder, see `pictures`, or `config.Data`; None: what the model was trained on. Calibration
             takes training images, verification those for test, or else for validation.
-        calibration_images: how many images set the scales of "int8".
+        calibration_images: how many images set the scales of quantized files.
+        norm_bits: 8 or 16, of the norms and additions of int8_full.
         verification_images: how many images to verify on; None: all.
         floors: dict of format → least PSNR in dB, over `FLOORS`: a number, or a pair for all images pooled and for
             the worst image, see `resolve_floors`.
@@ -97,14 +103,22 @@ def export(
         _check_found(data)
     size = tuple(size_flag(size) or model.sizes.fixed or (run and run.data.crop) or ())
     failed = output / "failed" if files.is_fixed(output) else output.with_name(output.name + ".failed")
-    _check(model, direction, formats, size, io, data)
+    _check(model, direction, formats, size, io, norm_bits, data)
     _check_output(output, overwrite)
     _check_failed(failed)
     fit, _ = resolve_fit(model, fit, size)
+    if any(f != "saved_model" for f in formats) and not model.sizes.fit(*size):
+        log(
+            f"--size={size[0]},{size[1]}: the networks take multiples of {model.sizes.multiple} from "
+            f"{model.sizes.minimum}, so the LiteRT files mirror the edges and cut them off again, by operations that "
+            "the CPU delegate does not run"
+        )
+    if {*formats} & {*quantization.CALIBRATED}:
+        sources.open_domain(data, direction[0].upper(), "train")  # an error now, not after the work
     held_out, split = _held_out(data, direction)
     chosen = _spread(len(held_out), verification_images)
     _, typical = next(_read(held_out, chosen, size, lambda _: None, "verification images"))
-    writer = _Export(model, direction, size, fit, io, data, calibration_images, log)
+    writer = _Export(model, direction, size, fit, io, data, calibration_images, norm_bits, log)
     try:
         with files.beside(output) as partial:
             graphs = writer.write(partial, formats)
@@ -127,7 +141,7 @@ def export(
     except (OSError, tf.errors.OpError) as error:  # a full disk is one of TensorFlow's where TensorFlow writes
         raise UserError(f"--output={output} cannot be written: {files.reason(error)}") from error
     if not report["passed"]:
-        faults = [fault for r in report["formats"].values() for fault in r["faults"]]
+        faults = dict.fromkeys(fault for r in report["formats"].values() for fault in r["faults"])
         raise FloorError(f"not exported: {'; '.join(faults)}; see {failed}/report.png", report)
     return report
 
@@ -154,7 +168,11 @@ def pictures(data, folder, direction):
 
 @dataclasses.dataclass
 class _Export:
-    """One export: what is written, and the same thing computed by Keras."""
+    """One export: what is written, and the same thing computed by Keras.
+
+    Attributes:
+        equalised: the float32 file that calibrated files are made of; None without such files.
+    """
 
     model: object
     direction: str
@@ -163,12 +181,16 @@ class _Export:
     io: str
     data: Data
     calibration_images: int
+    norm_bits: int
     log: object
+    equalised: bytes = None
 
     def write(self, folder, formats):
-        """Writes all files into `folder`; returns LiteRT kind → the file before `with_uint8_pixels`."""
-        from . import litert, saved_model
-
+        """Writes all files into `folder`; returns LiteRT kind → the file before `litert.with_pixels`."""
+        kinds = [f for f in formats if f != "saved_model"]
+        graphs = {"float32": litert.convert(self.model, self.direction, self.size)} if kinds else {}
+        for kind in kinds:
+            quantization.check(graphs["float32"], kind)
         if "saved_model" in formats:
             target = folder / "1"
             saved_model.write_saved_model(
@@ -181,28 +203,49 @@ class _Export:
                 self.data.resize_filter or "bicubic",
             )
             self.log("SavedModel written")
-        kinds = [f for f in formats if f != "saved_model"]
-        floats = {"float32": None} | ({"float16": None} if "float16" in kinds else {})
-        graphs = litert.convert(self.model, self.direction, self.size, floats) if kinds else {}
+        calibrated = [kind for kind in kinds if kind in quantization.CALIBRATED]
+        if calibrated:
+            self.equalised, values = self._calibrate(
+                graphs["float32"], counted=bool({*kinds} & {*quantization.COUNTED})
+            )
         for kind in kinds:
-            if kind in ("dynamic", "int8"):
-                calibration = self._calibration() if kind == "int8" else ()
-                graphs[kind] = litert.quantize(graphs["float32"], kind, calibration)
-            file = litert.with_uint8_pixels(graphs[kind]) if self.io == "uint8" else graphs[kind]
+            if kind in calibrated:
+                graphs[kind] = quantization.quantize(self.equalised, kind, values, self.norm_bits)
+            elif kind != "float32":
+                graphs[kind] = quantization.quantize(graphs["float32"], kind)
+            file = litert.with_pixels(graphs[kind], self._io(kind))
             (folder / f"{kind}.tflite").write_bytes(file)
             self.log(f"{kind}.tflite written, {len(file) / 2**20:.2f} MiB")
         return {kind: graphs[kind] for kind in kinds}
 
-    def _calibration(self):
+    def _io(self, kind):
+        """Type of the pixels of a LiteRT file."""
+        if kind == "gpu":
+            return "float32"
+        return "int16" if kind == "int16x8" and self.io == "int8" else self.io
+
+    def _calibrate(self, file, counted):
+        """`quantization.calibrate` on the training images; bars say how many are done."""
         source = sources.open_domain(self.data, self.direction[0].upper(), "train")
         chosen = _spread(len(source), self.calibration_images)
-        stream = _read(source, chosen, self.size, self.log, "calibration images")
-        return (x[None].astype(np.float32) for _, x in stream)
+        images = []
+
+        def read():
+            for _, x in _read(source, chosen, self.size, self.log, "calibration images"):
+                images.append(x[None])
+                yield x[None].astype(np.float32)
+
+        def again():
+            progress = Progress(len(images), "calibration images once more", active=self.log is print)
+            for done, x in enumerate(images, 1):
+                yield x.astype(np.float32)
+                progress.update(done)
+            progress.close()
+
+        return quantization.calibrate(file, read(), again() if counted else None)
 
     def reference(self, pixels):
         """uint8 [1, H, W, C] → float32 pixels [1, H, W, C'], by the live Keras model."""
-        from . import saved_model
-
         x = self.model.to_float(tf.convert_to_tensor(pixels))
         if self.fit == "pad":
             y = self.model.translate(x.numpy(), self.direction)
@@ -226,11 +269,12 @@ class _Export:
         for kind, graph in graphs.items():
             written[kind] = verify.LiteRT(folder / f"{kind}.tflite", threads)
             candidates[kind] = written[kind]
-            if self.io == "uint8":
-                candidates[f"{kind} before rounding"] = verify.LiteRT(graph, threads)
+            before = verify.LiteRT(graph, threads)
+            if written[kind].rounds and not before.rounds:
+                candidates[f"{kind} before rounding"] = before
+        if self.equalised:
+            candidates["before quantization"] = verify.LiteRT(self.equalised, threads)
         if "saved_model" in formats:
-            from . import saved_model
-
             png = images.encode_image(".png", typical)
             if saved_model.write_warmup(folder / "1", typical, png) is None:
                 self.log("no warm-up requests for TF Serving: they need 'pip install tfi2i[serving]'")
@@ -249,6 +293,8 @@ class _Export:
             "passed": True,
             "formats": {},
         }
+        if self.equalised:
+            report["before_quantization"] = scores["before quantization"].summary()
         for kind in formats:
             before = scores.get(f"{kind} before rounding")
             result = scores[kind].summary()
@@ -271,6 +317,12 @@ class _Export:
                 note = _slower(kind, result, written.get("float32"))
                 result |= {"note": note} if note else {}
             result["faults"] = verify.floor_faults(kind, scores[kind], before, floors[kind]) + faults
+            if kind in quantization.CALIBRATED:
+                result["faults"] += verify.floor_faults(
+                    "equalised float32", scores["before quantization"], None, _EXACT
+                )
+            if kind in ("int8_full", "int16x8") and "float32" in litert.tensor_types(graphs[kind]):
+                result["faults"].append(f"{kind}: some of its tensors are float32")
             report["passed"] &= not result["faults"]
             report["formats"][kind] = result
         images.write_image(folder / "report.png", reporting.picture(report, kept))
@@ -278,26 +330,29 @@ class _Export:
 
     @staticmethod
     def _graph_figures(path, runner):
-        from . import litert
-
         return {
             "dtype": np.dtype(runner.input["dtype"]).name,
             "operations": litert.operations(path.read_bytes()),
+            "tensors": litert.tensor_types(path.read_bytes()),
             "delegate_partitions": runner.partitions,
         }
 
     def sidecar(self, folder, formats):
         """What a client must know to use the files, and what they are made of."""
         inputs, outputs = (self.model.channels_of(domain) for domain in (self.direction[0], self.direction[-1]))
-        quantization = {"scale": 1.0, "zero_point": 0} if self.io == "uint8" else None
-        pixels = {"dtype": self.io, "range": [0, 255], "quantization": quantization}
         hashes = {str(p.relative_to(folder)): checkpoints.sha256(p) for p in _files(folder) if "report" not in p.name}
         lite = {
             "name": "images",
             "layout": "NHWC",
-            "input": {"shape": [1, *self.size, inputs], **pixels},
-            "output": {"shape": [1, *self.size, outputs], **pixels},
+            "input": {"shape": [1, *self.size, inputs], "range": [0, 255]},
+            "output": {"shape": [1, *self.size, outputs], "range": [0, 255]},
             "signature": "translate",
+            # A level is scale (integer - zero_point).
+            "files": {
+                f"{kind}.tflite": verify.LiteRT(folder / f"{kind}.tflite").ends()
+                for kind in formats
+                if kind != "saved_model"
+            },
         }
         dynamic = {"layout": "NHWC", "dtype": "uint8", "range": [0, 255]}
         serving = {
@@ -331,7 +386,7 @@ class _Export:
         }
 
 
-def _check(model, direction, formats, size, io, data):
+def _check(model, direction, formats, size, io, norm_bits, data):
     model.check_direction(direction)
     unknown = [f for f in formats if f not in FLOORS]
     if unknown or not formats:
@@ -350,8 +405,12 @@ def _check(model, direction, formats, size, io, data):
         raise UserError("the run does not say what size it was trained on: give --size=N or H,W")
     if min(size) < 8:
         raise UserError(f"--size={size[0]},{size[1]}: expected at least 8 pixels a side")
-    if io not in ("uint8", "float32"):
-        raise UserError(f"--io={io}: expected uint8 or float32")
+    if io not in ("uint8", "int8", "float32"):
+        raise UserError(f"--io={io}: expected uint8, int8 or float32")
+    if norm_bits not in (8, 16):
+        raise UserError(f"--norm_bits={norm_bits}: expected 8 or 16")
+    if norm_bits == 16 and "int8_full" not in formats:
+        raise UserError("--norm_bits=16 is about int8_full, which --formats does not have")
 
 
 def _check_found(data):
@@ -445,8 +504,10 @@ def _slower(kind, result, float32):
     if kind == "float32" or result["latency_ratio"] is None or result["latency_ratio"] <= 1.05:
         return None
     ratio = f"{result['latency_ratio']:.2f} times the time of float32"
-    if kind == "float16":
-        return f"{ratio}: it computes in float32 all the same; the gain is its size"
+    if kind in ("float16", "gpu"):
+        return f"{ratio}: it computes in float32 on a CPU; the gain there is its size"
+    if not result["delegate_partitions"]:
+        return f"{ratio}: the CPU delegate runs nothing of it; it is for NPUs"
     if result["delegate_partitions"] > float32.partitions:
         return (
             f"{ratio}: the CPU delegate runs it in {result['delegate_partitions']} parts, float32 in "

@@ -1,50 +1,46 @@
-"""LiteRT files of fixed size: float32, and three that are smaller or faster, from one graph.
+"""The float32 LiteRT file, of fixed size, of which `quantization` makes all others.
 
-The graph takes and gives float pixels, 0 to 255, and maps them to the networks' range itself, as its
-ends stay float in every kind. `with_uint8_pixels` then makes it take and give uint8 by quantization
-with scale 1 and zero point 0: exact at the input, rounded and clipped at the output. So a uint8 file
+It takes and gives float pixels, 0 to 255, and maps them to the networks' range itself. `with_pixels` then makes it take
+and give integers by quantization with scale 1: exact at the input, rounded and clipped at the output. So a uint8 file
 is a float file with two operations more, and both can be measured.
 
-Two operations of our layers are written differently here, with the same result. XNNPACK, the CPU
-delegate, knows no MIRROR_PAD: each one cuts the graph in two (15 parts and 1.7 times the time, on a
-ResNet of 6 blocks, 32 wide, at 64 px), so mirrored edges are slices and a concatenation. And it
-knows no transposed convolution with dynamic-range weights, so that is a convolution to all output
-phases at once and DEPTH_TO_SPACE, which is no slower in float32 either.
+Some operations are written differently here, with the same result, so that delegates and the quantizer know them all.
+XNNPACK, the CPU delegate, knows no MIRROR_PAD: each one cuts the graph in two (15 parts and 1.7 times the time, on a
+ResNet of 6 blocks, 32 wide, at 64 px), so mirrored edges are slices and a concatenation. It knows no transposed
+convolution with dynamic-range weights, so that is a convolution to all output phases at once, which is no slower in
+float32 either. Some NPUs know no DEPTH_TO_SPACE, so phases and enlarged maps become pixels by RESHAPE and TRANSPOSE or
+CONCATENATION; and no SQUARED_DIFFERENCE, so that is a SUB and a MUL. None of this costs time in float32.
 """
 
 import contextlib
-import io
-import itertools
-import re
 import tempfile
-import warnings
 
 import keras
+import numpy as np
 import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.tools import flatbuffer_utils
 
 from tfi2i import layers
 
-from .saved_model import in_pixels
+from .graph import Graph
 
 _USUAL_ENLARGE = keras.layers.UpSampling2D.call
 SIGNATURE = "translate"
 
 
-def convert(model, direction, size, kinds=("float32",)):
-    """Converts one direction to float files.
+def convert(model, direction, size):
+    """Converts one direction to a float32 file.
 
     Args:
         model: a built `Translator` that computes in float32.
         direction: "a2b" or "b2a".
         size: (height, width) of the images; mirrored to a multiple of the networks' inside, and for
-            networks of a fixed size that one.
-        kinds: "float32", and "float16" for constants stored in 16 bits and computed with in 32.
+            networks of a fixed size that one. Tensors of another size cannot be allocated.
 
     Returns:
-        dict of kind → the file's bytes. Their signature "translate" is {"images": float32
-        [1, H, W, C]} → {"images": float32 [1, H, W, C']}, pixels from 0 to 255.
+        bytes. The signature "translate" is {"images": float32 [1, H, W, C]} → {"images": float32
+        [1, H, W, C']}, pixels from 0 to 255.
     """
     channels = model.channels_of(direction[0])
     network = model.styled_generator(direction)
@@ -57,123 +53,104 @@ def convert(model, direction, size, kinds=("float32",)):
         y = network(x)
         return y if y.shape[1:3] == size else y[:, top : top + size[0], left : left + size[1]]
 
-    translate = in_pixels(model, generate)
+    # One multiplication and one addition at either end; where black is 0, only the first. A column and a row of
+    # constants, not one number: tensors of another height or width, at which mirrored edges, enlarged maps and cuts
+    # would lie in wrong places, cannot be allocated.
+    low, high = model.value_range
+    column, row = np.ones((1, size[0], 1, 1), np.float32), np.ones((1, 1, size[1], 1), np.float32)
+    step = (high - low) / 255
+
+    def translate(images):
+        if not low:
+            return {"images": generate(images * (column * step)) * (row / step)}
+        y = generate(images * (column * step) + row * low)
+        return {"images": y * (column / step) + row * (-low / step)}
+
     archive = keras.export.ExportArchive()
     spec = tf.TensorSpec([1, *size, channels], tf.float32, name="images")
     with tempfile.TemporaryDirectory(prefix="tfi2i-") as folder:
         with _delegated_forms():
-            archive.add_endpoint(SIGNATURE, lambda images: {"images": translate(images)}, input_signature=[spec])
+            archive.add_endpoint(SIGNATURE, translate, input_signature=[spec])
             archive.write_out(folder, verbose=False)
-
-        files = {}
-        for kind in kinds:
-            converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[SIGNATURE])
-            if kind == "float16":
-                converter.optimizations = [tf.lite.Optimize.DEFAULT]
-                converter.target_spec.supported_types = [tf.float16]
-            files[kind] = bytes(converter.convert())
-    return files
+        file = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[SIGNATURE]).convert()
+    return _with_products(file)
 
 
-def quantize(file, kind, calibration=()):
-    """Makes an 8-bit file of a float32 one.
+def _with_products(file):
+    """The same file without SQUARED_DIFFERENCE and SQUARE, which NPUs do not take and the quantizer does not know.
 
-    "dynamic" has 8-bit weights per channel and scales activations as they come. "int8" does that
-    with the scales of `calibration`, for convolutions only: the statistics of the norms lose their
-    meaning in 8 bits, and the last convolution, whose error is the picture's, stays dynamic (1 to 2
-    dB better on a trained CycleGAN, at no cost in time).
-
-    Args:
-        file: bytes of `convert`'s float32 file.
-        kind: "dynamic" or "int8".
-        calibration: for "int8": iterable of float32 pixels [1, H, W, C], 0 to 255, real images of
-            the domain that is translated.
-
-    Returns:
-        bytes, with the same signature.
+    (x - m)² is the product of a difference with itself, and a norm needs that difference anyway.
     """
-    from ai_edge_quantizer import quantizer, recipe_manager
-    from ai_edge_quantizer.qtyping import TFLOperationName as Operation
+    graph = Graph(file)
+    differences = {}
+    for operator in list(graph.operators):
+        kind, key = graph.kind(operator), tuple(operator.inputs)
+        if kind == "SQUARE":
+            graph.insert_before(operator, "MUL", [*key, *key], operator.outputs[0])
+            graph.operators.remove(operator)
+        elif kind == "SQUARED_DIFFERENCE":
+            (square,) = operator.outputs
+            differences[key] = graph.add_tensor(square, "difference")
+            graph.insert_before(operator, "SUB", key, differences[key])
+            graph.insert_before(operator, "MUL", [differences[key]] * 2, square)
+            graph.operators.remove(operator)
+        elif kind == "SUB" and key in differences and operator.builtinOptions.fusedActivationFunction == 0:
+            for reader in graph.consumers[operator.outputs[0]]:
+                reader.inputs = [differences[key] if t == operator.outputs[0] else t for t in reader.inputs]
+            graph.operators.remove(operator)
+    return graph.to_bytes()
 
-    recipe = recipe_manager.RecipeManager()
-    recipe.add_dynamic_config(".*", Operation.ALL_SUPPORTED, 8)
-    if kind == "int8":
-        recipe.add_static_config(".*", Operation.CONV_2D, activation_num_bits=8, weight_num_bits=8)
-        last = f"^{re.escape(_last_convolution(file))};?$"
-        recipe.add_dynamic_config(last, Operation.CONV_2D, 8)
-    with _quiet():
-        job = quantizer.Quantizer(file, recipe.get_quantization_recipe())
-    scales, calibration = None, iter(calibration)
-    # A few at a time, with the same result as at once, so that who gives the images sees how far it is.
-    while images := [{"images": x} for x in itertools.islice(calibration, 10)]:
-        with _quiet():
-            scales = job.calibrate({SIGNATURE: images}, scales)
-    with _quiet():
-        return bytes(job.quantize(scales).quantized_model)
 
-
-def with_uint8_pixels(file):
-    """The same file with uint8 images at both ends: scale 1, zero point 0.
+def with_pixels(file, io):
+    """The same file with pixels of another type at both ends.
 
     Args:
-        file: bytes of a file whose one input and output are float pixels, 0 to 255.
+        file: bytes of a file whose one input and output are pixels, in float32, int8 or int16.
+        io: "float32" or "uint8", levels from 0 to 255; "int8", levels less 128; "int16" of a file that has it already.
+            Integers are rounded and clipped.
 
     Returns:
         bytes.
     """
-    model = flatbuffer_utils.read_model_from_bytearray(bytearray(file))
-    graph = model.subgraphs[0]
-    signature = model.signatureDefs[0]
-    ends = (
-        (graph.inputs, signature.inputs, schema.BuiltinOperator.DEQUANTIZE),
-        (graph.outputs, signature.outputs, schema.BuiltinOperator.QUANTIZE),
-    )
-    for tensors, names, builtin in ends:
-        code = schema.OperatorCodeT()
-        code.builtinCode = code.deprecatedBuiltinCode = builtin
-        code.version = 2
-        model.operatorCodes.append(code)
-        outer = schema.TensorT()
-        outer.name = names[0].name + b"_pixels"
-        outer.type = schema.TensorType.UINT8
-        outer.shape, outer.hasRank = graph.tensors[tensors[0]].shape, True
-        outer.quantization = schema.QuantizationParametersT()
-        outer.quantization.scale, outer.quantization.zeroPoint = [1.0], [0]
-        graph.tensors.append(outer)
-        operator = schema.OperatorT()
-        operator.opcodeIndex = len(model.operatorCodes) - 1
-        inner, new = tensors[0], len(graph.tensors) - 1
-        if builtin == schema.BuiltinOperator.DEQUANTIZE:
-            operator.inputs, operator.outputs = [new], [inner]
-            graph.operators.insert(0, operator)
-        else:
-            operator.inputs, operator.outputs = [inner], [new]
-            graph.operators.append(operator)
-        tensors[0] = names[0].tensorIndex = new
-    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+    graph = Graph(file)
+    outer = getattr(schema.TensorType, io.upper())
+    (signature,) = graph.model.signatureDefs
+    for tensors, (end,), is_input in (
+        (graph.inputs, signature.inputs, True),
+        (graph.outputs, signature.outputs, False),
+    ):
+        inner = tensors[0]
+        types = [outer, graph.tensors[inner].type]
+        if outer == types[1]:
+            continue
+        if types == [schema.TensorType.UINT8, schema.TensorType.INT16]:
+            types.insert(1, schema.TensorType.INT8)  # QUANTIZE knows no way between these two
+        chain = [
+            graph.add_pixels(inner, kind, f"{'input' if is_input else 'output'}_{i}")
+            for i, kind in enumerate(types[:-1])
+        ]
+        end.tensorIndex = tensors[0] = chain[0]
+        chain.append(inner)
+        for i, (source, target) in enumerate(zip(chain, chain[1:]) if is_input else zip(chain[:0:-1], chain[-2::-1])):
+            conversion = "DEQUANTIZE" if graph.is_float(target) else "QUANTIZE"
+            graph.insert(i if is_input else len(graph.operators), conversion, [source], target)
+    return graph.to_bytes()
 
 
 def operations(file):
     """dict of operation name → count in a file's bytes, most frequent first."""
-    model = flatbuffer_utils.read_model_from_bytearray(bytearray(file))
-    names = [flatbuffer_utils.opcode_to_name(model, o.opcodeIndex) for o in _operators(model)]
+    graph = Graph(file)
+    names = [graph.kind(operator) for operator in graph.operators]
     counts = {name: names.count(name) for name in names}
     return dict(sorted(counts.items(), key=lambda item: -item[1]))
 
 
-def _operators(model):
-    return [operator for graph in model.subgraphs for operator in graph.operators]
-
-
-def _last_convolution(file):
-    """Name of the tensor that the last CONV_2D in order of execution writes."""
-    model = flatbuffer_utils.read_model_from_bytearray(bytearray(file))
-    convolutions = [
-        operator
-        for operator in model.subgraphs[0].operators
-        if flatbuffer_utils.opcode_to_name(model, operator.opcodeIndex) == "CONV_2D"
-    ]
-    return model.subgraphs[0].tensors[convolutions[-1].outputs[0]].name.decode()
+def tensor_types(file):
+    """dict of type → how many of the tensors that the operators of a file read and write have it."""
+    graph = Graph(file)
+    used = {t for o in graph.operators for t in (*o.inputs, *o.outputs) if t >= 0}
+    names = [flatbuffer_utils.type_to_name(graph.tensors[t].type).lower() for t in used]
+    return {name: names.count(name) for name in sorted(set(names))}
 
 
 @contextlib.contextmanager
@@ -220,7 +197,9 @@ def _enlarge(layer, x):
     (s, columns), nearest = layer.size, layer.interpolation == "nearest"
     if s != columns or not nearest:
         return _USUAL_ENLARGE(layer, x)
-    return tf.nn.depth_to_space(tf.concat([x] * (s * s), axis=-1), s)
+    _, h, w, c = x.shape
+    wide = tf.reshape(tf.concat([x] * s, axis=3), (-1, h, s * w, c))
+    return tf.reshape(tf.concat([wide] * s, axis=2), (-1, s * h, s * w, c))
 
 
 def _conv_transpose(layer, x):
@@ -242,19 +221,14 @@ def _conv_transpose(layer, x):
     y = tf.nn.conv2d(tf.pad(x, ((0, 0), edge, edge, (0, 0))), kernel, 1, "VALID")
     if layer.bias is not None:
         y = y + tf.tile(tf.convert_to_tensor(layer.bias), [s * s])
-    y = tf.nn.depth_to_space(y, s)
+    y = _phases_to_pixels(y, s)
     rows, columns = layer._length(h, 0), layer._length(w, 1)
     y = y[:, layer.pad : layer.pad + rows, layer.pad : layer.pad + columns]
     return y if layer.activation is None else layer.activation(y)
 
 
-@contextlib.contextmanager
-def _quiet():
-    """Keeps the quantizer's progress bars, totals and warnings to itself."""
-    nowhere = io.StringIO()
-    with (
-        warnings.catch_warnings(action="ignore"),
-        contextlib.redirect_stdout(nowhere),
-        contextlib.redirect_stderr(nowhere),
-    ):
-        yield
+def _phases_to_pixels(x, s):
+    """[N, H, W, s s C] → [N, s H, s W, C]: `tf.nn.depth_to_space` by operations that every delegate knows."""
+    _, h, w, phases = x.shape
+    x = tf.transpose(tf.reshape(x, (-1, w, s, phases // s)), (0, 2, 1, 3))
+    return tf.reshape(x, (-1, s * h, s * w, phases // (s * s)))

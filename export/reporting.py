@@ -15,8 +15,8 @@ USES = {
     "saved_model": "servers: TF Serving or TensorFlow, for pictures of any size",
     "float32": "comparisons on a CPU: as exact as the model, large and slow",
     "float16": "CPUs where half the size of float32 is small enough; it is no faster",
-    "dynamic": "CPUs of phones and computers: 8-bit weights, a quarter of the size; no calibration pictures",
-    "int8": "CPUs of phones and computers: 8-bit convolutions with scales from calibration pictures",
+    "dynamic": "CPUs of phones and computers: 8-bit weights, a quarter of the size",
+    "int8": "CPUs and delegates that want 8-bit convolutions with fixed scales",
     "int8_full": "NPUs that compute in 8-bit integers and nothing else",
     "int16x8": "NPUs that take 16-bit activations: closer than int8_full; slow on CPUs",
     "gpu": "GPUs, and browsers with WebGPU: floats in and out, and operations that GPUs take",
@@ -40,7 +40,7 @@ COLUMNS = {
 }
 
 # Which file the examples of README.md load, the first that is there.
-_ON_CPU = ("int8", "dynamic", "float16", "float32", "gpu", "int8_full", "int16x8")
+_ON_CPU = ("dynamic", "int8", "float16", "float32", "gpu", "int8_full", "int16x8")
 _IN_BROWSER = ("gpu", "float16", "float32", "dynamic", "int8")
 # More decibels look the same: the plot ends here.
 _MOST = 80
@@ -123,9 +123,9 @@ def readme(report, sidecar):
     if on_cpu:
         ends = sidecar["litert"]
         _, height, width, channels = ends["input"]["shape"]
-        floats = formats[on_cpu]["dtype"] == "float32"
+        dtype = formats[on_cpu]["dtype"]
         values = {
-            "phone": {"kind": on_cpu, "file": file_name(on_cpu), "floats": floats},
+            "phone": {"kind": on_cpu, "file": file_name(on_cpu), "dtype": dtype, "floats": dtype == "float32"},
             "size": f"{height} rows of {width}",
             "height": height,
             "width": width,

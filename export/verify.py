@@ -4,7 +4,7 @@ The figure is the PSNR of the squared error pooled over all images, peak 255: a 
 image would hide the bad ones. A file with float output is compared before rounding. One with uint8
 output is compared after rounding, on both sides; as rounding alone turns an error of a hundredth of
 a level into a whole one now and then, such a LiteRT file is also judged before rounding, on the
-graph it was made of (`litert.with_uint8_pixels` adds only its two ends).
+graph it was made of (`litert.with_pixels` adds only its two ends).
 """
 
 import json
@@ -91,8 +91,30 @@ class LiteRT:
         (self.output,) = self._runner.get_output_details().values()
 
     def __call__(self, pixels):
-        """uint8 [1, H, W, C] → the file's output [1, H, W, C'], uint8 or float32."""
-        return self._runner(images=pixels.astype(self.input["dtype"]))["images"]
+        """uint8 [1, H, W, C] → the file's output [1, H, W, C'], as uint8, or as float32 levels."""
+        (scale, zero), dtype = self.input["quantization"], self.input["dtype"]
+        if dtype in (np.int8, np.int16):
+            pixels = np.rint(pixels / scale) + zero
+        output = self._runner(images=pixels.astype(dtype))["images"]
+        if self.rounds:
+            return output if output.dtype == np.uint8 else (output.astype(np.int16) + 128).astype(np.uint8)
+        return output.astype(np.float32) * np.float32(self.output["quantization"][0] or 1)
+
+    @property
+    def rounds(self):
+        """Whether it gives whole levels, as uint8 or, less 128, as int8."""
+        return self.output["dtype"] in (np.uint8, np.int8)
+
+    def ends(self):
+        """What the file takes and gives: dict of "input" and "output" → dtype, and scale and zero point of integers."""
+        described = {}
+        for end, details in (("input", self.input), ("output", self.output)):
+            scale, zero = details["quantization"]
+            described[end] = {
+                "dtype": np.dtype(details["dtype"]).name,
+                "quantization": {"scale": float(scale), "zero_point": int(zero)} if scale else None,
+            }
+        return described
 
     @property
     def partitions(self):

@@ -18,7 +18,18 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image, ImageColor
-from tfi2i.export import FLOORS, FloorError, export, exporter, litert, reporting, saved_model, verify
+from tfi2i.export import (
+    FLOORS,
+    FloorError,
+    export,
+    exporter,
+    litert,
+    quantization,
+    ranges,
+    reporting,
+    saved_model,
+    verify,
+)
 from tfi2i.export import __main__ as export_command
 from tfi2i.export.__main__ import parse_floors
 
@@ -32,9 +43,9 @@ from tfi2i.methods.sizes import Sizes
 from tfi2i.methods.translator import Translator
 
 SIZE = (32, 36)
-KINDS = ("float32", "float16", "dynamic", "int8")
+KINDS = ("float32", "float16", "dynamic", "int8", "int8_full", "int16x8", "gpu")
 # Random weights are far harder to quantize than trained ones.
-EASY = {"float16": 40.0, "dynamic": 15.0, "int8": 15.0}
+EASY = {"float16": 40.0, "gpu": 40.0} | dict.fromkeys(("dynamic", "int8", "int8_full", "int16x8"), 15.0)
 
 
 def tiny(**hyperparameters):
@@ -100,7 +111,7 @@ def exported(model, tmp_path_factory):
     folder = tmp_path_factory.mktemp("export") / "out"
     few = {"calibration_images": 3, "verification_images": 3}
     data = Data(data="emoji")
-    report = export(model, folder, size=SIZE, data=data, floors=EASY, log=lambda _: None, **few)
+    report = export(model, folder, formats=tuple(FLOORS), size=SIZE, data=data, floors=EASY, log=lambda _: None, **few)
     return folder, report
 
 
@@ -279,13 +290,18 @@ def test_all_formats_pass(exported):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_litert_runs_in_one_part(exported, kind):
+def test_litert_files_have_the_parts_and_conversions_that_they_need(exported, kind):
     result = exported[1]["formats"][kind]
-    assert result["delegate_partitions"] == 1
-    assert not {"MIRROR_PAD", "TRANSPOSE_CONV", "CAST"} & set(result["operations"])
-    # Each conversion of the pixels, and in int8 of every convolution but the last.
-    convolutions = result["operations"]["CONV_2D"]
-    assert result["operations"]["QUANTIZE"] == (convolutions if kind == "int8" else 1)
+    norms = 1 + 2 + 2 * 6 + 2  # behind every convolution but the last
+    assert result["operations"]["RSQRT"] == norms and result["operations"]["CONV_2D"] == norms + 1
+    # XNNPACK has no RSQRT of 8 bits, which therefore stands between two parts, and hardly anything of 16 bits.
+    assert result["delegate_partitions"] == {"int8_full": norms + 1, "int16x8": 0}.get(kind, 1)
+    unknown = {"MIRROR_PAD", "TRANSPOSE_CONV", "CAST", "DEPTH_TO_SPACE", "SQUARED_DIFFERENCE", "REPEAT"}
+    assert not unknown & set(result["operations"])
+    # Of the pixels, at one end where the other one becomes floats. In int8 besides, before each convolution of the 6
+    # blocks, whose maps are a quarter as high as the image. No QUANTIZE leads from uint8 to int16, so two do.
+    conversions = {"int8": 2 * 6 + 1, "int8_full": 2, "int16x8": 4, "gpu": 0}
+    assert result["operations"].get("QUANTIZE", 0) == conversions.get(kind, 1)
 
 
 def test_quantized_files_are_smaller(exported):
@@ -302,10 +318,10 @@ def test_memory_of_a_file_is_measured_while_this_process_is_large(exported):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_compiled_model_runs_every_file_whole(exported, kind):
+def test_compiled_model_runs_files_of_one_part_whole(exported, kind):
     found = exported[1]["formats"][kind]["compiled_model"]
     assert found.keys() == {"latency_ms", "latency_ratio", "fully_accelerated"}
-    assert found["fully_accelerated"] is True and 0 < found["latency_ms"]
+    assert found["fully_accelerated"] is (kind not in ("int8_full", "int16x8")) and 0 < found["latency_ms"]
 
 
 def test_compiled_model_gives_what_the_interpreter_gives(exported):
@@ -345,13 +361,13 @@ def test_what_compiled_model_cannot_run_is_skipped_with_the_reason(exported, mon
 def test_other_networks_convert(hyperparameters, direction, size):
     model = tiny(**hyperparameters)
     channels = model.channels_a if direction == "a2b" else model.channels_b
-    file = litert.convert(model, direction, size)["float32"]
+    file = litert.convert(model, direction, size)
     image = picture(*size, channels)[None]
     output = verify.LiteRT(file)(image)
     assert output.dtype == np.float32
     truth = model.translate(model.to_float(tf.constant(image)).numpy(), direction)
     np.testing.assert_allclose(output, (truth + 1) * 127.5, atol=0.05)
-    rounded = verify.LiteRT(litert.with_uint8_pixels(file))(image)
+    rounded = verify.LiteRT(litert.with_pixels(file, "uint8"))(image)
     np.testing.assert_array_equal(rounded, np.rint(np.clip(output, 0, 255)))
 
 
@@ -364,7 +380,12 @@ def test_sidecar_hashes_every_file(exported):
         assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
     assert sidecar["direction"] == "a2b" and sidecar["value_range"] == [-1.0, 1.0]
     assert sidecar["litert"]["input"]["shape"] == [1, *SIZE, 3]
-    assert sidecar["litert"]["input"]["quantization"] == {"scale": 1.0, "zero_point": 0}
+    ends = sidecar["litert"]["files"]
+    assert ends.keys() == {f"{kind}.tflite" for kind in KINDS}
+    levels = {"dtype": "uint8", "quantization": {"scale": 1.0, "zero_point": 0}}
+    floats = {"dtype": "float32", "quantization": None}
+    for kind in KINDS:
+        assert ends[f"{kind}.tflite"] == dict.fromkeys(("input", "output"), floats if kind == "gpu" else levels)
     assert str(folder.parent) not in (folder / "model.json").read_text()
 
 
@@ -576,7 +597,7 @@ def test_warmup_requests_run(exported, served):
 
 # -------------------------------------------------------------------------------- what is said about the files
 
-EIGHT = ["saved_model", "float32", "float16", "dynamic", "int8", "int8_full", "int16x8", "gpu"]
+EIGHT = ["saved_model", *KINDS]
 
 
 def said(kinds, channels=3, licenses=None, ends="uint8", **results):
@@ -620,12 +641,25 @@ def test_examples_fit_the_ends_of_the_files():
         for readme, here, file in ((ints, of_ints, "int8"), (floats, of_floats, "dynamic")):
             (block,) = code(readme, language)
             assert here in block and file in block and (of_ints in block) != (of_floats in block)
-    assert not code(ints, "js") and "--io=float32" in ints
+    assert not code(ints, "js") and "add `gpu` to `--formats`" in ints
     (block,) = code(floats, "js")
     assert "new Tensor(pixels, [1, 16, 20, 3])" in block and "/dynamic.tflite" in block
     assert "16 * 20 * 1: the grey of each pixel" in grey and 'convert("L").resize((20, 16))' in grey
     (block,) = code(said(["int8", "gpu"], gpu={"dtype": "float32"}), "js")
     assert "/gpu.tflite" in block
+
+
+def test_examples_of_int8_pixels_take_128_off():
+    readme = said(["int8"], ends="int8")
+    for language, taken_off, added in (
+        ("kotlin", "(200 - 128).toByte()", "translated[i] + 128"),
+        ("swift", "Int8(200 - 128)", "Int($0) + 128"),
+        ("python", "(pixels - 128.0).astype(np.int8)", "(translated + 128.0).astype(np.uint8)"),
+    ):
+        (block,) = code(readme, language)
+        assert taken_off in block and added in block
+        (block,) = code(said(["int8"]), language)
+        assert "128" not in block
 
 
 def test_readme_repeats_licences_and_what_compiled_model_said():
@@ -641,8 +675,9 @@ def test_readme_repeats_licences_and_what_compiled_model_said():
 
 def test_python_of_the_readme_runs(exported, simple, tmp_path, monkeypatch):
     quick(simple, tmp_path / "floats", io="float32")
+    quick(simple, tmp_path / "less 128", io="int8")
     images.write_image(tmp_path / "photo.png", picture(40, 50))
-    for folder, size in ((exported[0], SIZE), (tmp_path / "floats", (16, 16))):
+    for folder, size in ((exported[0], SIZE), *((tmp_path / name, (16, 16)) for name in ("floats", "less 128"))):
         (block,) = code((folder / "README.md").read_text(), "python")
         file = re.search(r"\w+\.tflite", block)[0]
         (tmp_path / file).write_bytes((folder / file).read_bytes())
@@ -727,6 +762,7 @@ def without_work(monkeypatch):
         return {"passed": passed[-1], "formats": {"float32": {"faults": []}} if not passed[-1] else {}}
 
     monkeypatch.setattr(exporter._Export, "write", lambda *_: {})
+    monkeypatch.setattr(exporter._Export, "sidecar", lambda *_: {"sha256": {}, "versions": {"tfi2i": "0.2.0"}})
     monkeypatch.setattr(exporter._Export, "verify", report)
     monkeypatch.setattr(reporting, "table", str)
     monkeypatch.setattr(reporting, "readme", lambda *_: "")
@@ -798,12 +834,15 @@ def test_images_that_cannot_be_read_and_bars(simple, tmp_path, capsys):
     assert {"3/3 calibration images", "3/3 verification images"} <= {*lines}
 
 
-def test_calibration_in_parts_is_calibration(simple, monkeypatch):
-    file = litert.convert(simple, "a2b", (16, 16))["float32"]
-    pixels = [picture(16, 16, seed=i)[None].astype(np.float32) for i in range(12)]
-    parts = litert.quantize(file, "int8", iter(pixels))
-    monkeypatch.setattr(litert.itertools, "islice", lambda iterator, _: list(iterator))
-    assert litert.quantize(file, "int8", pixels) == parts != litert.quantize(file, "int8", pixels[:10])
+def test_all_calibration_images_count(simple):
+    file = litert.convert(simple, "a2b", (16, 16))
+    # The last two have the brightest pixels.
+    pixels = [np.float32(picture(16, 16, seed=i)[None] // (2 if i < 10 else 1)) for i in range(12)]
+    equalised, values = quantization.calibrate(file, iter(pixels), iter(pixels))
+    assert quantization.calibrate(file, pixels)[0] == equalised != quantization.calibrate(file, pixels[:10])[0]
+    few = ranges.observe(equalised, pixels[:10])
+    ranges.count(equalised, pixels[:10], few)
+    assert quantization.quantize(equalised, "int8_full", values) != quantization.quantize(equalised, "int8_full", few)
 
 
 def test_missing_serving_api_is_said(simple, tmp_path, monkeypatch, capsys):
@@ -905,7 +944,9 @@ def test_float_pixels_and_overwriting(simple, tmp_path):
         ({"formats": ("onnx",)}, "--formats=onnx: expected some of saved_model, float32"),
         ({"size": (4, 16)}, "--size=4,16: expected at least 8"),
         ({"size": None}, "give --size"),
-        ({"io": "UINT8"}, "--io=UINT8: expected uint8 or float32"),
+        ({"norm_bits": 4}, "--norm_bits=4: expected 8 or 16"),
+        ({"norm_bits": 16}, "--norm_bits=16 is about int8_full, which --formats does not have"),
+        ({"io": "UINT8"}, "--io=UINT8: expected uint8, int8 or float32"),
         ({"floors": {"int9": 30}}, "a floor for 'int9': the formats are saved_model, float32"),
         ({"floors": {"int8": "30"}}, "the floor '30' of int8: expected decibels, or a pair"),
         ({"size": (30, 32), "fit": "resize"}, "at least 8: give --size=32,32 or --fit=pad"),

@@ -430,7 +430,7 @@ def test_files_with_heatmaps(tmp_path, monkeypatch):
 def test_full_mode_exports():
     """The dense layer over the whole map in a LiteRT file, at the one size that it takes."""
     model = built(light=False, image_size=(16, 24))
-    file = litert.convert(model, "a2b", (16, 24))["float32"]
+    file = litert.convert(model, "a2b", (16, 24))
     pixels = np.random.default_rng(0).integers(0, 256, (1, 16, 24, 3), np.uint8)
     result = verify.LiteRT(file)(pixels.astype(np.float32))
     assert np.abs(result - model.translate(pixels)).max() <= 0.51

@@ -70,7 +70,7 @@ def test_a_litert_file_has_no_operation_on_constants_alone():
     # The converter computes small constants by itself; the position code of this one has 64 x 96 values.
     model = UVCGAN2(**TINY | {"vit_width": 96})
     model.build((None, None, None, 3))
-    file = litert.convert(model, "a2b", (32, 32))["float32"]
+    file = litert.convert(model, "a2b", (32, 32))
     content = flatbuffer_utils.read_model_from_bytearray(bytearray(file))
     (graph,) = content.subgraphs
     constants = {i for i, tensor in enumerate(graph.tensors) if content.buffers[tensor.buffer].data is not None}

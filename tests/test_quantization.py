@@ -1,0 +1,169 @@
+"""Ranges and integers of quantized LiteRT files."""
+
+import keras
+import numpy as np
+import pytest
+from ai_edge_litert import interpreter
+from tfi2i.export import litert, quantization, ranges, verify
+from tfi2i.export.graph import Graph
+
+from tests.test_equalise import converted, results
+from tests.test_export import Convolutions, picture
+from tfi2i import layers
+from tfi2i.config import UserError
+
+INTEGERS = ("int8_full", "int16x8")
+
+
+def observed(file, image):
+    values = ranges.observe(file, [image])
+    ranges.count(file, [image], values)
+    return values
+
+
+@pytest.fixture(scope="module")
+def calibrated():
+    """A float file of 16 x 16 pixels, the equalised one, and its values."""
+    file = litert.convert(Convolutions(), "a2b", (16, 16))
+    images = [picture(16, 16, seed=i)[None].astype(np.float32) for i in range(2)]
+    return file, *quantization.calibrate(file, images, images)
+
+
+# --------------------------------------------------------------------------------------------------------------- ranges
+
+
+def test_one_far_outlier_is_clipped_in_8_bits_and_kept_in_16():
+    """Millions of values from 0 to 1, and a single 2: steps twice as large for all cost more than the one."""
+    file = converted(keras.ops.abs, channels=1)
+    histogram = np.zeros(ranges._BINS, np.int64)
+    histogram[: ranges._BINS // 2], histogram[-1] = 1_000_000, 1
+    zero, two = np.zeros(1), np.full(1, 2.0)
+    graph = Graph(file)
+    ends = [graph.name(t) for t in (*graph.inputs, *graph.outputs)]
+    values = dict.fromkeys(ends, ranges.Values(zero, two, zero, zero, histogram.sum(), histogram))
+    for low, high in ranges.limits(file, values, 8).values():
+        assert low == 0 and 0.95 < high < 1.1
+    assert set(ranges.limits(file, values, 16).values()) == {(0.0, 2.0)}
+
+
+def test_what_saturates_a_tanh_costs_nothing():
+    file = converted(lambda x: keras.ops.tanh(3 * x), channels=1, size=(100, 100))
+    image = np.linspace(-10, 10, 10000, dtype=np.float32).reshape(1, 100, 100, 1)
+    graph = Graph(file)
+    before = graph.name(graph.producer[graph.outputs[0]].inputs[0])
+    low, high = ranges.limits(file, observed(file, image), 8)[before]
+    # tanh(6) is 1 to within a hundred-thousandth; 8 bits have steps of a hundredth.
+    assert -30 <= low < 0 < high <= 30 and high - low < 20
+    assert ranges.limits(file, observed(file, image), 16)[before] == pytest.approx((-30, 30))
+
+
+def test_moved_tensors_share_a_range():
+    file = converted(lambda x: keras.ops.concatenate([x, keras.ops.abs(x)], 1), channels=1)
+    image = np.linspace(-2, 1, 64, dtype=np.float32).reshape(1, 8, 8, 1)
+    found = ranges.limits(file, observed(file, image), 16)
+    assert len(found) == 3 and set(found.values()) == {(-2.0, 2.0)}
+
+
+# ------------------------------------------------------------------------------------------------------------- integers
+
+
+def test_an_operation_without_integers_is_refused_by_name():
+    file = converted(keras.ops.exp)
+    for kind, bits in (("int8_full", 8), ("int16x8", 16)):
+        with pytest.raises(UserError, match=f"--formats={kind}: .* need EXP, which there is no {bits}-bit form of"):
+            quantization.check(file, kind)
+    for kind in ("dynamic", "int8", "gpu", "float16"):
+        quantization.check(file, kind)
+
+
+@pytest.mark.parametrize("kind, norm_bits", [("int8_full", 8), ("int8_full", 16), ("int16x8", 8)])
+def test_files_of_integers_have_no_float_tensor(calibrated, kind, norm_bits):
+    file = quantization.quantize(calibrated[1], kind, calibrated[2], norm_bits)
+    types = set(litert.tensor_types(file))
+    assert types <= {"int8", "int16", "int32", "int64"} and {"int8", "int32"} <= types
+    io = "int8" if kind == "int8_full" else "int16"
+    operations = litert.operations(litert.with_pixels(file, io))
+    assert "DEQUANTIZE" not in operations
+    assert norm_bits == 16 or "QUANTIZE" not in operations
+
+
+@pytest.mark.parametrize("kind", ["float32", "dynamic", "int8", "int8_full", "int16x8", "gpu"])
+def test_all_types_of_pixels_give_the_same_levels(calibrated, kind):
+    float32, equalised, values = calibrated
+    file = float32 if kind == "float32" else quantization.quantize(equalised, kind, values)
+    image = picture(16, 16, seed=5)[None]
+    floats, levels, less_128 = (
+        verify.LiteRT(litert.with_pixels(file, io))(image) for io in ("float32", "uint8", "int8")
+    )
+    np.testing.assert_array_equal(levels, less_128)
+    # A level between two integers may go either way.
+    difference = np.abs(np.clip(floats, 0, 255) - levels)
+    assert difference.max() <= 0.51, difference.max()
+
+
+def test_white_and_black_stay_so_where_the_tanh_saturates():
+    model = Convolutions()
+    last = model.generator_a2b.layers[-1]
+    last.kernel.assign(0.05 * last.kernel)
+    last.bias.assign([20.0, -20.0, 0.0])
+    file = litert.convert(model, "a2b", (16, 16))
+    images = [picture(16, 16)[None].astype(np.float32)]
+    equalised, values = quantization.calibrate(file, images, images)
+    full = quantization.quantize(equalised, "int8_full", values)
+    result = verify.LiteRT(litert.with_pixels(full, "uint8"))(picture(16, 16)[None])
+    assert (result[..., 0] == 255).all() and (result[..., 1] == 0).all()
+
+
+@pytest.mark.parametrize("pad_mode, folded", [("reflect", True), ("zeros", False)])
+def test_the_mapping_of_pixels_is_folded_only_where_no_zeros_are_padded(pad_mode, folded):
+    """Padded zeros are the middle of [-1, 1], which no constant of the convolution can make of black pixels."""
+    layer = layers.Conv2D(2, 3, pad=1, pad_mode=pad_mode)
+    layer.build((1, 8, 8, 3))
+    column, row = np.full((1, 8, 1, 1), 1 / 127.5, np.float32), np.full((1, 1, 8, 1), -1, np.float32)
+    file = converted(lambda x: keras.ops.tanh(layer(x * column + row)))
+    graph = Graph(file)
+    quantization._fold_mapping(graph)
+    kinds = [graph.kind(o) for o in graph.operators]
+    assert ("MUL" not in kinds) == folded
+    image = picture(8, 8)[None].astype(np.float32)
+    np.testing.assert_allclose(results(graph.to_bytes(), [image]), results(file, [image]), atol=1e-5)
+
+
+def test_short_sums_are_means_of_at_most_16_values():
+    file = converted(lambda x: x - keras.ops.mean(x, (1, 2), keepdims=True), size=(24, 20))
+    short = quantization._with_short_sums(file)
+    graph = Graph(short)
+    pools = [o for o in graph.operators if graph.kind(o) == "AVERAGE_POOL_2D"]
+    windows = [o.builtinOptions.filterHeight * o.builtinOptions.filterWidth for o in pools]
+    assert windows and "MEAN" not in litert.operations(short)
+    # 24 = 4 · 3 · 2 and 20 = 4 · 5.
+    assert max(windows) <= 16 and np.prod(windows) == 24 * 20
+    image = np.random.default_rng(0).normal(size=(1, 24, 20, 3)).astype(np.float32)
+    np.testing.assert_allclose(results(short, [image]), results(file, [image]), atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["float32", "float16", "dynamic", "int8", "int8_full", "int16x8", "gpu"])
+def test_another_size_cannot_be_allocated(calibrated, kind):
+    float32, equalised, values = calibrated
+    file = float32 if kind in ("float32", "float16") else equalised
+    file = file if kind == "float32" else quantization.quantize(file, kind, values)
+    for height, width in ((32, 16), (16, 32), (32, 32), (12, 16)):
+        run = interpreter.Interpreter(model_content=litert.with_pixels(file, "uint8"))
+        run.resize_tensor_input(run.get_input_details()[0]["index"], (1, height, width, 3))
+        with pytest.raises((RuntimeError, ValueError)):
+            run.allocate_tensors()
+
+
+@pytest.mark.parametrize("kind", ["float32", "dynamic", "int8", "int8_full", "int16x8", "gpu"])
+def test_two_images_at_once_are_translated_as_each_alone(calibrated, kind):
+    float32, equalised, values = calibrated
+    file = litert.with_pixels(float32 if kind == "float32" else quantization.quantize(equalised, kind, values), "uint8")
+    both = np.stack([picture(16, 16, seed=i) for i in (7, 8)])
+    run = interpreter.Interpreter(model_content=file)
+    (source,), (result,) = run.get_input_details(), run.get_output_details()
+    run.resize_tensor_input(source["index"], both.shape)
+    run.allocate_tensors()
+    run.set_tensor(source["index"], both)
+    run.invoke()
+    alone = np.concatenate([verify.LiteRT(file)(x[None]) for x in both])
+    np.testing.assert_array_equal(run.get_tensor(result["index"]), alone)
