@@ -62,7 +62,9 @@ def convert(model, direction, size):
 
     def translate(images):
         if not low:
-            return {"images": generate(images * (column * step)) * (row / step)}
+            # Columns that are gathered would hide another width from the row at the end.
+            first = column * step if len(columns) == size[1] else column * row * step
+            return {"images": generate(images * first) * (row / step)}
         y = generate(images * (column * step) + row * low)
         return {"images": y * (column / step) + row * (-low / step)}
 

@@ -107,7 +107,7 @@ def _with_short_sums(file):
     """The float file whose means over the image are taken in steps, each of at most 16 values where sides divide.
 
     A GPU may add up in float16, where a sum of ones stands still at 2,048, and one above 65,504 is infinite. The values
-    themselves are near 1 after the equalisation. All GPUs and XNNPACK have AVERAGE_POOL_2D.
+    themselves are 32 at most, about, after the equalisation. All GPUs and XNNPACK have AVERAGE_POOL_2D.
     """
     graph = Graph(file)
     for operator in list(graph.operators):

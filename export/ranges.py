@@ -125,7 +125,7 @@ def limits(file, values, bits, known=None):
     """
     graph = Graph(file)
     found = {}
-    for group in _moved_together(graph, values):
+    for group in _moved_together(graph):
         names = [graph.name(t) for t in group]
         of_known = [known[name] for name in names if name in known] if known else []
         if of_known:
@@ -139,7 +139,7 @@ def limits(file, values, bits, known=None):
     return found
 
 
-def _moved_together(graph, values):
+def _moved_together(graph):
     """Lists of tensors that hold the same numbers, in other places or shapes."""
     group = {t: [t] for t in (*graph.inputs, *graph.producer) if graph.is_float(t)}
     for operator in graph.operators:

@@ -27,7 +27,7 @@ COLUMNS = {
     "format": "the file: saved_model is the folder `1`, and every other FORMAT is `FORMAT.tflite`.",
     "PSNR dB": "how close the file is to the model: the PSNR of the squared error of all pictures together, for LiteRT "
     "files before the last rounding. More is closer; at 48 dB the root mean square error is one level of 255.",
-    "worst dB": "the same for the picture that came out worst.",
+    "worst dB": "the PSNR of the picture that came out worst.",
     ">1 level": "share of the written values that are off by more than one level.",
     "MiB": "size of the file.",
     "memory": "MiB that a process needs more once it has loaded and run the file.",
