@@ -47,7 +47,7 @@ def measure(chosen, repeats=10, warmup=2, peak_size=2048):
     import tensorflow as tf
 
     from benchmarks import common
-    from tfi2i import checkpoints, machine
+    from tfi2i import checkpoints, flops, machine
     from tfi2i.training import strategies
 
     t, data = chosen.training, chosen.data
@@ -101,8 +101,8 @@ def measure(chosen, repeats=10, warmup=2, peak_size=2048):
     median, fastest = common.milliseconds(step, repeats)
     memory = machine.peak_memory()
     # The loop over parts hides how often it runs.
-    flops = common.count_flops(train_step.get_concrete_function(batch)) if t.accumulate == 1 else float("nan")
-    speed = flops / (median * 1e6)
+    counted = flops.count_flops(train_step.get_concrete_function(batch)) if t.accumulate == 1 else float("nan")
+    speed = counted / (median * 1e6)
     peak, convolution = map(max, zip(before, peaks()))
     return [
         ("method, size", f"{chosen.method}, {h}x{w}"),
@@ -113,7 +113,7 @@ def measure(chosen, repeats=10, warmup=2, peak_size=2048):
         ("images/s (per domain)", f"{1e3 * t.batch_size / median:.2f}"),
         ("first step, with tracing, s", f"{first:.1f}"),
         ("peak memory, GiB", f"{memory:.2f}"),
-        ("GFLOP per step, from the graph", f"{flops / 1e9:.4g}"),
+        ("GFLOP per step, from the graph", f"{counted / 1e9:.4g}"),
         ("GFLOP/s", f"{speed:.4g}"),
         (f"matrix product {compute.name} {peak_size}x{peak_size}, GFLOP/s", f"{peak:.4g}"),
         ("share of it", f"{speed / peak:.0%}"),

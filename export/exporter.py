@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 import tfi2i
-from tfi2i import checkpoints, files
+from tfi2i import checkpoints, files, flops
 from tfi2i.config import Data, UserError, local_path, size_flag
 from tfi2i.data import images, sources
 from tfi2i.levels import to_levels
@@ -289,6 +289,7 @@ class _Export:
             "images": scores[formats[0]].images,
             "split": split,
             "size": list(self.size),
+            **dict(zip(("macs", "parameters"), flops.cost(self.model, self.direction, *self.size))),
             "threads": threads,
             "passed": True,
             "formats": {},

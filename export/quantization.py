@@ -74,6 +74,9 @@ def quantize(file, kind, values=None, norm_bits=8):
         recipe.add_quantization_config(".*", operation.ALL_SUPPORTED, config, quantizer.AlgorithmName.FLOAT_CASTING)
     elif kind in ("dynamic", "int8"):
         recipe.add_dynamic_config(".*", operation.ALL_SUPPORTED, 8)
+        # XNNPACK has no depthwise convolution with scales that come with the map. Their weights are few.
+        keep = quantizer.AlgorithmName.NO_QUANTIZE
+        recipe.add_quantization_config(".*", operation.DEPTHWISE_CONV_2D, algorithm_key=keep)
         if kind == "int8":
             for name in _inner_convolutions(Graph(file)):
                 recipe.add_static_config(_only(name), operation.CONV_2D, activation_num_bits=8, weight_num_bits=8)

@@ -1,4 +1,4 @@
-"""The commands as functions: `tfi2i.train`, `translate`, `evaluate`, `convert`."""
+"""The commands as functions: `tfi2i.train`, `distill`, `translate`, `evaluate`, `convert`."""
 
 import ast
 import importlib
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("toy")
 TINY = described("toy").TINY | {"crop": 16, "resize": 16, "data": "emoji", "log_every": 1, "precision": "float32"}
 
 
-@pytest.mark.parametrize("name", ["train", "translate", "evaluate", "convert"])
+@pytest.mark.parametrize("name", ["train", "distill", "translate", "evaluate", "convert"])
 def test_keywords_are_the_flags(name):
     values = flags.FlagValues()
     importlib.import_module(f"tfi2i.commands.{name}").define_flags(values)
@@ -62,10 +62,10 @@ def test_what_editors_see_is_what_there_is():
 def test_an_import_hides_no_function(first):
     code = (
         f"import sys, tfi2i\n{first}\nimport tfi2i.train, tfi2i.evaluate, tfi2i.convert, tfi2i.translate\n"
-        "import tfi2i.train\n"
-        "from tfi2i import convert, evaluate, train, translate\n"
-        "assert [f.__name__ for f in (convert, evaluate, train, translate)] == "
-        "['convert', 'evaluate', 'train', 'translate'], train\n"
+        "import tfi2i.distill, tfi2i.train\n"
+        "from tfi2i import convert, distill, evaluate, train, translate\n"
+        "assert [f.__name__ for f in (convert, distill, evaluate, train, translate)] == "
+        "['convert', 'distill', 'evaluate', 'train', 'translate'], train\n"
         "assert callable(tfi2i.train) and 'tensorflow' not in sys.modules"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

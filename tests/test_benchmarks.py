@@ -10,11 +10,11 @@ import tensorflow as tf
 
 from benchmarks import common, gpu_file, methods
 from tests.own_flags import call
-from tfi2i import checkpoints, config, settings
+from tfi2i import checkpoints, config, flops, settings
 
 
 def count(function, *shapes):
-    return common.count_flops(tf.function(function).get_concrete_function(*[tf.zeros(s) for s in shapes]))
+    return flops.count_flops(tf.function(function).get_concrete_function(*[tf.zeros(s) for s in shapes]))
 
 
 def test_matrix_product():
@@ -82,7 +82,7 @@ def test_what_cannot_be_counted_is_an_error():
         count(lambda x: tf.while_loop(lambda y: tf.reduce_sum(y) < 1, lambda y: [y @ y], [x]), (2, 2))
     unknown = tf.function(tf.matmul).get_concrete_function(tf.TensorSpec((None, 5)), tf.TensorSpec((5, 7)))
     with pytest.raises(ValueError, match="known shapes"):
-        common.count_flops(unknown)
+        flops.count_flops(unknown)
 
 
 def test_generator_equals_its_layers():

@@ -242,6 +242,41 @@ def test_dropout_keeps_half_and_doubles_it():
     assert (y[0] != y[1]).any() and (y != layers.Dropout(0.5, index=2)(x, seeds).numpy()).any()
 
 
+# 8 bits
+
+
+def test_fake_quantization_by_hand():
+    # A map from -1 to 4: the scale is 5/255, and 0 is one of the levels.
+    x = tf.constant([[-1.0, 0.0, 0.015, 4.0]])
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = layers.fake_quantize(x)
+    np.testing.assert_allclose(y, [[-1, 0, 5 / 255, 4]], atol=1e-6)
+    np.testing.assert_array_equal(tape.gradient(y, x), np.ones((1, 4)))
+    np.testing.assert_array_equal(layers.fake_quantize(tf.zeros((2, 2))), np.zeros((2, 2)))
+    # Kernels: the largest of each output channel, whatever its sign, is level 127.
+    kernel = tf.constant([[2.54, -1.27], [1.011, 0.006]])
+    np.testing.assert_allclose(layers.fake_quantize(kernel, axis=(0,)), [[2.54, -1.27], [1.02, 0.01]], atol=1e-6)
+
+
+def test_depth_to_space_is_that_of_tensorflow(rng):
+    x = rng.normal(size=(2, 3, 5, 12)).astype("float32")
+    np.testing.assert_array_equal(layers.depth_to_space(x), tf.nn.depth_to_space(x, 2))
+
+
+@pytest.mark.parametrize("kind, axes", [("Conv2D", (0, 1, 2)), ("DepthwiseConv2D", (0, 1))])
+def test_quantizable_layers_round_kernel_and_result(rng, kind, axes):
+    x = rng.normal(size=(2, 6, 6, 4)).astype("float32")
+    arguments = {"filters": 3} if kind == "Conv2D" else {}
+    ours = getattr(layers, f"Quantizable{kind}")(kernel_size=3, padding="same", activation="relu", **arguments)
+    keras_layer = getattr(keras.layers, kind)(kernel_size=3, padding="same", activation="relu", **arguments)
+    ours.build(x.shape), keras_layer.build(x.shape)
+    keras_layer.set_weights(ours.get_weights())
+    np.testing.assert_array_equal(ours(x), keras_layer(x))
+    keras_layer.set_weights([np.asarray(layers.fake_quantize(ours.kernel, axis=axes)), ours.get_weights()[1]])
+    np.testing.assert_allclose(ours(x, quantized=True), layers.fake_quantize(keras_layer(x)), atol=1e-6)
+
+
 # Keras
 
 MAP = (2, 8, 6, 4)
@@ -259,6 +294,8 @@ PUBLIC_LAYERS = [
         {"x_shape": MAP, "scale_shape": (2, 4)},
         (2, 8, 6, 3),
     ),
+    (layers.QuantizableConv2D, {"filters": 3, "kernel_size": 3, "padding": "same"}, MAP, (2, 8, 6, 3)),
+    (layers.QuantizableDepthwiseConv2D, {"kernel_size": 3, "padding": "same"}, MAP, MAP),
     (layers.InstanceNormalization, {}, MAP, MAP),
     (layers.InstanceNormalization, {"epsilon": 0.1, "center": True, "scale": True}, MAP, MAP),
     (layers.BatchNormalization, {"epsilon": 0.1, "momentum": 0.8, "gain": 0.3, "offset": 0.2, "seed": 4}, MAP, MAP),

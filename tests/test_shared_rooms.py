@@ -16,7 +16,8 @@ def own_flags():
     rows = [row.of_task(task) for row in (METHODS | ROWS).values() for task in ("translate", "pretrain")]
     fields = [{f.name for f in dataclasses.fields(row.config_class)} for row in rows if row]
     shared = {f.name for part in (Data, Training) for f in dataclasses.fields(part)} | set.intersection(*fields)
-    return set.union(*fields) - shared
+    # --direction belongs to every command that reads a run.
+    return set.union(*fields) - shared - {"direction"}
 
 
 def shared_rooms():

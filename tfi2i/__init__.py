@@ -16,7 +16,7 @@ __version__ = "0.2.0"
 
 if typing.TYPE_CHECKING:  # what editors see; a test compares it with the names below
     from tfi2i import export
-    from tfi2i.api import convert, evaluate, train, translate
+    from tfi2i.api import convert, distill, evaluate, train, translate
     from tfi2i.checkpoints import load
     from tfi2i.config import UserError
     from tfi2i.methods.cyclegan.model import CycleGAN
@@ -27,7 +27,7 @@ if typing.TYPE_CHECKING:  # what editors see; a test compares it with the names 
 _MODELS = {method.name: method.model_module for method in trained_by("train").values()}
 _PUBLIC = {
     **_MODELS,
-    **dict.fromkeys(("convert", "evaluate", "train", "translate"), "tfi2i.api"),
+    **dict.fromkeys(("convert", "distill", "evaluate", "train", "translate"), "tfi2i.api"),
     "export": "tfi2i.export",
     "load": "tfi2i.checkpoints",
     "UserError": "tfi2i.config",

@@ -73,6 +73,48 @@ def train(
         return stop.model
 
 
+def distill(
+    teacher: Path,
+    run_dir: Path,
+    *,
+    direction: str | None = None,
+    student_macs: float | None = None,
+    dry_run: bool = False,
+    **flags,
+) -> Translator:
+    """Makes a small network for phones that has learned one direction of a trained model: `tfi2i distill`.
+
+        student = tfi2i.distill("runs/mine", "runs/mine_student", student_macs=0.05)
+
+    Ctrl-C stops it between two steps, as `train`, and the same call resumes.
+
+    Args:
+        teacher: run directory of the trained model.
+        run_dir: folder of the student's run.
+        direction: "a2b" (the default), "b2a", or by the names of the folders of `a` and `b`.
+        student_macs: multiply-accumulates of the student for one picture: up to 1 as a part of the teacher's, above 1
+            as their number; None: 0.05.
+        dry_run: say what the run costs, and write nothing.
+        **flags: every flag of `tfi2i distill --help`, such as `steps`, `crop`, `data`.
+
+    Returns:
+        The student, a `keras.Model` with `translate`.
+
+    Raises:
+        UserError: the teacher, flags, data or disk do not allow it, or no student is that small.
+    """
+    named = {"teacher": teacher, "run_dir": run_dir, "direction": direction, "student_macs": student_macs}
+    values = _values("distill", named | {"dry_run": dry_run} | flags)
+    from tfi2i.commands.distill import work
+
+    try:
+        return work(values)
+    except KeyboardInterrupt as stop:
+        if getattr(stop, "model", None) is None or stop.signal == signal.SIGTERM:
+            raise
+        return stop.model
+
+
 def translate(
     run_dir: Path,
     input: Path,

@@ -5,6 +5,7 @@ RUN/checkpoints/STEP/ holds `state.*`, a tf.train.Checkpoint of the model with i
 the networks alone, and what they measured in the manifest.
 """
 
+import collections
 import dataclasses
 import hashlib
 import json
@@ -237,6 +238,10 @@ def _tracked(model, without=()):
 
     Explicit, because TF's object graph does not see Keras layers that a layer keeps in a list.
     """
+    paths = collections.Counter(v.path for v in model.variables)
+    twice = [path for path, count in paths.items() if count > 1]
+    if twice:  # one of them would be lost
+        raise ValueError(f"{model.name} has several variables with the path {twice[0]}: build layers in build()")
     kept = model.networks | model.averages
     everything = {v.path for network in kept.values() for v in network.variables}
     networks = {v.path: v for n, network in kept.items() if n not in without for v in network.variables}

@@ -47,6 +47,12 @@ def define_adapt_flags(values):
     _define(values, method.config_class)
 
 
+def define_distill_flags(values):
+    """Declares the fields of what `tfi2i.distill` trains."""
+    (method,) = trained_by("distill").values()
+    _define(values, method.config_class)
+
+
 def define_run_flags(values):
     """Declares the flags that every command that trains has beside the configuration."""
     flags.DEFINE_string(

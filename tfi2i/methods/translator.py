@@ -79,6 +79,7 @@ class Translator(keras.Model):
         self.accumulate = 1
         self.averages = {}
         self.active = True  # False: losses are only measured
+        self.total_steps = None  # of the whole training, where it is known
 
     # === What a method defines ===
 

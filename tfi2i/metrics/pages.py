@@ -57,7 +57,7 @@ def evaluate_run(
         if not directions:
             raise UserError(f"--direction={direction}: {run_dir} translates {model.directions[0]} only")
         prepared = protocol.prepare(_data(model.run.data, data, directions))
-        of_run = {"model": candidates.of_model(model, batch_size)}
+        of_run = {"model": candidates.of_model(model, batch_size)} | _teacher(model, batch_size)
         if checkpoint == asked[-1]:
             of_run |= candidates.baselines(prepared, {"a": model.channels_a, "b": model.channels_b})
         results, examples = evaluation.evaluate(of_run, prepared, protocol, directions, batch_size)
@@ -274,6 +274,19 @@ def _open(run_dir, folder, checkpoint, data, direction, protocol):
                 f"{prepared.channels_a} and {prepared.channels_b}: runs of other channels cannot be compared"
             )
     return models, pictures, directions, prepared
+
+
+def _teacher(model, batch_size):
+    """What a student is shown beside: dict of "teacher" → `Candidate`; {} for other models, and without its folder."""
+    run_dir = getattr(model.config, "teacher", None)
+    if not run_dir:
+        return {}
+    try:
+        teacher = checkpoints.load(run_dir, model.config.teacher_checkpoint)
+    except UserError as error:
+        print(f"without the teacher: {error}")
+        return {}
+    return {"teacher": candidates.of_model(teacher, batch_size)}
 
 
 def _check_alike(first, name, prepared, own):

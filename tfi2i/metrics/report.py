@@ -95,6 +95,8 @@ def picture(model, examples, title):
         x, y = direction[0].upper(), direction[2].upper()
         results = [next(iter(e["results"].values())) for e in shown]
         of_page = {f"{x}, input": [e["input"] for e in shown], in_words(direction): results}
+        if "teacher" in shown[0]["results"]:
+            of_page["its teacher"] = [e["results"]["teacher"] for e in shown]
         of_page[f"{y}, truth"] = [e["truth"] for e in shown]
         if model is not None and direction[::-1] in model.directions:
             of_page[f"back to {x}"] = [model.translate(r, direction[::-1]) for r in results]

@@ -8,7 +8,13 @@ import statistics
 from tfi2i.metrics import columns, metric_of
 from tfi2i.metrics.protocols import NETWORKS
 
-NAMES = {"model": "this model", "match_moments": "match colours", "do_nothing": "do nothing", "truth": "the truth"}
+NAMES = {
+    "model": "this model",
+    "teacher": "its teacher",
+    "match_moments": "match colours",
+    "do_nothing": "do nothing",
+    "truth": "the truth",
+}
 _STANDARD = {
     True: "",
     False: " This is NOT the published file of this network.",

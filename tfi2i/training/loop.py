@@ -38,7 +38,7 @@ _DRY_STEPS = 3  # of a dry run: one that traces and two that are timed
 
 
 @strategies.lost_worker_in_words()
-def train(run, run_dir, dry_run=False):
+def train(run, run_dir, dry_run=False, prepare=None):
     """Trains, or resumes, a run.
 
     Resume, in this order: (1) a new or empty folder starts a run; (2) a folder with config.json must hold the same
@@ -49,6 +49,7 @@ def train(run, run_dir, dry_run=False):
         run: `settings.Run`.
         run_dir: folder of the run.
         dry_run: take a few steps only, say what the run costs, and write nothing.
+        prepare: function of the model, called before it is compiled: what it needs beside its configuration to learn.
 
     Returns:
         The trained `Translator`.
@@ -102,6 +103,9 @@ def train(run, run_dir, dry_run=False):
     keras.utils.set_random_seed(t.seed % 2**32)
     with strategy.scope():
         model = checkpoints.build(run, precision)
+        model.total_steps = total
+        if prepare:
+            prepare(model)
         for _, height, width, _ in shapes:
             model.check_crop(height, width)
 

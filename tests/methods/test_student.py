@@ -1,0 +1,334 @@
+"""The student: its network, what it learns from, its command; and that it is a run like any other."""
+
+import dataclasses
+import json
+import re
+import shutil
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from tfi2i.export import __main__ as export_command
+
+import tfi2i
+from tests.own_flags import call
+from tests.test_conformance import described
+from tfi2i import api, checkpoints, flops, run_directory, settings
+from tfi2i.commands import distill, evaluate
+from tfi2i.config import UserError
+from tfi2i.methods import METHODS, trained_by
+from tfi2i.methods.student.model import Generator, Student, half_width
+from tfi2i.training import loop
+
+pytestmark = pytest.mark.usefixtures("toy")
+
+TINY = {"student_width": 8, "student_blocks": 1, "ema_momentum": 0.5}
+SIDE = 32
+GIVEN = {"student_width": 8, "student_blocks": 1, "batch_size": 2, "log_every": 1, "precision": "float32"}
+
+TEACHER = described("toy").TINY | {"toy_width": 128, "steps": 1, "log_every": 1, "data": "emoji"}
+TEACHER |= {"crop": (SIDE, SIDE), "resize": (SIDE, SIDE)}
+
+
+def built(channels_a=3, channels_b=3, **given):
+    model = Student(channels_a, channels_b, **{**TINY, **given})
+    model.build((None, None, None, channels_a))
+    return model
+
+
+def pictures(n=2, channels=3, seed=0, side=SIDE):
+    return np.random.default_rng(seed).uniform(-1, 1, (n, side, side, channels)).astype("float32")
+
+
+class Negative:
+    """A teacher whose translation is the negative, in the range [0, 1]."""
+
+    value_range = (0.0, 1.0)
+
+    def generate(self, x, direction):
+        assert direction == "a2b"
+        return 1 - x
+
+
+# ------------------------------------------------------------------------------------------------------------- network
+
+
+def test_multiply_accumulates_and_parameters_by_hand():
+    # Width 24 has 8 channels at half the size. 5·5·3·8 weights at 16², 3·3·8·24 at 8², a block of twice 3·3·24 + 24·24
+    # at 8², 24·32 at 8², 3·3·8·12 at 16².
+    kernels = [5 * 5 * 3 * 8, 3 * 3 * 8 * 24, 2 * (9 * 24 + 24 * 24), 24 * 32, 3 * 3 * 8 * 12]
+    biases = 8 + 24 + 4 * 24 + 32 + 12
+    macs = 16**2 * (kernels[0] + kernels[4]) + 8**2 * sum(kernels[1:4])
+    assert flops.cost(built(student_width=24), "a2b", 32, 32) == (macs, sum(kernels) + biases)
+
+
+def test_sizes_that_it_does_not_take_are_counted_as_padded():
+    model = built()
+    assert flops.cost(model, "a2b", 29, 31) == flops.cost(model, "a2b", 32, 32)
+
+
+def test_channels_at_half_the_size_are_a_third_in_eights():
+    assert [half_width(w) for w in (8, 24, 32, 96, 200)] == [8, 8, 16, 32, 72]
+
+
+def test_it_has_no_norm_and_translates_between_channels():
+    model = built(channels_a=1, channels_b=3, direction="b2a")
+    assert model.directions == ("b2a",) and list(model.networks) == ["generator_b2a"]
+    assert model.translate(np.zeros((2, 33, 35, 3), np.uint8), "b2a").shape == (2, 33, 35, 1)
+    with pytest.raises(UserError, match="translates b2a only"):
+        model.translate(np.zeros((33, 35, 1), np.uint8), "a2b")
+    kinds = {type(layer).__name__ for layer in model.generator._flatten_layers()}
+    assert kinds == {"Generator", "Block", "QuantizableConv2D", "QuantizableDepthwiseConv2D"}
+
+
+def test_the_gradient_leads_back_from_outside():
+    """Where the network says 3, the biases of the last convolution stay if the teacher says 1, and fall if 0.5."""
+    generator = Generator(3, 8, 1, seed=0, name="generator_a2b")
+    generator.build((None, None, None, 3))
+    bias = generator.up_2.bias
+    bias.assign(np.full(bias.shape, 3.0))
+    x = tf.constant(pictures())
+    for target, sign in ((1.0, 0), (0.5, 1)):
+        with tf.GradientTape() as tape:
+            y = generator(x, training=True)
+            loss = tf.reduce_mean(tf.abs(y - target))
+        assert float(tf.reduce_max(y)) <= 1
+        np.testing.assert_array_equal(np.sign(tape.gradient(loss, bias.value)), sign)
+
+
+def test_rounding_changes_it_little_and_only_where_asked():
+    model, x = built(student_width=24), pictures()
+    plain, rounded = (np.asarray(model.generator(x, training=True, quantized=q)) for q in (False, True))
+    assert 1e-4 < np.abs(plain - rounded).mean() < 0.02
+    np.testing.assert_array_equal(model.generator(x), plain)
+
+
+# ------------------------------------------------------------------------------------------------------------ learning
+
+
+def test_losses_by_hand():
+    """Without changes of the pictures, a student that says 0 is compared with the negative: -x."""
+    model = built(affine=0.0, permute_colours=0.0)
+    for variable in model.generator.trainable_variables:
+        variable.assign(np.zeros(variable.shape))
+    model.compile(generator_optimizer=keras.optimizers.SGD(0.0))
+    model.learn_from(Negative())
+    x = pictures()
+    model.build_for_training(x.shape, x.shape)
+    losses = model.train_step((tf.constant(x), tf.constant(x)))
+    assert set(losses) == {"l1_b", "l2_b"}
+    assert float(losses["l1_b"]) == pytest.approx(np.abs(x).mean(), rel=1e-5)
+    assert float(losses["l2_b"]) == pytest.approx(0.5 * np.square(x).mean(), rel=1e-5)
+
+
+def test_it_learns_with_fit():
+    model = built(affine=0.0, permute_colours=0.0, learning_rate=0.01, student_width=24)
+    model.compile()
+    model.learn_from(Negative())
+    x = tf.image.resize(pictures(4, side=4), (SIDE, SIDE)).numpy()
+    history = model.fit(x, x, batch_size=4, epochs=30, verbose=0).history["l1_b"]
+    assert history[-1] < 0.5 * history[0]
+
+
+def test_without_a_teacher_it_says_so():
+    model = built()
+    model.compile()
+    with pytest.raises(ValueError, match="call learn_from"):
+        model.fit(pictures(), pictures(), verbose=0)
+
+
+def test_pictures_are_varied_alike_on_one_replica_and_two():
+    model, x = built(), tf.constant(pictures(4))
+    whole = model.varied(x, tf.range(4)).numpy()
+    parts = [model.varied(x[i : i + 2], tf.range(i, i + 2)).numpy() for i in (0, 2)]
+    np.testing.assert_array_equal(whole, np.concatenate(parts))
+    assert whole.min() >= -1.0001 and whole.max() <= 1.0001 and np.abs(whole - x).max() > 0.5
+    model.step.assign(1)
+    assert np.abs(model.varied(x, tf.range(4)) - whole).max() > 0.5
+
+
+def test_colours_are_exchanged_and_kept():
+    model, x = built(affine=0.0, permute_colours=1.0), pictures(16)
+    y = model.varied(tf.constant(x), tf.range(16)).numpy()
+    np.testing.assert_array_equal(np.sort(x, axis=-1), np.sort(y, axis=-1))
+    assert len({tuple(np.argmax((a[..., None] == b[..., None, :]).all((0, 1)), 1)) for a, b in zip(y, x)}) > 3
+    np.testing.assert_array_equal(built(affine=0.0, permute_colours=0.0).varied(tf.constant(x), tf.range(16)), x)
+
+
+def test_the_centre_stays_where_it_is():
+    """A disc in the middle is turned and scaled, and without shifts stays in the middle."""
+    side, middle = 33, 16
+    row, column = np.mgrid[:side, :side] - middle
+    x = np.where(np.hypot(row, column) < 8, 1.0, 0.0)[None, ..., None].repeat(8, axis=0).astype("float32")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tfi2i.methods.student.model._SHIFT", 0.0)
+        y = built(permute_colours=0.0).varied(tf.constant(x), tf.range(8)).numpy()[..., 0]
+    centres = [(np.mean(row[d > 0.5]), np.mean(column[d > 0.5])) for d in y]
+    np.testing.assert_allclose(centres, 0, atol=0.2)
+    areas = (y > 0.5).sum((1, 2))
+    assert areas.min() < (x[0] > 0.5).sum() < areas.max()
+
+
+def test_the_last_part_of_the_duration_is_rounded():
+    model = built(quantized_fraction=0.25)
+    assert model.stage(10**9) is None  # as in `fit`, where the duration is not known
+    model.total_steps = 8
+    assert [model.stage(step) for step in range(8)] == [None] * 6 + ["quantized"] * 2
+    never = built(quantized_fraction=0.0)
+    never.total_steps = 8
+    assert never.stage(7) is None
+
+
+# ------------------------------------------------------------------------------------------------------------- command
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory):
+    """The run directory of a toy that was trained for a step."""
+    run_dir = tmp_path_factory.mktemp("teachers") / "toy"
+    loop.train(settings.resolve("toy", TEACHER), run_dir)
+    return run_dir
+
+
+@pytest.fixture(scope="module")
+def student(teacher, tmp_path_factory):
+    """The run directory of a student of three steps, the last one rounded, that was resumed after the second."""
+    run_dir = tmp_path_factory.mktemp("students") / "student"
+    given = GIVEN | {"steps": 3, "quantized_fraction": 0.34, "save_every": 1, "keep": 9}
+    tfi2i.distill(teacher, run_dir, **given)
+    return run_dir
+
+
+def state(run_dir, step):
+    reader = tf.train.load_checkpoint(str(run_directory.checkpoint_folder(run_dir, step) / "state"))
+    return {n: reader.get_tensor(n) for n in reader.get_variable_to_shape_map() if "OBJECT_GRAPH" not in n}
+
+
+def test_its_run_directory_describes_it_without_its_teacher(student, teacher):
+    run = run_directory.read(student)
+    assert run.method == "student" and run.model.teacher == str(teacher) and run.model.teacher_checkpoint == "1"
+    assert run.data.data == "emoji" and run.data.crop == (SIDE, SIDE)
+    elsewhere = student.with_name("elsewhere")
+    text = run_directory.config_path(student).read_text().replace(str(teacher), "/nowhere")
+    (elsewhere / "checkpoints").mkdir(parents=True)
+    run_directory.config_path(elsewhere).write_text(text)
+    (elsewhere / "checkpoints" / "00000003").symlink_to(student / "checkpoints" / "00000003")
+    x = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), np.uint8)
+    np.testing.assert_array_equal(tfi2i.load(elsewhere).translate(x), tfi2i.load(student).translate(x))
+
+
+def test_it_resumes_bit_for_bit(student, teacher, tmp_path):
+    """From the checkpoint before the rounding begins."""
+    shutil.copytree(student, tmp_path / "again")
+    for step in (2, 3):
+        shutil.rmtree(run_directory.checkpoint_folder(tmp_path / "again", step))
+    call(distill, *run_flags(student), f"--run_dir={tmp_path / 'again'}")
+    first, second = state(student, 3), state(tmp_path / "again", 3)
+    assert first.keys() == second.keys() and not any("teacher" in name for name in first)
+    for name, value in first.items():
+        np.testing.assert_array_equal(value, second[name], err_msg=name)
+
+
+def run_flags(run_dir):
+    return (run_dir / "flags.txt").read_text().splitlines()
+
+
+def test_evaluate_puts_the_teacher_beside_it(student, tmp_path):
+    call(evaluate, f"--run_dir={student}", "--limit=4", f"--output={tmp_path / 'e.png'}")
+    measured = json.loads((tmp_path / "evaluate.json").read_text())["directions"]
+    assert list(measured) == ["a2b"] and list(measured["a2b"])[:2] == ["model", "teacher"]
+
+
+def test_it_is_exported_and_the_report_says_what_it_costs(student, tmp_path):
+    """By plain operations, and in integers alone, with the floors of untrained networks."""
+    flags = ["--formats=float32,int8_full", "--calibration_images=4", "--verification_images=4"]
+    floors = ["--min_psnr=int8_full:15/10"]
+    call(export_command, f"--run_dir={student}", f"--output={tmp_path / 'out'}", *flags, *floors)
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    model = checkpoints.load(student)
+    assert (report["macs"], report["parameters"]) == flops.cost(model, "a2b", SIDE, SIDE)
+    assert f"{report['parameters']:,} parameters" in (tmp_path / "out" / "README.md").read_text()
+    assert set(report["formats"]["float32"]["operations"]) <= {
+        "ADD", "CAST", "CONCATENATION", "CONV_2D", "DEPTHWISE_CONV_2D", "MUL", "RESHAPE", "STRIDED_SLICE", "SUB",
+        "DEQUANTIZE", "QUANTIZE",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("as_part", [False, True])
+def test_the_width_is_the_largest_that_keeps_to_the_work(teacher, tmp_path, capsys, as_part):
+    whole, _ = flops.cost(checkpoints.load(teacher), "a2b", SIDE, SIDE)
+    fits, too_much = (flops.cost(built(student_width=w), "a2b", SIDE, SIDE)[0] for w in (16, 24))
+    asked = (fits + too_much) // 2 / (whole if as_part else 1)
+    assert (asked < 1) == as_part
+    flags = [f"--student_macs={asked}", "--student_blocks=1", "--print_config"]
+    call(distill, f"--teacher={teacher}", f"--run_dir={tmp_path}/x", *flags)
+    shown = capsys.readouterr().out
+    assert '"student_width": 16' in shown and "a student of width 16" in shown
+
+
+def refusal(*arguments):
+    with pytest.raises(UserError) as refused:
+        call(distill, *arguments)
+    return str(refused.value)
+
+
+def test_no_student_is_that_small(teacher, tmp_path):
+    said = refusal(f"--teacher={teacher}", f"--run_dir={tmp_path}/x", "--student_macs=1000")
+    least = float(re.search(r"give --student_macs=([\d.e+]+) or more", said)[1])
+    assert least == pytest.approx(flops.cost(built(student_blocks=3), "a2b", SIDE, SIDE)[0], rel=0.1)
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_direction_that_the_teacher_lacks(tmp_path):
+    loop.train(settings.resolve("one_way_toy", TEACHER), tmp_path / "t")
+    said = refusal(f"--teacher={tmp_path / 't'}", "--direction=b2a", f"--run_dir={tmp_path}/x")
+    assert said == f"--direction=b2a: the teacher {tmp_path / 't'} translates a2b only"
+
+
+def test_a_teacher_that_names_no_pictures(teacher, tmp_path):
+    shutil.copytree(teacher, tmp_path / "converted")
+    path = run_directory.config_path(tmp_path / "converted")
+    content = json.loads(path.read_text())
+    content["data"]["data"] = None
+    path.write_text(json.dumps(content))
+    said = refusal(f"--teacher={tmp_path / 'converted'}", f"--run_dir={tmp_path}/x")
+    assert "names no pictures: give --data=FOLDER" in said
+
+
+def test_other_bad_input(teacher, tmp_path):
+    at = f"--run_dir={tmp_path}/x"
+    assert "--teacher is missing" in refusal(at)
+    assert "is not a run directory" in refusal("--teacher=/nowhere", at)
+    assert "has 1" in refusal(f"--teacher={teacher}", "--teacher_checkpoint=7", at)
+    assert "--crop=30,30 does not fit" in refusal(f"--teacher={teacher}", "--crop=30", "--student_width=8", at)
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_crop_given_alone_keeps_the_teachers_margin(tmp_path):
+    data = settings.resolve("toy", {"data": "emoji"}).data
+    teacher = dataclasses.replace(
+        settings.resolve("toy", {}), data=dataclasses.replace(data, resize=(36, 36), crop=(32, 32))
+    )
+    assert distill._of_teacher(teacher, {"crop": (64, 64)})["resize"] == (72, 72)
+    assert distill._of_teacher(teacher, {})["resize"] == (36, 36)
+    assert "data" not in distill._of_teacher(teacher, {"a": "photos", "b": "paintings"})
+
+
+@pytest.mark.parametrize("method", [*trained_by("train"), "toy"])
+def test_every_method_teaches(method):
+    """A student learns from each method's generator, whose range and sizes are its own."""
+    about = described(method)
+    teacher = METHODS[method].model_class(**about.TINY)
+    teacher.build((None, None, None, 3))
+    side = max(about.SIDE, SIDE)
+    model = built()
+    model.learn_from(teacher)
+    pixels = np.random.default_rng(0).integers(0, 256, (1, side, side, 3), np.uint8)
+    taught = model.to_pixels(model._taught(model.to_float(tf.constant(pixels))))
+    difference = np.abs(np.int16(taught) - teacher.translate(pixels))
+    assert difference.max() <= 1 and difference.mean() < 0.01
+
+
+def test_the_function_is_public():
+    assert tfi2i.distill is api.distill

@@ -1,0 +1,159 @@
+"""Distills one direction of a trained model into a student: a small network for phones that has learned its pictures.
+
+  tfi2i distill --teacher=runs/mine --direction=a2b --student_macs=0.05 --run_dir=runs/mine_student
+  tfi2i distill --teacher=runs/mine --direction=photos2paintings --run_dir=runs/small --student_macs=0.02
+  tfi2i distill --teacher=runs/published --direction=a2b --run_dir=runs/small --data=horses
+
+The same command resumes. The student learns from the training pictures that the teacher has learned from, prepared as
+there, turned, mirrored and recoloured; --data, or --a and --b, name others, and --crop another size. It needs no truth:
+what it should draw is what its teacher draws. --student_macs says how much work one picture may be; the width of the
+network follows from it.
+
+Its run directory is one like any other: tfi2i translate, evaluate and export take it. evaluate measures the teacher
+beside it.
+"""
+
+import dataclasses
+import os
+
+from absl import flags
+
+from tfi2i import command, command_line, machine, run_directory, settings
+from tfi2i.config import IMAGES, OF_IMAGES, Data, UserError, as_text, local_path, parse_size
+from tfi2i.methods import METHODS
+
+# Widths that are tried: whole vectors of 8 channels.
+_STEP, _WIDEST = 8, 1024
+
+
+def define_flags(values):
+    """Declares the flags of this command in `values`."""
+    command_line.define_distill_flags(values)
+    command_line.define_preset(values)
+    command_line.define_run_flags(values)
+
+
+def work(values):
+    """Distills, or resumes; returns the student, or None where the configuration is only printed."""
+    given, run_dir = command_line.given_flags(values), values.run_dir
+    if "teacher" not in given:
+        raise UserError("--teacher is missing: run directory of the trained model to learn from, e.g. runs/mine")
+    given |= _resolved_teacher(given, run_dir)
+    teacher = run_directory.read(given["teacher"])
+    if METHODS[teacher.method].command not in ("train", "distill") or teacher.training.task != "translate":
+        raise UserError(f"--teacher={given['teacher']} does not translate pictures: give a run of tfi2i train")
+    given = _of_teacher(teacher, given) | given
+    settings.resolve("student", given)  # what is wrong in the flags is said before TensorFlow is imported
+    machine.import_tensorflow()
+    from tfi2i import checkpoints
+    from tfi2i.training import loop, strategies
+
+    model = checkpoints.load(given["teacher"], given["teacher_checkpoint"])
+    if given["direction"] not in model.directions:
+        raise UserError(
+            f"--direction={given['direction']}: the teacher {given['teacher']} translates "
+            f"{' and '.join(model.directions)} only"
+        )
+    if not any(given.get(name) for name in IMAGES):
+        raise UserError(
+            f"the teacher {given['teacher']} was converted and names no pictures: give --data=FOLDER, or --a=FOLDER "
+            "and --b=FOLDER"
+        )
+    crop = parse_size(given["crop"]) if given.get("crop") else None
+    if crop is None:
+        raise UserError("the teacher has learned from pictures of any size: give the student's, such as --crop=256")
+    if "student_width" not in given:
+        given["student_width"] = _width(given, model, crop)
+    run = settings.resolve("student", given)
+    if values.print_config:
+        print(run.to_json())
+        return None
+
+    def prepare(student):
+        precision = strategies.resolve_precision(run.training.precision)
+        student.learn_from(checkpoints.load(run.model.teacher, run.model.teacher_checkpoint, precision))
+
+    return loop.train(run, run_dir, values.dry_run, prepare)
+
+
+def main(_):
+    work(flags.FLAGS)
+
+
+def _resolved_teacher(given, run_dir):
+    """Where the teacher is and which of its checkpoints teaches: that of a run that is resumed, or the newest."""
+    path = os.path.abspath(local_path(given["teacher"], "teacher"))
+    direction = run_directory.direction(given.get("direction", "a2b"), path)
+    checkpoint = given.get("teacher_checkpoint")
+    if checkpoint is None:
+        try:
+            checkpoint = run_directory.read(run_dir).model.teacher_checkpoint
+        except (UserError, AttributeError):  # a new run; another method's is refused later
+            kept = run_directory.steps(path)
+            checkpoint = str(kept[-1]) if kept else None
+    return {"teacher": path, "direction": direction, "teacher_checkpoint": checkpoint}
+
+
+def _of_teacher(teacher, given):
+    """The flags of the teacher's data; without its pictures where `given` names others.
+
+    A crop that is given alone keeps the margin that the teacher's pictures have around theirs.
+    """
+    names = {f.name for f in dataclasses.fields(Data)}
+    kept = {n: v for n, v in dataclasses.asdict(teacher.data).items() if n in names and v is not None}
+    if any(name in given for name in IMAGES):
+        kept = {n: v for n, v in kept.items() if n not in OF_IMAGES and n != "swap_domains"}
+    if "crop" in given and "resize" not in given and kept.get("resize") and kept.get("crop"):
+        crop = parse_size(given["crop"])
+        kept["resize"] = tuple(round(c * r / p) for c, r, p in zip(crop, kept["resize"], kept["crop"]))
+    return kept
+
+
+def _width(given, teacher, crop):
+    """The most channels, in steps of 8, with which a student keeps to --student_macs.
+
+    Raises:
+        UserError: no student is that small.
+    """
+    from tfi2i import flops
+    from tfi2i.methods.student.model import Student
+
+    run = settings.resolve("student", given | {"student_width": _STEP})
+    direction, asked = run.model.direction, run.model.student_macs
+    whole, _ = flops.cost(teacher, direction, *crop)
+    most = asked * whole if asked <= 1 else asked
+
+    def macs(width):
+        hyperparameters = dataclasses.asdict(run.model) | {"student_width": width}
+        student = Student(teacher.channels_a, teacher.channels_b, **hyperparameters)
+        student.build((None, None, None, student.channels_of(direction[0])))
+        return flops.cost(student, direction, *crop)[0]
+
+    fitting, too_wide = 0, _WIDEST // _STEP + 1
+    while too_wide - fitting > 1:
+        middle = (fitting + too_wide) // 2
+        fitting, too_wide = (middle, too_wide) if macs(_STEP * middle) <= most else (fitting, middle)
+    if not fitting:
+        least = macs(_STEP)
+        raise UserError(
+            f"--student_macs={as_text(asked)} are {most / 1e6:.3g} million multiply-accumulates for a picture of "
+            f"{crop[0]}x{crop[1]}, and the smallest student has {least / 1e6:.3g}: give --student_macs="
+            f"{least / whole if asked <= 1 else least:.2g} or more"
+        )
+    width = _STEP * fitting
+    print(
+        f"a student of width {width}: {macs(width) / 1e6:.4g} million multiply-accumulates a picture of "
+        f"{crop[0]}x{crop[1]}, the teacher has {whole / 1e6:.4g}",
+        flush=True,
+    )
+    return width
+
+
+def run():
+    """Console entry point."""
+    define_flags(flags.FLAGS)
+    command.run(main)
+
+
+if __name__ == "__main__":
+    run()

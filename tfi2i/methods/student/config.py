@@ -1,0 +1,76 @@
+"""Hyper-parameters of a student."""
+
+import dataclasses
+import typing
+
+from tfi2i.config import (
+    Hyperparameters,
+    UserError,
+    averaging,
+    check_below_1,
+    check_choices,
+    check_not_negative,
+    check_paths,
+    check_positive,
+    option,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Student(Hyperparameters):
+    """No paper: a small network without norms that learns one direction of a trained model from its translations."""
+
+    teacher: str | None = option(None, "run directory of the trained model to learn from")
+    teacher_checkpoint: str | None = option(
+        None, "step of a kept checkpoint of --teacher, or best (default: the newest)"
+    )
+    direction: str = option("a2b", "which of the teacher's directions to learn", ("a2b", "b2a"))
+    student_macs: float = option(
+        0.05,
+        "multiply-accumulates of the student for one picture, at most: up to 1 as a part of the teacher's, above 1 as "
+        "their number, such as 30e6",
+    )
+    student_width: int | None = option(
+        None, "channels at a quarter of the size (default: as many as --student_macs allows)"
+    )
+    student_blocks: int = option(3, "residual blocks at a quarter of the size")
+    affine: float = option(
+        1.0,
+        "strength of random turns (15 degrees), scalings (1.2 times) and shifts (a tenth of the side) of the pictures "
+        "that teacher and student see; 0: none",
+    )
+    permute_colours: float = option(
+        0.5, "share of the pictures whose colour channels are exchanged at random; 0 for photographs of a narrow kind"
+    )
+    lambda_l1: float = option(1.0, "weight of the mean absolute difference from the teacher's translation")
+    lambda_l2: float = option(0.5, "weight of the mean squared difference from the teacher's translation")
+    quantized_fraction: float = option(
+        0.15, "part of the duration, at its end, in which weights and maps are rounded to 8 bits while it learns"
+    )
+    ema_momentum: float = averaging(0.998)
+    learning_rate: float = option(2e-3, "Adam's learning rate", known_as=("lr",))
+    beta_1: float = option(0.9, "Adam's decay of the first moment")
+    beta_2: float = option(0.999, "Adam's decay of the second moment")
+    weight_decay: float = option(0.0, "L2 added to the gradient of all weights before Adam")
+
+    # The pictures and their preparation are the teacher's: `tfi2i.commands.distill`.
+    recipe: typing.ClassVar = {
+        "resize": (256, 256), "resize_mode": "exact", "resize_filter": "bicubic", "crop": (256, 256),
+        "flip": 0.5, "flip_first": False,
+        "batch_size": 16, "steps": 3000, "lr_schedule": "linear_steps", "decay_fraction": 1.0,
+        "save_every": 500, "sample_every": 500,
+    }  # fmt: skip
+
+    def __post_init__(self):
+        check_choices(self)
+        check_paths(self, "teacher")
+        check_positive(self, "student_macs", "student_blocks", "learning_rate")
+        check_not_negative(self, "affine", "lambda_l1", "lambda_l2", "weight_decay")
+        check_below_1(self, "ema_momentum")
+        if self.student_width is not None:
+            check_positive(self, "student_width")
+        for name in ("permute_colours", "quantized_fraction"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UserError(f"--{name}={getattr(self, name)}: expected 0 to 1")
+        if not (self.lambda_l1 or self.lambda_l2):
+            raise UserError("--lambda_l1 and --lambda_l2 are both 0: nothing is left to learn")
