@@ -29,6 +29,15 @@ def calibrated():
     return file, *quantization.calibrate(file, images, images)
 
 
+def test_depthwise_convolutions_stay_float_where_scales_come_with_the_map():
+    """XNNPACK has none, and would run a file with one in parts."""
+    layer = keras.layers.DepthwiseConv2D(3, padding="same")
+    file = converted(lambda x: layer(x), channels=4)
+    layers_of = Graph(quantization.quantize(file, "dynamic"))
+    (depthwise,) = [o for o in layers_of.operators if layers_of.kind(o) == "DEPTHWISE_CONV_2D"]
+    assert layers_of.is_float(depthwise.inputs[1])
+
+
 # --------------------------------------------------------------------------------------------------------------- ranges
 
 

@@ -18,7 +18,7 @@ from tfi2i import api, checkpoints, flops, run_directory, settings
 from tfi2i.commands import distill, evaluate
 from tfi2i.config import UserError
 from tfi2i.methods import METHODS, trained_by
-from tfi2i.methods.student.model import Generator, Student, half_width
+from tfi2i.methods.student.model import Discriminator, Generator, Student, half_width
 from tfi2i.training import loop
 
 pytestmark = pytest.mark.usefixtures("toy")
@@ -120,6 +120,24 @@ def test_losses_by_hand():
     assert set(losses) == {"l1_b", "l2_b"}
     assert float(losses["l1_b"]) == pytest.approx(np.abs(x).mean(), rel=1e-5)
     assert float(losses["l2_b"]) == pytest.approx(0.5 * np.square(x).mean(), rel=1e-5)
+
+
+def test_the_adversarial_losses_by_hand(monkeypatch):
+    """A discriminator that says 0.5 to all: each square is a quarter."""
+    model = built(lambda_gan=0.1, discriminator_width=4)
+    assert list(model.networks) == ["generator_a2b", "discriminator_b"]
+    assert model.roles == ("generator", "discriminator") and built().roles == ("generator",)
+    model.compile()
+    model.learn_from(Negative())
+    x = tf.constant(pictures())
+    model.build_for_training(x.shape, x.shape)
+    assert model.discriminator(x).shape == (2, SIDE // 8, SIDE // 8, 1)
+    before = [np.array(v) for v in model.discriminator.trainable_variables]
+    assert np.isfinite([float(v) for v in model.train_step((x, x)).values()]).all()
+    assert any((a != np.array(b)).any() for a, b in zip(before, model.discriminator.trainable_variables))
+    monkeypatch.setattr(Discriminator, "call", lambda self, x: tf.fill((x.shape[0], 1, 1, 1), 0.5))
+    losses = model.train_step((x, x))
+    assert float(losses["gan_a2b"]) == pytest.approx(0.025) and float(losses["discriminator_b"]) == pytest.approx(0.25)
 
 
 def test_it_learns_with_fit():
@@ -264,7 +282,7 @@ def test_the_width_is_the_largest_that_keeps_to_the_work(teacher, tmp_path, caps
     flags = [f"--student_macs={asked}", "--student_blocks=1", "--print_config"]
     call(distill, f"--teacher={teacher}", f"--run_dir={tmp_path}/x", *flags)
     shown = capsys.readouterr().out
-    assert '"student_width": 16' in shown and "a student of width 16" in shown
+    assert '"student_width": 16' in shown and "a student with 16 channels and 1 blocks: " in shown
 
 
 def refusal(*arguments):

@@ -62,6 +62,7 @@ def work(values):
     crop = parse_size(given["crop"]) if given.get("crop") else None
     if crop is None:
         raise UserError("the teacher has learned from pictures of any size: give the student's, such as --crop=256")
+    given.setdefault("student_blocks", min(max(3, min(crop) // 32), 8))
     if "student_width" not in given:
         given["student_width"] = _width(given, model, crop)
     run = settings.resolve("student", given)
@@ -134,7 +135,8 @@ def _width(given, teacher, crop):
         middle = (fitting + too_wide) // 2
         fitting, too_wide = (middle, too_wide) if macs(_STEP * middle) <= most else (fitting, middle)
     if not fitting:
-        least = macs(_STEP)
+        # Rounded to two digits it must still be enough.
+        least = 1.05 * macs(_STEP)
         raise UserError(
             f"--student_macs={as_text(asked)} are {most / 1e6:.3g} million multiply-accumulates for a picture of "
             f"{crop[0]}x{crop[1]}, and the smallest student has {least / 1e6:.3g}: give --student_macs="
@@ -142,8 +144,8 @@ def _width(given, teacher, crop):
         )
     width = _STEP * fitting
     print(
-        f"a student of width {width}: {macs(width) / 1e6:.4g} million multiply-accumulates a picture of "
-        f"{crop[0]}x{crop[1]}, the teacher has {whole / 1e6:.4g}",
+        f"a student with {width} channels and {run.model.student_blocks} blocks: {macs(width) / 1e6:.4g} of the "
+        f"teacher's {whole / 1e6:.4g} million multiply-accumulates for a picture of {crop[0]}x{crop[1]}",
         flush=True,
     )
     return width

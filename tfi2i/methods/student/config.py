@@ -33,7 +33,11 @@ class Student(Hyperparameters):
     student_width: int | None = option(
         None, "channels at a quarter of the size (default: as many as --student_macs allows)"
     )
-    student_blocks: int = option(3, "residual blocks at a quarter of the size")
+    student_blocks: int | None = option(
+        None,
+        "residual blocks at a quarter of the size; each sees 16 pixels further "
+        "(default: a 32nd of the crop's shorter side, from 3 to 8)",
+    )
     affine: float = option(
         1.0,
         "strength of random turns (15 degrees), scalings (1.2 times) and shifts (a tenth of the side) of the pictures "
@@ -44,6 +48,12 @@ class Student(Hyperparameters):
     )
     lambda_l1: float = option(1.0, "weight of the mean absolute difference from the teacher's translation")
     lambda_l2: float = option(0.5, "weight of the mean squared difference from the teacher's translation")
+    lambda_gan: float = option(
+        0.0,
+        "weight of an adversarial loss, with a small PatchGAN that learns beside the student; 0: none. About 0.01 "
+        "keeps textures, which the differences alone average out",
+    )
+    discriminator_width: int = option(32, "channels after the PatchGAN's first layer")
     quantized_fraction: float = option(
         0.15, "part of the duration, at its end, in which weights and maps are rounded to 8 bits while it learns"
     )
@@ -64,11 +74,10 @@ class Student(Hyperparameters):
     def __post_init__(self):
         check_choices(self)
         check_paths(self, "teacher")
-        check_positive(self, "student_macs", "student_blocks", "learning_rate")
-        check_not_negative(self, "affine", "lambda_l1", "lambda_l2", "weight_decay")
+        check_positive(self, "student_macs", "discriminator_width", "learning_rate")
+        check_not_negative(self, "affine", "lambda_l1", "lambda_l2", "lambda_gan", "weight_decay")
         check_below_1(self, "ema_momentum")
-        if self.student_width is not None:
-            check_positive(self, "student_width")
+        check_positive(self, *(n for n in ("student_width", "student_blocks") if getattr(self, n) is not None))
         for name in ("permute_colours", "quantized_fraction"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"--{name}={getattr(self, name)}: expected 0 to 1")

@@ -4,7 +4,9 @@ It is made for phones. Nothing in it normalises, because norms are what 8-bit in
 worst; nothing is larger than half the picture; and it is built from convolutions, additions and moves of memory alone.
 At the end of its training weights and maps are rounded to 8 bits.
 
-Names: `generator_a2b` is the student's network, `l1_b` and `l2_b` compare its translation with the teacher's.
+Names: `generator_a2b` is the student's network, `l1_b` and `l2_b` compare its translation with the teacher's, `gan_a2b`
+and `discriminator_b` are the two sides of the adversarial loss. Its discriminator is its own, not the teacher's: a
+converted teacher often has none, and those of the methods differ in what they take.
 
 Sources: distillation of a generator by the difference of its pictures, as in GAN Compression (Li et al., arXiv
 2003.08936, equation 2); depthwise separable convolutions (Howard et al., arXiv 1704.04861); branches that begin small
@@ -16,7 +18,7 @@ import tensorflow as tf
 from keras import ops
 
 from tfi2i import layers
-from tfi2i.methods.losses import l1
+from tfi2i.methods.losses import adversarial_loss, l1
 from tfi2i.methods.sizes import Sizes
 from tfi2i.methods.student import config
 from tfi2i.methods.translator import Translator
@@ -97,6 +99,26 @@ class Generator(_Network):
         return (*input_shape[:-1], self.channels)
 
 
+class Discriminator(layers.Network):
+    """c4s2-w, c4s2-2w, c4s2-4w, c3s1-1, spectrally normalised: [N, H, W, C] → logits [N, H/8, W/8, 1]."""
+
+    def __init__(self, width, **kwargs):
+        super().__init__(init="kaiming", **kwargs)
+        sizes = [(width, 4, 2), (2 * width, 4, 2), (4 * width, 4, 2), (1, 3, 1)]
+        self.stack = []
+        for filters, kernel, strides in sizes:
+            named = self.next_layer("conv")
+            self.stack.append(
+                layers.SpectralConv2D(filters, kernel, strides, (1, 1), "zeros", seed=self.layer_seed, **named)
+            )
+
+    def call(self, x):
+        *inner, last = self.stack
+        for layer in inner:
+            x = ops.leaky_relu(layer(x, training=True), 0.2)
+        return ops.cast(last(x, training=True), "float32")
+
+
 def half_width(width):
     """Channels at half the size of a generator of that width: a third of it, in whole eights."""
     return -(-width // 24) * 8
@@ -111,22 +133,30 @@ class Student(Translator):
 
     config_class = config.Student
     sizes = Sizes(multiple=4, minimum=8, crop_minimum=32)
-    roles = ("generator",)
-    advice = {"blank": "start again with a lower --learning_rate", "small crop": ""}
+    advice = {
+        "blank": "start again with a lower --learning_rate or --lambda_gan",
+        "silent discriminator": "try a lower --lambda_gan or --discriminator_width",
+    }
 
     def __init__(self, channels_a=3, channels_b=3, seed=0, name="student", **kwargs):
         super().__init__(channels_a, channels_b, seed, name, **kwargs)
         c = self.config
-        if c.student_width is None:
-            raise ValueError("a student needs its student_width: `tfi2i distill` finds the one for --student_macs")
+        if c.student_width is None or c.student_blocks is None:
+            raise ValueError("a student needs student_width and student_blocks: `tfi2i distill` finds them")
         self.directions = (c.direction,)
         named = {"seed": seed, "dtype": self.dtype_policy, "name": f"generator_{c.direction}"}
         self.generator = Generator(self.channels_of(c.direction[-1]), c.student_width, c.student_blocks, **named)
+        self.discriminator = None
+        if c.lambda_gan:
+            named["name"] = f"discriminator_{c.direction[-1]}"
+            self.discriminator = Discriminator(c.discriminator_width, **named)
+        else:
+            self.roles = ("generator",)
         self._taught = None
 
     @property
     def networks(self):
-        return {self.generator.name: self.generator}
+        return {n.name: n for n in (self.generator, self.discriminator) if n is not None}
 
     @property
     def generators(self):
@@ -156,21 +186,34 @@ class Student(Translator):
     def learn(self, a, b, indices, stage=None):
         if self._taught is None:
             raise ValueError("a student learns from a teacher: call learn_from(teacher) before")
-        x = self.varied({"a": a, "b": b}[self.config.direction[0]], indices)
+        images, direction = {"a": a, "b": b}, self.config.direction
+        x = self.varied(images[direction[0]], indices)
         options = {"x": x, "taught": tf.stop_gradient(self._taught(x))}
         phase = self.quantized_phase if stage == "quantized" else self.generator_phase
-        losses, _ = self.phase(phase, "generator", **options)
+        losses, made = self.phase(phase, "generator", **options)
+        if self.discriminator:
+            judged = {"real": images[direction[-1]], "fake": made["fake"]}
+            losses |= self.phase(self.discriminator_phase, "discriminator", **judged)[0]
         return losses
 
     def generator_phase(self, x, taught, quantized=False):
-        """λ_l1 ‖S(x) - T(x)‖₁ + λ_l2 ‖S(x) - T(x)‖₂², S being the student and T the teacher."""
+        """λ_l1 ‖S(x) - T(x)‖₁ + λ_l2 ‖S(x) - T(x)‖₂² + λ_gan L(D(S(x)), 1); S is the student, T the teacher."""
         c, to = self.config, self.config.direction[-1]
         y = self.generator(x, training=True, quantized=quantized)
-        return {f"l1_{to}": c.lambda_l1 * l1(y, taught), f"l2_{to}": c.lambda_l2 * ops.mean(ops.square(y - taught))}, {}
+        losses = {f"l1_{to}": c.lambda_l1 * l1(y, taught), f"l2_{to}": c.lambda_l2 * ops.mean(ops.square(y - taught))}
+        if self.discriminator:
+            losses[f"gan_{c.direction}"] = c.lambda_gan * adversarial_loss(self.discriminator(y), True, "lsgan")
+        return losses, {"fake": y}
 
     def quantized_phase(self, x, taught):
         """The same, rounded to 8 bits."""
         return self.generator_phase(x, taught, quantized=True)
+
+    def discriminator_phase(self, real, fake):
+        """½ (L(D(real), 1) + L(D(S(x)), 0))."""
+        judged_real, judged_fake = ops.split(self.discriminator(ops.concatenate([real, fake])), 2)
+        loss = adversarial_loss(judged_real, True, "lsgan") + adversarial_loss(judged_fake, False, "lsgan")
+        return {f"discriminator_{self.config.direction[-1]}": 0.5 * loss}, {}
 
     def varied(self, x, indices):
         """Pictures turned, scaled and shifted, mirrored at the edges, and with exchanged channels.
