@@ -74,6 +74,18 @@ def with_averages(method, **kwargs):
     return model, plain
 
 
+def test_a_young_average_follows_faster():
+    """Step 0: at most 1/10 of the old average; step 8: 9/18; step 998: no longer less than the momentum of 3/4."""
+    network = Network(name="network")
+    network.build((None, 1))
+    average = optim.Average(network, 0.75, warm_up=True, name="average")
+    average.build()
+    network.weight.assign(11.0)
+    for step, expected in ((0, 10.0), (8, 10.5), (998, 10.625)):
+        average.update(step)
+        assert float(average.averages[0]) == pytest.approx(expected)
+
+
 @pytest.mark.parametrize("method, generators", [("cyclegan", 2), ("unit", 6), ("ugatit", 2), ("uvcgan", 2)])
 def test_averages_translate_and_weights_learn(method, generators):
     model, plain = with_averages(method)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from benchmarks import common, gpu_file, methods
+from benchmarks import common, gpu_file, methods, students
 from tests.own_flags import call
 from tfi2i import checkpoints, config, flops, settings
 
@@ -223,3 +223,17 @@ def test_the_table_of_methods_has_means_and_extremes():
     assert head.count("|") == row.count("|") == 9
     assert row.startswith("| CycleGAN | 2 | 2.50 (1.00 to 4.00) | 3.00 | 50.0 % | 2.50")
     assert [b.split(" | ")[3] for b in baselines] == ["8.00", "9.00"]
+
+
+def test_the_table_and_the_figure_of_students():
+    rows = [
+        {"name": "0.05 of the work", "macs": 31_703_040, "parameters": 107_692, "l1": 7.0234, "kid": 2.391},
+        {"name": "teacher", "macs": 680_300_000, "parameters": 1_900_000, "l1": 7.71, "kid": 2.77},
+    ]
+    head, _, student, _ = students.table(rows).splitlines()
+    assert head.count("|") == student.count("|") == 6
+    assert student == "| 0.05 of the work | 31.7 | 107,692 | 7.02 | 2.39 |"
+    shown = students.figure(
+        rows, {"input": [np.zeros((16, 16, 3), np.uint8)], "teacher": [np.zeros((16, 16, 1), np.uint8)]}
+    )
+    assert shown.ndim == 3 and shown.shape[0] > 300 and shown.shape[1] >= 900

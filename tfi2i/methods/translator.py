@@ -59,6 +59,9 @@ class Translator(keras.Model):
     roles = ("generator", "discriminator")
     # Length of the style vector that generators take beside the image, or None where they take none.
     style_size = None
+    # Whether young averages of weights move faster, so that a short training forgets how it began. The published ones
+    # do not.
+    averages_warm_up = False
     # Whether weight decay leaves biases and norms out.
     decay_kernels_only = False
     # What to try when training shows a failure that `training.summaries.Alarms` knows, by its name there; "small crop";
@@ -184,7 +187,8 @@ class Translator(keras.Model):
             network.build(self.input_shape_of(name))
         if momentum := getattr(self.config, "ema_momentum", 0.0):
             for name in [n for n in self.networks if self._role_of(n) == self.roles[0]]:
-                average = optim.Average(self.networks[name], momentum, name=f"{name}_average")
+                warm_up = self.averages_warm_up
+                average = optim.Average(self.networks[name], momentum, warm_up, name=f"{name}_average")
                 average.build()
                 self.averages[average.name] = average
         self.built = True
@@ -440,7 +444,7 @@ class Translator(keras.Model):
         staged = {} if stage is None else {"stage": stage}
         losses = self.learn(*data, indices=self.sample_indices(data[0].shape[0]), **staged)
         for average in self.averages.values():
-            average.update()
+            average.update(self.step.value)
         self.step.assign_add(1)
         return losses
 

@@ -19,13 +19,15 @@ class Average(keras.layers.Layer):
     Args:
         network: the layer whose variables are averaged. It is not part of this one.
         momentum: weight of the old average.
+        warm_up: whether the weight is at most (1 + step) / (10 + step), with which an average is of the last ninth of a
+            young training, about.
     """
 
-    def __init__(self, network, momentum, **kwargs):
+    def __init__(self, network, momentum, warm_up=False, **kwargs):
         super().__init__(trainable=False, dtype="float32", **kwargs)
         # A closure, where Keras looks for no sublayer.
         self._of = lambda: network
-        self.momentum = momentum
+        self.momentum, self.warm_up = momentum, warm_up
 
     def build(self, input_shape=None):
         # Every replica averages equal weights to equal averages: to broadcast them would cost as much as to share the
@@ -54,11 +56,19 @@ class Average(keras.layers.Layer):
     def _averaged(self):
         return [v for v in self._of().variables if v.aggregation != "only_first_replica"]
 
-    def update(self):
-        """One step of the averages towards the network's variables of now."""
+    def update(self, step=None):
+        """One step of the averages towards the network's variables of now.
+
+        Args:
+            step: int scalar, the steps before this one; needed with `warm_up`.
+        """
+        momentum = self.momentum
+        if self.warm_up:
+            step = ops.cast(step, "float32")
+            momentum = ops.minimum(momentum, (1 + step) / (10 + step))
         for variable, average in self.pairs:
             value = tf.convert_to_tensor(average.value)
-            average.assign(value + (1 - self.momentum) * (tf.convert_to_tensor(variable.value) - value))
+            average.assign(value + (1 - momentum) * (tf.convert_to_tensor(variable.value) - value))
 
     def restart(self):
         """Makes the averages equal to the network's variables."""

@@ -132,6 +132,7 @@ class Student(Translator):
     """
 
     config_class = config.Student
+    averages_warm_up = True
     sizes = Sizes(multiple=4, minimum=8, crop_minimum=32)
     advice = {
         "blank": "start again with a lower --learning_rate or --lambda_gan",

@@ -1,0 +1,144 @@
+"""What a student's size costs: students of several sizes of one teacher, as a table and a figure.
+
+The figure in docs/how-to/students.md is of this command:
+
+  python -m benchmarks.students --teacher=runs/quickstart --direction=a2b --output=runs/students
+
+It distills what is not distilled yet (broken off, the same command goes on), measures every student and the teacher on
+the test images, prints a table in Markdown and writes OUTPUT/students_DIRECTION.png. --measure_only trains nothing.
+"""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+from absl import flags
+
+from tfi2i import command, machine, run_directory
+from tfi2i.config import UserError
+
+METRICS = ("l1", "kid")
+PICTURES = 6
+
+
+def define_flags(values):
+    """Declares the flags of this command."""
+    flags.DEFINE_string("teacher", "runs/quickstart", "run directory of the teacher", flag_values=values)
+    flags.DEFINE_enum("direction", "a2b", ("a2b", "b2a"), "the teacher's direction", flag_values=values)
+    flags.DEFINE_list(
+        "student_macs", ["0.01", "0.02", "0.05", "0.1", "0.2"], "sizes, as of tfi2i distill", flag_values=values
+    )
+    flags.DEFINE_integer("steps", 1500, "steps of each student", flag_values=values)
+    flags.DEFINE_string("output", "runs/students", "folder of the run directories", flag_values=values)
+    flags.DEFINE_bool("measure_only", False, "train nothing; leave out what is not trained", flag_values=values)
+
+
+def distill(values, run_dir, macs):
+    """Distills a student that is not trained to its end."""
+    if run_directory.steps(run_dir)[-1:] != [values.steps] and not values.measure_only:
+        flags_of = [f"--teacher={values.teacher}", f"--direction={values.direction}", f"--student_macs={macs}"]
+        _python("tfi2i.distill", *flags_of, f"--steps={values.steps}", f"--run_dir={run_dir}")
+
+
+def measure(run_dir):
+    """Measured values of a student and its teacher on the test images: dict of "model" and "teacher"."""
+    _python("tfi2i.evaluate", f"--run_dir={run_dir}", f"--metrics={','.join(METRICS)}")
+    (of_direction,) = json.loads((run_dir / "metrics.json").read_text(encoding="utf-8"))["directions"].values()
+    return of_direction
+
+
+def table(rows):
+    """Markdown: a line for each of `rows`, dicts of `name`, `macs`, `parameters` and the metrics."""
+    lines = ["| | million multiply-accumulates | parameters | L1 of 255 | KID × 100 |", "|---|---|---|---|---|"]
+    for row in rows:
+        lines.append(
+            f"| {row['name']} | {row['macs'] / 1e6:.4g} | {row['parameters']:,} | {row['l1']:.2f} | {row['kid']:.2f} |"
+        )
+    return "\n".join(lines)
+
+
+def figure(rows, pictures):
+    """L1 and KID over multiply-accumulates, and pictures of each row.
+
+    Args:
+        rows: as of `table`; the last one is the teacher.
+        pictures: dict of title → list of uint8 [H, W, C], inputs first.
+
+    Returns:
+        uint8 [H, W, 3].
+    """
+    import matplotlib
+    import numpy as np
+
+    from tfi2i.pictures import page, stack
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    drawn, axes = pyplot.subplots(1, 2, figsize=(9, 3), dpi=100, layout="constrained")
+    *students, teacher = rows
+    for axis, (key, label) in zip(axes, (("l1", "L1 of 255"), ("kid", "KID × 100"))):
+        axis.plot([r["macs"] / 1e6 for r in students], [r[key] for r in students], "o-", label="students")
+        axis.plot(teacher["macs"] / 1e6, teacher[key], "s", color="black", label="teacher")
+        axis.axhline(teacher[key], color="black", linewidth=0.5, linestyle=":")
+        axis.set(xscale="log", xlabel="million multiply-accumulates for one picture", ylabel=label)
+        axis.grid(alpha=0.3)
+        axis.legend()
+    drawn.canvas.draw()
+    plot = np.asarray(drawn.canvas.buffer_rgba())[..., :3].copy()
+    pyplot.close(drawn)
+    return stack([plot, page([np.stack(shown) for shown in pictures.values()], list(pictures))])
+
+
+def _python(module, *arguments):
+    shown = f"python -m {module} {' '.join(arguments)}"
+    print(shown, flush=True)
+    code = subprocess.run([sys.executable, "-m", module, *arguments]).returncode
+    if code:
+        raise UserError(f"{shown} ended with status {code}")
+
+
+def _described(name, model, direction, measured):
+    from tfi2i import flops
+
+    macs, parameters = flops.cost(model, direction, *model.run.data.crop)
+    values = {key: next(v for k, v in measured.items() if k.partition("_")[0] == key) for key in METRICS}
+    return {"name": name, "macs": macs, "parameters": parameters} | values | {"kid": 100 * values["kid"]}
+
+
+def main(_):
+    values = flags.FLAGS
+    root, direction = pathlib.Path(values.output), values.direction
+    students = {macs: root / f"{direction}_{macs}" for macs in values.student_macs}
+    for macs, run_dir in students.items():
+        distill(values, run_dir, macs)
+    students = {macs: run for macs, run in students.items() if run_directory.steps(run)[-1:] == [values.steps]}
+    if not students:
+        raise UserError(f"--output={root} has no student of {values.steps} steps")
+    measured = {macs: measure(run) for macs, run in students.items()}
+    machine.import_tensorflow()
+    import numpy as np
+
+    from tfi2i import checkpoints
+    from tfi2i.data import images, pipeline
+
+    models = {f"{float(macs):g} of the work": checkpoints.load(run) for macs, run in students.items()}
+    rows = [_described(n, m, direction, measured[macs]["model"]) for (n, m), macs in zip(models.items(), students)]
+    teacher = checkpoints.load(values.teacher)
+    rows.append(_described("teacher", teacher, direction, next(iter(measured.values()))["teacher"]))
+    source = teacher.run.data.open_domains("test")["ab".index(direction[0])]
+    chosen = np.linspace(0, len(source) - 1, PICTURES).astype(int)
+    inputs = [image for _, image in pipeline.eval_images(source, teacher.run.data, chosen)]
+    pictures = {"input": inputs}
+    for name, model in (*models.items(), ("teacher", teacher)):
+        pictures[name] = [model.translate(image, direction) for image in inputs]
+    print(table(rows))
+    path = root / f"students_{direction}.png"
+    images.write_image(path, figure(rows, pictures))
+    print(f"figure in {path}")
+
+
+if __name__ == "__main__":
+    define_flags(flags.FLAGS)
+    command.run(main)
