@@ -250,13 +250,13 @@ def test_fake_quantization_by_hand():
     x = tf.constant([[-1.0, 0.0, 0.015, 4.0]])
     with tf.GradientTape() as tape:
         tape.watch(x)
-        y = layers.fake_quantize(x)
+        y = layers.fake_quantize(x, axis=(1,))
     np.testing.assert_allclose(y, [[-1, 0, 5 / 255, 4]], atol=1e-6)
     np.testing.assert_array_equal(tape.gradient(y, x), np.ones((1, 4)))
-    np.testing.assert_array_equal(layers.fake_quantize(tf.zeros((2, 2))), np.zeros((2, 2)))
+    np.testing.assert_array_equal(layers.fake_quantize(tf.zeros((2, 2)), axis=(1,)), np.zeros((2, 2)))
     # Kernels: the largest of each output channel, whatever its sign, is level 127.
     kernel = tf.constant([[2.54, -1.27], [1.011, 0.006]])
-    np.testing.assert_allclose(layers.fake_quantize(kernel, axis=(0,)), [[2.54, -1.27], [1.02, 0.01]], atol=1e-6)
+    np.testing.assert_allclose(layers.fake_quantize_kernel(kernel, axis=(0,)), [[2.54, -1.27], [1.02, 0.01]], atol=1e-6)
 
 
 def test_depth_to_space_is_that_of_tensorflow(rng):
@@ -264,17 +264,21 @@ def test_depth_to_space_is_that_of_tensorflow(rng):
     np.testing.assert_array_equal(layers.depth_to_space(x), tf.nn.depth_to_space(x, 2))
 
 
+@pytest.mark.parametrize("bias, dilation", [(True, 1), (False, 2)])
 @pytest.mark.parametrize("kind, axes", [("Conv2D", (0, 1, 2)), ("DepthwiseConv2D", (0, 1))])
-def test_quantizable_layers_round_kernel_and_result(rng, kind, axes):
+def test_quantizable_layers_round_kernel_and_result(rng, kind, axes, bias, dilation):
     x = rng.normal(size=(2, 6, 6, 4)).astype("float32")
     arguments = {"filters": 3} if kind == "Conv2D" else {}
+    arguments |= {"use_bias": bias, "dilation_rate": dilation}
     ours = getattr(layers, f"Quantizable{kind}")(kernel_size=3, padding="same", activation="relu", **arguments)
     keras_layer = getattr(keras.layers, kind)(kernel_size=3, padding="same", activation="relu", **arguments)
     ours.build(x.shape), keras_layer.build(x.shape)
     keras_layer.set_weights(ours.get_weights())
     np.testing.assert_array_equal(ours(x), keras_layer(x))
-    keras_layer.set_weights([np.asarray(layers.fake_quantize(ours.kernel, axis=axes)), ours.get_weights()[1]])
-    np.testing.assert_allclose(ours(x, quantized=True), layers.fake_quantize(keras_layer(x)), atol=1e-6)
+    kernel = np.asarray(layers.fake_quantize_kernel(ours.kernel, axis=axes))
+    keras_layer.set_weights([kernel, *ours.get_weights()[1:]])
+    expected = layers.fake_quantize(keras_layer(x), axis=(1, 2, 3))
+    np.testing.assert_allclose(ours(x, quantized=True), expected, atol=1e-6)
 
 
 # Keras

@@ -8,7 +8,7 @@ import zipfile
 from tfi2i import checkpoints, files, run_directory
 from tfi2i.config import UserError, local_path
 
-# Where the pictures and the first weights were on the machine that trained.
+# Where the pictures, the first weights and a teacher were on the machine that trained.
 _LOCAL = (
     "data",
     "a",
@@ -21,6 +21,7 @@ _LOCAL = (
     "target_test",
     "init_from",
     "pretrained",
+    "teacher",
 )
 
 _README = """{name}: a {method} model of tfi2i {version}, step {step}.
@@ -83,12 +84,12 @@ def pack(run_dir, output, checkpoint=None, weights_license=None, data_license=No
 
 
 def _without_paths(run):
-    """A `settings.Run` without the places of pictures and weights, and without the hours that a machine had.
+    """A `settings.Run` without the places of pictures, weights and a teacher, and without the hours that a machine had.
 
     The names of bundled and published data stay.
     """
     changed = {}
-    for part in ("data", "training"):
+    for part in ("data", "training", "model"):
         config = getattr(run, part)
         here = [f.name for f in dataclasses.fields(config) if f.name in _LOCAL]
         gone = {n: None for n in here if getattr(config, n) and not _is_name(getattr(config, n))}

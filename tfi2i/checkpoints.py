@@ -130,6 +130,11 @@ def sizes(model):
     return bytes_of["networks"], sum(bytes_of.values())
 
 
+def fingerprint(folder):
+    """A hash of all that a checkpoint folder holds."""
+    return hashlib.sha256(json.dumps(_manifest(folder)["sha256"], sort_keys=True).encode()).hexdigest()
+
+
 def fault(folder):
     """What is wrong with a checkpoint folder, or None."""
     try:

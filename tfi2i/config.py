@@ -269,6 +269,10 @@ class Hyperparameters:
     told: typing.ClassVar[tuple] = ()
     # What the model learns from.
     data_class: typing.ClassVar[type] = Data
+    # Whether the defaults of the data come from elsewhere, so that flags.txt must say them all.
+    data_in_full: typing.ClassVar[bool] = False
+    # Whether a run may become longer when it is resumed, if its schedule of learning rates allows it.
+    open_ended: typing.ClassVar[bool] = True
     # Whether the model translates pictures, which --eval_every can measure.
     measurable: typing.ClassVar[bool] = True
 

@@ -155,7 +155,8 @@ def differing(run):
     given = {n: v for n, v in variants.items() if v != getattr(usual, n)}
     for part in ("model", "data", "training"):
         for name, value in dataclasses.asdict(getattr(run, part)).items():
-            if value is not None and value != getattr(getattr(default, part), name):
+            in_full = part == "data" and run.model.data_in_full
+            if value is not None and (in_full or value != getattr(getattr(default, part), name)):
                 given[name] = value
     if "crop" in given:
         given["resize"] = run.data.resize  # which would follow the crop otherwise

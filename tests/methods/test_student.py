@@ -4,6 +4,8 @@ import dataclasses
 import json
 import re
 import shutil
+import subprocess
+import zipfile
 
 import keras
 import numpy as np
@@ -14,7 +16,8 @@ from tfi2i.export import __main__ as export_command
 import tfi2i
 from tests.own_flags import call
 from tests.test_conformance import described
-from tfi2i import api, checkpoints, flops, run_directory, settings
+from tests.toy import command as toy_command
+from tfi2i import api, archive, checkpoints, flops, run_directory, settings
 from tfi2i.commands import distill, evaluate
 from tfi2i.config import UserError
 from tfi2i.methods import METHODS, trained_by
@@ -123,7 +126,7 @@ def test_losses_by_hand():
 
 
 def test_the_adversarial_losses_by_hand(monkeypatch):
-    """A discriminator that says 0.5 to all: each square is a quarter."""
+    """A discriminator that says 0.5 to all: each square is a quarter. It judges the teacher's pictures as real."""
     model = built(lambda_gan=0.1, discriminator_width=4)
     assert list(model.networks) == ["generator_a2b", "discriminator_b"]
     assert model.roles == ("generator", "discriminator") and built().roles == ("generator",)
@@ -282,7 +285,7 @@ def test_the_width_is_the_largest_that_keeps_to_the_work(teacher, tmp_path, caps
     flags = [f"--student_macs={asked}", "--student_blocks=1", "--print_config"]
     call(distill, f"--teacher={teacher}", f"--run_dir={tmp_path}/x", *flags)
     shown = capsys.readouterr().out
-    assert '"student_width": 16' in shown and "a student with 16 channels and 1 blocks: " in shown
+    assert json.loads(shown)["model"]["student_width"] == 16
 
 
 def refusal(*arguments):
@@ -293,15 +296,19 @@ def refusal(*arguments):
 
 def test_no_student_is_that_small(teacher, tmp_path):
     said = refusal(f"--teacher={teacher}", f"--run_dir={tmp_path}/x", "--student_macs=1000")
-    least = float(re.search(r"give --student_macs=([\d.e+]+) or more", said)[1])
+    least = float(re.search(r"give ([\d.e+]+) or more", said)[1])
     assert least == pytest.approx(flops.cost(built(student_blocks=3), "a2b", SIDE, SIDE)[0], rel=0.1)
     assert not (tmp_path / "x").exists()
 
 
-def test_a_direction_that_the_teacher_lacks(tmp_path):
+def test_a_direction_that_the_teacher_lacks(tmp_path, capsys):
+    """Without one the student takes the only one there is."""
     loop.train(settings.resolve("one_way_toy", TEACHER), tmp_path / "t")
     said = refusal(f"--teacher={tmp_path / 't'}", "--direction=b2a", f"--run_dir={tmp_path}/x")
     assert said == f"--direction=b2a: the teacher {tmp_path / 't'} translates a2b only"
+    capsys.readouterr()
+    call(distill, f"--teacher={tmp_path / 't'}", f"--run_dir={tmp_path}/x", "--student_width=8", "--print_config")
+    assert json.loads(capsys.readouterr().out)["model"]["direction"] == "a2b"
 
 
 def test_a_teacher_that_names_no_pictures(teacher, tmp_path):
@@ -314,11 +321,70 @@ def test_a_teacher_that_names_no_pictures(teacher, tmp_path):
     assert "names no pictures: give --data=FOLDER" in said
 
 
+def test_another_teacher_or_a_longer_run_is_not_the_same_run(student, teacher, tmp_path):
+    """Other weights under the same names; and a duration with which the rounding would have begun later."""
+    run_dir, other = tmp_path / "student", tmp_path / "other"
+    shutil.copytree(student, run_dir)
+    loop.train(settings.resolve("toy", TEACHER | {"seed": 1}), other)
+    flags = [f for f in run_flags(student) if not f.startswith(("--teacher", "--steps"))]
+    said = refusal(*flags, "--steps=3", f"--teacher={other}", f"--run_dir={run_dir}")
+    assert said.startswith(f"the teacher is not the one that the run in {run_dir} started with")
+    flags += [f"--teacher={teacher}", "--steps=9", "--lr_schedule=constant", f"--run_dir={run_dir}"]
+    assert "--steps was 3, is 9" in refusal(*flags)
+
+
+def test_a_teacher_may_move(student, teacher, tmp_path):
+    shutil.copytree(student, tmp_path / "student")
+    shutil.copytree(teacher, tmp_path / "moved")
+    flags = [f for f in run_flags(student) if not f.startswith("--teacher=")]
+    call(distill, *flags, f"--teacher={tmp_path / 'moved'}", f"--run_dir={tmp_path / 'student'}")
+
+
+def test_what_is_packed_names_no_path(student, tmp_path):
+    path = archive.pack(student, tmp_path / "student.zip")
+    with zipfile.ZipFile(path) as packed:
+        content = json.loads(packed.read("student/config.json"))
+    assert content["model"]["teacher"] is None and content["model"]["student_width"] == 8
+
+
+def test_flags_txt_says_all_of_the_data(tmp_path):
+    """The teacher does not mirror, and the student does, which is a student's default: the file must say so."""
+    teacher = settings.resolve("toy", TEACHER | {"flip": 0.0, "rotate": 5.0})
+    given = distill._of_teacher(teacher, {}) | {"flip": 0.5, "rotate": 0.0, "student_width": 8, "student_blocks": 1}
+    run = settings.resolve("student", given)
+    again = distill._of_teacher(teacher, settings.differing(run)) | settings.differing(run)
+    assert settings.resolve("student", again) == run
+
+
+def test_two_replicas_in_a_process_of_their_own(teacher, tmp_path):
+    """The strategy comes before the teacher, which computes."""
+    flags = [f"--teacher={teacher}", f"--run_dir={tmp_path}/x", "--strategy=mirrored", "--replicas=2", "--steps=2"]
+    flags += [f"--{n}={v}" for n, v in GIVEN.items()]
+    done = subprocess.run([*toy_command("tfi2i.distill"), *flags], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "2 replicas" in done.stdout and run_directory.steps(tmp_path / "x") == [2]
+
+
+@pytest.mark.parametrize("parts", [2])
+def test_a_rounded_step_is_that_of_its_parts(parts):
+    """Each sample is rounded by its own range, so losses of a batch are means of those of its parts."""
+    model = built(affine=0.0, permute_colours=0.0)
+    x = tf.constant(pictures(4))
+    whole, _ = model.quantized_phase(x, -x)
+    halves = [model.quantized_phase(h, -h)[0] for h in tf.split(x, parts)]
+    for name, value in whole.items():
+        assert float(value) == pytest.approx(np.mean([float(h[name]) for h in halves]), rel=1e-5)
+
+
 def test_other_bad_input(teacher, tmp_path):
     at = f"--run_dir={tmp_path}/x"
     assert "--teacher is missing" in refusal(at)
     assert "is not a run directory" in refusal("--teacher=/nowhere", at)
-    assert "has 1" in refusal(f"--teacher={teacher}", "--teacher_checkpoint=7", at)
+    said = refusal(f"--teacher={teacher}", "--teacher_checkpoint=7", at)
+    assert said == f"--teacher_checkpoint=7: {teacher} has 1"
+    said = refusal(f"--teacher={teacher}", "--channels_b=1", "--student_width=8", at)
+    assert said == "--channels_b=1: the teacher has 3, and so has its student"
+    assert "are both" in refusal(f"--teacher={teacher}", f"--run_dir={teacher}")
     assert "--crop=30,30 does not fit" in refusal(f"--teacher={teacher}", "--crop=30", "--student_width=8", at)
     assert not (tmp_path / "x").exists()
 

@@ -35,64 +35,53 @@ def define_flags(values):
 
 def work(values):
     """Distills, or resumes; returns the student, or None where the configuration is only printed."""
-    given, run_dir = command_line.given_flags(values), values.run_dir
+    given, run_dir = command_line.given_flags(values), local_path(values.run_dir, "run_dir")
     if "teacher" not in given:
         raise UserError("--teacher is missing: run directory of the trained model to learn from, e.g. runs/mine")
-    given |= _resolved_teacher(given, run_dir)
+    given["teacher"] = os.path.abspath(local_path(given["teacher"], "teacher"))
+    if given["teacher"] == os.path.abspath(run_dir):
+        raise UserError(f"--teacher and --run_dir are both {run_dir}: give the student a folder of its own")
     teacher = run_directory.read(given["teacher"])
     if METHODS[teacher.method].command not in ("train", "distill") or teacher.training.task != "translate":
         raise UserError(f"--teacher={given['teacher']} does not translate pictures: give a run of tfi2i train")
+    if "direction" in given:
+        given["direction"] = run_directory.direction(given["direction"], given["teacher"])
     given = _of_teacher(teacher, given) | given
-    settings.resolve("student", given)  # what is wrong in the flags is said before TensorFlow is imported
+    run = settings.resolve("student", given)  # what is wrong in the flags is said before TensorFlow is imported
+    if not any(given.get(name) for name in IMAGES):
+        raise UserError(
+            f"the teacher {given['teacher']} names no pictures: give --data=FOLDER, or --a=FOLDER and --b=FOLDER"
+        )
     machine.import_tensorflow()
     from tfi2i import checkpoints
     from tfi2i.training import loop, strategies
 
+    strategies.make_strategy(run.training.strategy, run.training.replicas)  # before TensorFlow computes anything
+    folder = _checkpoint(given, run_dir)
+    given["teacher_checkpoint"] = "best" if folder.name == "best" else str(int(folder.name))
     model = checkpoints.load(given["teacher"], given["teacher_checkpoint"])
-    if given["direction"] not in model.directions:
-        raise UserError(
-            f"--direction={given['direction']}: the teacher {given['teacher']} translates "
-            f"{' and '.join(model.directions)} only"
-        )
-    if not any(given.get(name) for name in IMAGES):
-        raise UserError(
-            f"the teacher {given['teacher']} was converted and names no pictures: give --data=FOLDER, or --a=FOLDER "
-            "and --b=FOLDER"
-        )
-    crop = parse_size(given["crop"]) if given.get("crop") else None
-    if crop is None:
-        raise UserError("the teacher has learned from pictures of any size: give the student's, such as --crop=256")
-    given.setdefault("student_blocks", min(max(3, min(crop) // 32), 8))
+    _check(model, given)
+    given.setdefault("direction", model.directions[0])
+    given.setdefault("student_blocks", min(max(3, min(run.data.crop) // 32), 8))
     if "student_width" not in given:
-        given["student_width"] = _width(given, model, crop)
+        given["student_width"], said = _width(given, model, run.data.crop)
+        if not values.print_config:
+            print(said, flush=True)
+    del model  # the teacher is loaded once more, at the precision of the training
     run = settings.resolve("student", given)
     if values.print_config:
         print(run.to_json())
         return None
 
     def prepare(student):
-        precision = strategies.resolve_precision(run.training.precision)
-        student.learn_from(checkpoints.load(run.model.teacher, run.model.teacher_checkpoint, precision))
+        dtype = student.dtype_policy.name
+        student.learn_from(checkpoints.load(run.model.teacher, run.model.teacher_checkpoint, dtype))
 
-    return loop.train(run, run_dir, values.dry_run, prepare)
+    return loop.train(run, run_dir, values.dry_run, prepare, {"teacher": checkpoints.fingerprint(folder)})
 
 
 def main(_):
     work(flags.FLAGS)
-
-
-def _resolved_teacher(given, run_dir):
-    """Where the teacher is and which of its checkpoints teaches: that of a run that is resumed, or the newest."""
-    path = os.path.abspath(local_path(given["teacher"], "teacher"))
-    direction = run_directory.direction(given.get("direction", "a2b"), path)
-    checkpoint = given.get("teacher_checkpoint")
-    if checkpoint is None:
-        try:
-            checkpoint = run_directory.read(run_dir).model.teacher_checkpoint
-        except (UserError, AttributeError):  # a new run; another method's is refused later
-            kept = run_directory.steps(path)
-            checkpoint = str(kept[-1]) if kept else None
-    return {"teacher": path, "direction": direction, "teacher_checkpoint": checkpoint}
 
 
 def _of_teacher(teacher, given):
@@ -102,7 +91,7 @@ def _of_teacher(teacher, given):
     """
     names = {f.name for f in dataclasses.fields(Data)}
     kept = {n: v for n, v in dataclasses.asdict(teacher.data).items() if n in names and v is not None}
-    if any(name in given for name in IMAGES):
+    if any(name in given and kept.get(name) not in (given[name], os.path.abspath(given[name])) for name in IMAGES):
         kept = {n: v for n, v in kept.items() if n not in OF_IMAGES and n != "swap_domains"}
     if "crop" in given and "resize" not in given and kept.get("resize") and kept.get("crop"):
         crop = parse_size(given["crop"])
@@ -110,8 +99,39 @@ def _of_teacher(teacher, given):
     return kept
 
 
+def _checkpoint(given, run_dir):
+    """The folder of the checkpoint that teaches: the one asked for, that of a resumed run, or the newest whole one."""
+    from tfi2i import checkpoints
+
+    asked = given.get("teacher_checkpoint")
+    if asked is None and run_directory.config_path(run_dir).is_file():
+        before = run_directory.read(run_dir).model
+        if getattr(before, "teacher", None) == given["teacher"]:
+            asked = before.teacher_checkpoint
+    try:
+        return checkpoints.find(given["teacher"], asked)
+    except UserError as error:
+        raise UserError(str(error).replace("--checkpoint=", "--teacher_checkpoint=")) from error
+
+
+def _check(model, given):
+    """Refuses what the teacher cannot teach.
+
+    Raises:
+        UserError: a direction that it lacks, or other channels.
+    """
+    if given.get("direction", model.directions[0]) not in model.directions:
+        raise UserError(
+            f"--direction={given['direction']}: the teacher {given['teacher']} translates "
+            f"{' and '.join(model.directions)} only"
+        )
+    for name in ("channels_a", "channels_b"):
+        if given[name] != getattr(model, name):
+            raise UserError(f"--{name}={given[name]}: the teacher has {getattr(model, name)}, and so has its student")
+
+
 def _width(given, teacher, crop):
-    """The most channels, in steps of 8, with which a student keeps to --student_macs.
+    """The most channels, in steps of 8, with which a student keeps to --student_macs, and a line that says so.
 
     Raises:
         UserError: no student is that small.
@@ -134,21 +154,20 @@ def _width(given, teacher, crop):
     while too_wide - fitting > 1:
         middle = (fitting + too_wide) // 2
         fitting, too_wide = (middle, too_wide) if macs(_STEP * middle) <= most else (fitting, middle)
+    picture = f"a picture of {crop[0]}x{crop[1]}"
     if not fitting:
         # Rounded to two digits it must still be enough.
         least = 1.05 * macs(_STEP)
         raise UserError(
-            f"--student_macs={as_text(asked)} are {most / 1e6:.3g} million multiply-accumulates for a picture of "
-            f"{crop[0]}x{crop[1]}, and the smallest student has {least / 1e6:.3g}: give --student_macs="
-            f"{least / whole if asked <= 1 else least:.2g} or more"
+            f"--student_macs={as_text(asked)} allows {most / 1e6:.3g} million multiply-accumulates for {picture}, and "
+            f"the smallest student has {least / 1e6:.3g}: give {least:.2g} or more, or {least / whole:.2g} as a part of "
+            "the teacher's"
         )
     width = _STEP * fitting
-    print(
-        f"a student with {width} channels and {run.model.student_blocks} blocks: {macs(width) / 1e6:.4g} of the "
-        f"teacher's {whole / 1e6:.4g} million multiply-accumulates for a picture of {crop[0]}x{crop[1]}",
-        flush=True,
+    return width, (
+        f"a student with {width} channels and {run.model.student_blocks} blocks: {macs(width) / 1e6:.4g} million "
+        f"multiply-accumulates for {picture}, the teacher has {whole / 1e6:.4g}"
     )
-    return width
 
 
 def run():

@@ -19,6 +19,7 @@ from tfi2i.layers.quantization import QuantizableConv2D as QuantizableConv2D
 from tfi2i.layers.quantization import QuantizableDepthwiseConv2D as QuantizableDepthwiseConv2D
 from tfi2i.layers.quantization import depth_to_space as depth_to_space
 from tfi2i.layers.quantization import fake_quantize as fake_quantize
+from tfi2i.layers.quantization import fake_quantize_kernel as fake_quantize_kernel
 from tfi2i.layers.random import Dropout as Dropout
 from tfi2i.layers.random import batch_draws as batch_draws
 from tfi2i.layers.random import batch_seeds as batch_seeds

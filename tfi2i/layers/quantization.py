@@ -4,52 +4,71 @@ import keras
 from keras import ops
 
 
-def fake_quantize(x, axis=None):
-    """Rounds to what 8-bit integers can hold; the gradient passes as if nothing had been rounded.
+def fake_quantize(x, axis):
+    """Rounds a map to what 8-bit integers can hold; the gradient passes as if nothing had been rounded.
 
     Args:
-        x: float tensor: a map, or a kernel whose output channels are its last axis.
-        axis: None: one scale and zero point for all values, from the least to the largest and 0, as of a map. A tuple
-            of axes: one scale for all values along them and no zero point, as of a kernel.
+        x: float tensor.
+        axis: tuple of the axes whose values share a scale and a zero point, which hold the least, the largest and 0.
 
     Returns:
         Tensor of the shape and dtype of `x`.
 
-    Source: Jacob et al., arXiv 1712.05877, section 3, with the range of each batch instead of a moving average.
+    Source: Jacob et al., arXiv 1712.05877, section 3. Their range is a moving average over batches; here each sample
+    has its own, so that parts of a batch, on replicas for one, are rounded as the whole is.
     """
     y = ops.cast(x, "float32")
-    if axis is None:
-        low, high = ops.minimum(ops.min(y), 0.0), ops.maximum(ops.max(y), 0.0)
-        scale = ops.maximum(high - low, 1e-8) / 255
-        zero = ops.round(low / scale)
-        rounded = scale * (ops.clip(ops.round(y / scale) - zero, 0, 255) + zero)
-    else:
-        scale = ops.maximum(ops.max(ops.abs(y), axis=axis, keepdims=True), 1e-8) / 127
-        rounded = scale * ops.round(y / scale)
+    low = ops.minimum(ops.min(y, axis=axis, keepdims=True), 0.0)
+    high = ops.maximum(ops.max(y, axis=axis, keepdims=True), 0.0)
+    scale = ops.maximum(high - low, 1e-8) / 255
+    zero = ops.round(low / scale)
+    return _straight_through(x, scale * (ops.clip(ops.round(y / scale) - zero, 0, 255) + zero))
+
+
+def fake_quantize_kernel(kernel, axis):
+    """Rounds a kernel to what 8-bit integers without a zero point can hold; the gradient passes unchanged.
+
+    Args:
+        kernel: float tensor.
+        axis: tuple of the axes whose values share a scale: all but that of the output channels.
+
+    Returns:
+        Tensor of the shape and dtype of `kernel`.
+    """
+    y = ops.cast(kernel, "float32")
+    scale = ops.maximum(ops.max(ops.abs(y), axis=axis, keepdims=True), 1e-8) / 127
+    return _straight_through(kernel, scale * ops.round(y / scale))
+
+
+def _straight_through(x, rounded):
     return x + ops.stop_gradient(ops.cast(rounded, x.dtype) - x)
+
+
+def _finished(layer, y):
+    """What a convolution's result becomes: with bias and activation, rounded for each sample."""
+    y = y if layer.bias is None else y + layer.bias
+    return fake_quantize(layer.activation(y), axis=(1, 2, 3))
 
 
 @keras.saving.register_keras_serializable(package="tfi2i")
 class QuantizableConv2D(keras.layers.Conv2D):
-    """As `keras.layers.Conv2D`; call(x, quantized=True) rounds its kernel and its result by `fake_quantize`."""
+    """As `keras.layers.Conv2D`, channels last; call(x, quantized=True) rounds its kernel and its result to 8 bits."""
 
     def call(self, x, quantized=False):
         if not quantized:
             return super().call(x)
-        y = self.convolution_op(x, fake_quantize(self.kernel, axis=(0, 1, 2))) + self.bias
-        return fake_quantize(self.activation(y))
+        return _finished(self, self.convolution_op(x, fake_quantize_kernel(self.kernel, axis=(0, 1, 2))))
 
 
 @keras.saving.register_keras_serializable(package="tfi2i")
 class QuantizableDepthwiseConv2D(keras.layers.DepthwiseConv2D):
-    """As `keras.layers.DepthwiseConv2D`; call(x, quantized=True) rounds its kernel and its result."""
+    """As `keras.layers.DepthwiseConv2D`, channels last; call(x, quantized=True) rounds its kernel and its result."""
 
     def call(self, x, quantized=False):
         if not quantized:
             return super().call(x)
-        kernel = fake_quantize(self.kernel, axis=(0, 1))
-        y = ops.depthwise_conv(x, kernel, self.strides, self.padding) + self.bias
-        return fake_quantize(self.activation(y))
+        kernel = fake_quantize_kernel(self.kernel, axis=(0, 1))
+        return _finished(self, ops.depthwise_conv(x, kernel, self.strides, self.padding, None, self.dilation_rate))
 
 
 def depth_to_space(x):

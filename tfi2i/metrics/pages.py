@@ -57,8 +57,9 @@ def evaluate_run(
         if not directions:
             raise UserError(f"--direction={direction}: {run_dir} translates {model.directions[0]} only")
         prepared = protocol.prepare(_data(model.run.data, data, directions))
-        of_run = {"model": candidates.of_model(model, batch_size)} | _teacher(model, batch_size)
+        of_run = {"model": candidates.of_model(model, batch_size)}
         if checkpoint == asked[-1]:
+            of_run |= _teacher(model, batch_size)
             of_run |= candidates.baselines(prepared, {"a": model.channels_a, "b": model.channels_b})
         results, examples = evaluation.evaluate(of_run, prepared, protocol, directions, batch_size)
         step, first = model.checkpoint_step, next(iter(examples.values()))[0]

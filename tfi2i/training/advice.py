@@ -21,7 +21,7 @@ def before(run, folder, model, validation):
     if cuda:
         lines.append(f"warning: {cuda}")
     published = run.model.recipe.get("batch_size", training.batch_size)
-    if training.batch_size != published:
+    if training.batch_size != published and METHODS[run.method].command != "distill":
         lines.append(
             f"note: published results use batch {published}; {training.batch_size} may need another learning rate (not "
             "changed)"

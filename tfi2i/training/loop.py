@@ -30,7 +30,7 @@ _MAY_CHANGE = {
     "download", "tfds_dir", "cache_gib", "max_bad_files", "accept_changed_data",
 }  # fmt: skip
 # These too: fingerprints say whether the files there are the same.
-_PATHS = {"data", "a", "b", "csv", "csv_folder"}
+_PATHS = {"data", "a", "b", "csv", "csv_folder", "teacher"}
 # A schedule that looks at the duration would have had other rates from the start.
 _OPEN_ENDED = ("constant", "step", "halving", "cosine_restarts")
 _SAMPLES = 6
@@ -38,7 +38,7 @@ _DRY_STEPS = 3  # of a dry run: one that traces and two that are timed
 
 
 @strategies.lost_worker_in_words()
-def train(run, run_dir, dry_run=False, prepare=None):
+def train(run, run_dir, dry_run=False, prepare=None, learned_from=None):
     """Trains, or resumes, a run.
 
     Resume, in this order: (1) a new or empty folder starts a run; (2) a folder with config.json must hold the same
@@ -50,6 +50,7 @@ def train(run, run_dir, dry_run=False, prepare=None):
         run_dir: folder of the run.
         dry_run: take a few steps only, say what the run costs, and write nothing.
         prepare: function of the model, called before it is compiled: what it needs beside its configuration to learn.
+        learned_from: dict of name → fingerprint of what it learns from beside the pictures; it may not change either.
 
     Returns:
         The trained `Translator`.
@@ -88,7 +89,7 @@ def train(run, run_dir, dry_run=False, prepare=None):
 
         # ---------------------------------------------------------------------------------------------------- Data
         source_a, source_b = run.data.open_domains("train")
-        fingerprints = {"a": source_a.fingerprint, "b": source_b.fingerprint}
+        fingerprints = {"a": source_a.fingerprint, "b": source_b.fingerprint} | (learned_from or {})
         total, per_epoch = t.total_steps(len(source_a), len(source_b))
         if stored:
             _compare(stored, run, fingerprints, folder)
@@ -354,6 +355,7 @@ def _compare(stored, run, fingerprints, folder):
             if (
                 name in settings.DURATIONS
                 and run.training.lr_schedule in _OPEN_ENDED
+                and run.model.open_ended
                 and (now is None or now > (before or 0))
             ):
                 continue
@@ -364,7 +366,13 @@ def _compare(stored, run, fingerprints, folder):
             "Give the same flags to resume, or a new --run_dir"
         )
     if fingerprints != stored["fingerprints"] and not run.data.accept_changed_data:
-        which = " and ".join(d.upper() for d in fingerprints if fingerprints[d] != stored["fingerprints"][d])
+        changed = [name for name in fingerprints if fingerprints[name] != stored["fingerprints"].get(name)]
+        if changed[0] not in "ab":
+            raise UserError(
+                f"the {changed[0]} is not the one that the run in {folder} started with: put it back, give a new "
+                "--run_dir, or --accept_changed_data to go on (not bit for bit)"
+            )
+        which = " and ".join(d.upper() for d in changed if d in "ab")
         started = [f"--{n}={v}" for n, v in old["data"].items() if n in _PATHS and v and v != new["data"][n]]
         raise UserError(
             f"the training files of domain {which} are not those the run in {folder} started with"

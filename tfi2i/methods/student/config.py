@@ -24,7 +24,7 @@ class Student(Hyperparameters):
     teacher_checkpoint: str | None = option(
         None, "step of a kept checkpoint of --teacher, or best (default: the newest)"
     )
-    direction: str = option("a2b", "which of the teacher's directions to learn", ("a2b", "b2a"))
+    direction: str = option("a2b", "which of the teacher's directions to learn (default: its first)", ("a2b", "b2a"))
     student_macs: float = option(
         0.05,
         "multiply-accumulates of the student for one picture, at most: up to 1 as a part of the teacher's, above 1 as "
@@ -50,8 +50,8 @@ class Student(Hyperparameters):
     lambda_l2: float = option(0.5, "weight of the mean squared difference from the teacher's translation")
     lambda_gan: float = option(
         0.0,
-        "weight of an adversarial loss, with a small PatchGAN that learns beside the student; 0: none. About 0.01 "
-        "keeps textures, which the differences alone average out",
+        "weight of an adversarial loss, with a small PatchGAN that learns to tell the student's pictures from the "
+        "teacher's; 0: none. It keeps textures, which the differences alone average out",
     )
     discriminator_width: int = option(32, "channels after the PatchGAN's first layer")
     quantized_fraction: float = option(
@@ -64,6 +64,9 @@ class Student(Hyperparameters):
     weight_decay: float = option(0.0, "L2 added to the gradient of all weights before Adam")
 
     # The pictures and their preparation are the teacher's: `tfi2i.commands.distill`.
+    data_in_full: typing.ClassVar = True
+    # When the rounding to 8 bits begins follows from the duration.
+    open_ended: typing.ClassVar = False
     recipe: typing.ClassVar = {
         "resize": (256, 256), "resize_mode": "exact", "resize_filter": "bicubic", "crop": (256, 256),
         "flip": 0.5, "flip_first": False,

@@ -5,8 +5,9 @@ worst; nothing is larger than half the picture; and it is built from convolution
 At the end of its training weights and maps are rounded to 8 bits.
 
 Names: `generator_a2b` is the student's network, `l1_b` and `l2_b` compare its translation with the teacher's, `gan_a2b`
-and `discriminator_b` are the two sides of the adversarial loss. Its discriminator is its own, not the teacher's: a
-converted teacher often has none, and those of the methods differ in what they take.
+and `discriminator_b` are the two sides of the adversarial loss. Its discriminator is its own and tells the student's
+pictures from the teacher's. It is not the teacher's discriminator: a converted teacher often has none, and those of the
+methods differ in what they take.
 
 Sources: distillation of a generator by the difference of its pictures, as in GAN Compression (Li et al., arXiv
 2003.08936, equation 2); depthwise separable convolutions (Howard et al., arXiv 1704.04861); branches that begin small
@@ -60,7 +61,7 @@ class Block(_Network):
         for layer in self.stack:
             y = layer(y, quantized=quantized)
         y = ops.relu(x + y)
-        return layers.fake_quantize(y) if quantized else y
+        return layers.fake_quantize(y, axis=(1, 2, 3)) if quantized else y
 
 
 class Generator(_Network):
@@ -89,7 +90,7 @@ class Generator(_Network):
         for layer in self.stack[1:]:
             y = layer(y, quantized=quantized)
         y = ops.relu(layers.depth_to_space(y) + outer)
-        y = self.up_2(layers.fake_quantize(y) if quantized else y, quantized=quantized)
+        y = self.up_2(layers.fake_quantize(y, axis=(1, 2, 3)) if quantized else y, quantized=quantized)
         y = ops.cast(y, "float32")
         clipped = ops.clip(y, -1.0, 1.0)
         # While it learns, the gradient leads back from outside, where that of clip alone is 0.
@@ -187,14 +188,12 @@ class Student(Translator):
     def learn(self, a, b, indices, stage=None):
         if self._taught is None:
             raise ValueError("a student learns from a teacher: call learn_from(teacher) before")
-        images, direction = {"a": a, "b": b}, self.config.direction
-        x = self.varied(images[direction[0]], indices)
+        x = self.varied({"a": a, "b": b}[self.config.direction[0]], indices)
         options = {"x": x, "taught": tf.stop_gradient(self._taught(x))}
         phase = self.quantized_phase if stage == "quantized" else self.generator_phase
         losses, made = self.phase(phase, "generator", **options)
         if self.discriminator:
-            judged = {"real": images[direction[-1]], "fake": made["fake"]}
-            losses |= self.phase(self.discriminator_phase, "discriminator", **judged)[0]
+            losses |= self.phase(self.discriminator_phase, "discriminator", taught=options["taught"], **made)[0]
         return losses
 
     def generator_phase(self, x, taught, quantized=False):
@@ -210,9 +209,9 @@ class Student(Translator):
         """The same, rounded to 8 bits."""
         return self.generator_phase(x, taught, quantized=True)
 
-    def discriminator_phase(self, real, fake):
-        """½ (L(D(real), 1) + L(D(S(x)), 0))."""
-        judged_real, judged_fake = ops.split(self.discriminator(ops.concatenate([real, fake])), 2)
+    def discriminator_phase(self, taught, fake):
+        """½ (L(D(T(x)), 1) + L(D(S(x)), 0))."""
+        judged_real, judged_fake = ops.split(self.discriminator(ops.concatenate([taught, fake])), 2)
         loss = adversarial_loss(judged_real, True, "lsgan") + adversarial_loss(judged_fake, False, "lsgan")
         return {f"discriminator_{self.config.direction[-1]}": 0.5 * loss}, {}
 
