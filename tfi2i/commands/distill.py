@@ -160,8 +160,8 @@ def _width(given, teacher, crop):
         least = 1.05 * macs(_STEP)
         raise UserError(
             f"--student_macs={as_text(asked)} allows {most / 1e6:.3g} million multiply-accumulates for {picture}, and "
-            f"the smallest student has {least / 1e6:.3g}: give {least:.2g} or more, or {least / whole:.2g} as a part of "
-            "the teacher's"
+            f"the smallest student has {least / 1e6:.3g}: give {least:.2g} or more, or {least / whole:.2g} as a part "
+            "of the teacher's"
         )
     width = _STEP * fitting
     return width, (
