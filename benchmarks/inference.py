@@ -62,7 +62,7 @@ def measure(model, size, direction="a2b", formats=("saved_model", "float32"), se
     """
     import numpy as np
     import tensorflow as tf
-    from tfi2i.export import verify
+    from tfi2i.export import quantization, verify
 
     from tfi2i import export
 
@@ -82,10 +82,14 @@ def measure(model, size, direction="a2b", formats=("saved_model", "float32"), se
         kinds = [f for f in formats if f != "saved_model"]
         if kinds:
             float32 = export.convert(model, direction, size)
+        if {*kinds} & {*quantization.CALIBRATED}:
             calibration = [image[None].astype(np.float32)]
-            equalised = export.calibrate(float32, calibration, calibration)
+            calibrated = export.calibrate(float32, calibration, calibration)
         for kind in kinds:
-            file = float32 if kind == "float32" else export.quantize(equalised[0], kind, equalised[1])
+            if kind in quantization.CALIBRATED:
+                file = export.quantize(calibrated[0], kind, calibrated[1])
+            else:
+                file = float32 if kind == "float32" else export.quantize(float32, kind)
             bytes_of[f"LiteRT {kind}"] = len(file)
             runs[f"LiteRT {kind}"] = verify.LiteRT(export.with_pixels(file, "uint8"), verify.threads())
         times = verify.latencies(runs, image, seconds)

@@ -78,7 +78,7 @@ def equalise(file, values, measure="peak"):
     computed = {t: graph.name(t) for t in factors.combinations}
     for tensor, name in computed.items():
         # Not parts of maps: an edge may be white in all images.
-        moved = tensor in graph.producer and graph.kind(graph.producer[tensor]) in MOVING
+        moved = tensor in graph.producer and graph.operation(graph.producer[tensor]) in MOVING
         if math.prod(graph.shape(tensor)[1:-1]) > 1 and not moved:
             seen = values[name].scaled(1.0, shifts.get(tensor, 0.0))
             rms = np.sqrt(seen.squares / seen.count)
@@ -98,7 +98,7 @@ def _shifts(graph, values):
     shifts = {}
     for operator in graph.operators:
         linear = getattr(operator.builtinOptions, "fusedActivationFunction", None) == schema.ActivationFunctionType.NONE
-        if graph.kind(operator) in ("CONV_2D", "DEPTHWISE_CONV_2D") and linear:
+        if graph.operation(operator) in ("CONV_2D", "DEPTHWISE_CONV_2D") and linear:
             carriers = _carriers(graph, operator.outputs[0])
             if carriers:
                 normalised = values[graph.name(carriers[-1])]
@@ -114,10 +114,10 @@ def _carriers(graph, tensor):
     """
     means, others = [], []
     for operator in graph.consumers[tensor]:
-        over_the_image = graph.kind(operator) == "MEAN" and {*graph.constant(operator.inputs[1]).flat} == {1, 2}
+        over_the_image = graph.operation(operator) == "MEAN" and {*graph.constant(operator.inputs[1]).flat} == {1, 2}
         (means if over_the_image else others).append(operator)
     if not means:
-        moved = len(others) == 1 and graph.kind(others[0]) in (
+        moved = len(others) == 1 and graph.operation(others[0]) in (
             "RESHAPE",
             "DEPTH_TO_SPACE",
             "TRANSPOSE",
@@ -128,9 +128,7 @@ def _carriers(graph, tensor):
         rest = _carriers(graph, others[0].outputs[0])
         return [tensor, *rest] if rest else []
     mean = means[0].outputs[0]
-    taken_out = len(means) == 1 and all(
-        graph.kind(o) in ("SUB", "SQUARED_DIFFERENCE") and [*o.inputs] == [tensor, mean] for o in others
-    )
+    taken_out = len(means) == 1 and all(graph.operation(o) == "SUB" and [*o.inputs] == [tensor, mean] for o in others)
     same = {id(o) for o in graph.consumers[mean]} == {id(o) for o in others}
     return [mean, tensor] if taken_out and same else []
 
@@ -138,16 +136,16 @@ def _carriers(graph, tensor):
 def _channels_stay(graph, operator):
     """Whether channel c of what it takes is channel c of what it gives, modulo the smaller number of channels."""
     before, after = graph.shape(operator.inputs[0]), graph.shape(operator.outputs[0])
-    kind = graph.kind(operator)
-    if kind == "TRANSPOSE":
+    operation = graph.operation(operator)
+    if operation == "TRANSPOSE":
         return graph.constant(operator.inputs[1])[-1] == len(before) - 1
-    if kind in _RESHAPING:
+    if operation in _RESHAPING:
         return bool(before and after) and (before[-1] % after[-1] == 0 or after[-1] % before[-1] == 0)
-    if kind == "STRIDED_SLICE":
+    if operation == "STRIDED_SLICE":
         options, (begin, _, step) = operator.builtinOptions, map(graph.constant, operator.inputs[1:])
         whole = len(before) == len(after) and begin[-1] == 0 and step[-1] == 1
         return whole and before[-1] == after[-1] and not (options.newAxisMask or options.shrinkAxisMask)
-    if kind == "PAD" or kind == "MIRROR_PAD":
+    if operation == "PAD" or operation == "MIRROR_PAD":
         return not graph.constant(operator.inputs[1])[-1].any()
     return before[-1:] == after[-1:]
 
@@ -181,49 +179,48 @@ class _Factors:
 
     def _relate(self, operator):
         """Adds the equations of an operator; returns the combination of what it gives."""
-        graph, kind = self.graph, self.graph.kind(operator)
+        graph, operation = self.graph, self.graph.operation(operator)
         lengths = {(graph.shape(t) or (1,))[-1] for t in operator.outputs}
         length = max(lengths)
         activation = getattr(operator.builtinOptions, "fusedActivationFunction", schema.ActivationFunctionType.NONE)
         taken = [self._taken(operator, i) for i, t in enumerate(operator.inputs) if t >= 0 and graph.is_float(t)]
         if activation not in _LINEAR or len(lengths) > 1:
             return self._pin(*taken)
-        if kind in _WEIGHTED and graph.constant(operator.inputs[1]) is not None:
-            grouped = kind == "CONV_2D" and graph.shape(operator.inputs[1])[-1] != graph.shape(operator.inputs[0])[-1]
+        if operation in _WEIGHTED and graph.constant(operator.inputs[1]) is not None:
+            inputs, of_kernel = (graph.shape(t)[-1] for t in operator.inputs[:2])
+            grouped = operation == "CONV_2D" and of_kernel != inputs
             return self._pin(*taken) if grouped else self._unknown(length)
-        if kind in ("ADD", "SUB", "MAXIMUM", "MINIMUM", "SQUARED_DIFFERENCE"):
+        if operation in ("ADD", "SUB", "MAXIMUM", "MINIMUM"):
             self._equate(*taken)
-            return _sum((taken[0], 2 if kind == "SQUARED_DIFFERENCE" else 1))
-        if kind == "MUL":
-            return _sum((taken[0], 1), (taken[-1], 1))
-        if kind == "DIV":
-            return _sum((taken[0], 1), (taken[1], -1))
-        if kind in ("SQUARE", "SQRT", "RSQRT"):
-            return _sum(
-                (taken[0], {"SQUARE": 2, "SQRT": fractions.Fraction(1, 2)}.get(kind, fractions.Fraction(-1, 2)))
-            )
-        if kind in _PASSING:
             return taken[0]
-        if kind in _REDUCING:
+        if operation == "MUL":
+            return _sum((taken[0], 1), (taken[-1], 1))
+        if operation == "DIV":
+            return _sum((taken[0], 1), (taken[1], -1))
+        if operation in ("SQRT", "RSQRT"):
+            return _sum((taken[0], fractions.Fraction(1 if operation == "SQRT" else -1, 2)))
+        if operation in _PASSING:
+            return taken[0]
+        if operation in _REDUCING:
             rank = len(graph.shape(operator.inputs[0]))
             if rank - 1 not in graph.constant(operator.inputs[1]).reshape(-1) % rank:
                 return taken[0]
             common = self._unknown(1)
             self._equate(taken[0], common)
             return common
-        if kind == "CONCATENATION" and operator.builtinOptions.axis % len(graph.shape(operator.outputs[0])) != (
+        if operation == "CONCATENATION" and operator.builtinOptions.axis % len(graph.shape(operator.outputs[0])) != (
             len(graph.shape(operator.outputs[0])) - 1
         ):
             self._equate(*taken)
             return taken[0]
-        if kind == "CONCATENATION" and all(t == operator.inputs[0] for t in operator.inputs):
+        if operation == "CONCATENATION" and all(t == operator.inputs[0] for t in operator.inputs):
             return taken[0]  # a map that is doubled
-        if kind == "CONCATENATION":
+        if operation == "CONCATENATION":
             joined = self._unknown(length)
             self.parts[next(iter(joined))] = [(c, graph.shape(t)[-1]) for c, t in zip(taken, operator.inputs)]
             return joined
-        moving = ("TRANSPOSE", "STRIDED_SLICE", "SLICE", "PAD", "MIRROR_PAD", *_RESHAPING)
-        if kind in moving and _channels_stay(graph, operator):
+        moving = ("TRANSPOSE", "STRIDED_SLICE", "PAD", "MIRROR_PAD", *_RESHAPING)
+        if operation in moving and _channels_stay(graph, operator):
             fold = math.gcd(graph.shape(operator.inputs[0])[-1], length)
             if fold < max(graph.shape(operator.inputs[0])[-1], length):
                 folded = self._unknown(fold)
@@ -299,8 +296,15 @@ class _Factors:
         return {unknown: self._values(peaks) for unknown, peaks in wanted.items() if any(p.any() for p in peaks)}
 
     def _values(self, peaks):
-        """float64 [L]: the mean over tensors of the logarithms that bring their channels [n, L] to the common peak."""
-        floor = max(of_tensor.max() for of_tensor in peaks) / _LARGEST_RATIO
+        """float64 [L]: the mean over tensors of the logarithms that bring their channels [n, L] to the common peak.
+
+        One factor for all channels makes them no more equal. It brings the largest one there, because the squares of
+        these channels are added up, and must be far from the end of float16.
+        """
+        largest = max(of_tensor.max() for of_tensor in peaks)
+        if peaks[0].shape[1] == 1:
+            return np.log([_PEAK / largest])
+        floor = largest / _LARGEST_RATIO
         return np.mean([np.log(_PEAK / np.maximum(p, floor)).mean(0) for p in peaks], 0)
 
     def _factor(self, combination, length):
@@ -320,7 +324,7 @@ class _Factors:
     def apply(self, operator, shifts):
         """Changes the operator's constants."""
         graph = self.graph
-        if graph.kind(operator) in _WEIGHTED and graph.constant(operator.inputs[1]) is not None:
+        if graph.operation(operator) in _WEIGHTED and graph.constant(operator.inputs[1]) is not None:
             self._apply_to_weights(operator, shifts)
             return
         for position in range(len(operator.inputs)):
@@ -341,7 +345,7 @@ class _Factors:
         weights = graph.constant(kernel).astype(np.float64)
         outputs = graph.shape(written)[-1]
         after = self.of(written, outputs)
-        if graph.kind(operator) == "DEPTHWISE_CONV_2D":
+        if graph.operation(operator) == "DEPTHWISE_CONV_2D":
             inputs = graph.shape(source)[-1]
             weights *= after / np.repeat(self.of(source, inputs), outputs // inputs)
         else:

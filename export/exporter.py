@@ -129,9 +129,9 @@ def export(
             _write_json(partial / "model.json", sidecar)
             files.write_text(partial / "README.md", reporting.readme(report, sidecar))
             log(reporting.table(report))
-            for kind, result in report["formats"].items():
-                if "note" in result:
-                    log(f"{kind}: {result['note']}")
+            for result in report["formats"].values():
+                for note in result["notes"]:
+                    log(note)
             # Once more: all this may have taken an hour.
             if report["passed"]:
                 _check_output(output, overwrite)
@@ -166,12 +166,20 @@ def pictures(data, folder, direction):
     return data.of_one_domain(direction[0], folder, holdout=0.5)
 
 
+def ends(kind, io):
+    """Type of the pixels that a LiteRT file takes and gives: `io`, but of "gpu" and "int16x8" as `export` says."""
+    if kind == "gpu":
+        return "float32"
+    return "int16" if kind == "int16x8" and io == "int8" else io
+
+
 @dataclasses.dataclass
 class _Export:
     """One export: what is written, and the same thing computed by Keras.
 
     Attributes:
         equalised: the float32 file that calibrated files are made of; None without such files.
+        largest: `quantization.largest` of it.
     """
 
     model: object
@@ -184,6 +192,7 @@ class _Export:
     norm_bits: int
     log: object
     equalised: bytes = None
+    largest: dict = None
 
     def write(self, folder, formats):
         """Writes all files into `folder`; returns LiteRT kind → the file before `litert.with_pixels`."""
@@ -208,21 +217,16 @@ class _Export:
             self.equalised, values = self._calibrate(
                 graphs["float32"], counted=bool({*kinds} & {*quantization.COUNTED})
             )
+            self.largest = quantization.largest(self.equalised, values)
         for kind in kinds:
             if kind in calibrated:
                 graphs[kind] = quantization.quantize(self.equalised, kind, values, self.norm_bits)
             elif kind != "float32":
                 graphs[kind] = quantization.quantize(graphs["float32"], kind)
-            file = litert.with_pixels(graphs[kind], self._io(kind))
+            file = litert.with_pixels(graphs[kind], ends(kind, self.io))
             (folder / f"{kind}.tflite").write_bytes(file)
             self.log(f"{kind}.tflite written, {len(file) / 2**20:.2f} MiB")
         return {kind: graphs[kind] for kind in kinds}
-
-    def _io(self, kind):
-        """Type of the pixels of a LiteRT file."""
-        if kind == "gpu":
-            return "float32"
-        return "int16" if kind == "int16x8" and self.io == "int8" else self.io
 
     def _calibrate(self, file, counted):
         """`quantization.calibrate` on the training images; bars say how many are done."""
@@ -315,8 +319,7 @@ class _Export:
             else:
                 result |= self._graph_figures(path, written[kind]) | verify.alone(path, threads)
                 faults = []
-                note = _slower(kind, result, written.get("float32"))
-                result |= {"note": note} if note else {}
+            result["notes"] = self._notes(kind, result, written.get("float32"))
             result["faults"] = verify.floor_faults(kind, scores[kind], before, floors[kind]) + faults
             if kind in quantization.CALIBRATED:
                 result["faults"] += verify.floor_faults(
@@ -324,10 +327,37 @@ class _Export:
                 )
             if kind in ("int8_full", "int16x8") and "float32" in litert.tensor_types(graphs[kind]):
                 result["faults"].append(f"{kind}: some of its tensors are float32")
+            if kind == "gpu":
+                result["largest"] = self.largest
+                if not self.largest["value"] <= quantization.LARGEST_HALF:
+                    result["faults"].append(
+                        f"gpu: {self.largest['tensor']} reaches {self.largest['value']:.6g} on the calibration images, "
+                        f"and the 16-bit floats of GPUs end at {quantization.LARGEST_HALF:g}"
+                    )
             report["passed"] &= not result["faults"]
             report["formats"][kind] = result
         images.write_image(folder / "report.png", reporting.picture(report, kept))
         return report
+
+    def _notes(self, kind, result, float32):
+        """Sentences about a file that does not bring what its format promises."""
+        notes = []
+        if kind == "int8" and not quantization.inner_convolutions(self.equalised):
+            notes.append(
+                "int8 is the same as dynamic: fixed scales are for convolutions on maps of at most a quarter of the "
+                "image's height that write into no residual sum, and the networks of this model have none"
+            )
+        if kind == "gpu" and self.largest["sum"] > quantization.LARGEST_HALF:
+            notes.append(
+                f"gpu may add up to {self.largest['sum']:.6g} where it takes means, and a GPU that adds in 16-bit "
+                f"floats, which end at {quantization.LARGEST_HALF:g}, may overflow there: compare it with the CPU"
+            )
+        if kind not in ("saved_model", "float32") and result["latency_ratio"] and result["latency_ratio"] > 1.05:
+            notes.append(
+                f"{kind} takes {result['latency_ratio']:.2f} times the time of float32: "
+                f"{_why_slower(kind, result['delegate_partitions'], float32.partitions)}"
+            )
+        return notes
 
     @staticmethod
     def _graph_figures(path, runner):
@@ -500,23 +530,20 @@ def _read(source, chosen, size, log, what):
         raise UserError(f"none of the {len(chosen)} {what} can be read")
 
 
-def _slower(kind, result, float32):
-    """Why a LiteRT file is slower than float32, or None where it is not, by more than 5 %."""
-    if kind == "float32" or result["latency_ratio"] is None or result["latency_ratio"] <= 1.05:
-        return None
-    ratio = f"{result['latency_ratio']:.2f} times the time of float32"
+def _why_slower(kind, parts, parts_of_float32):
+    """Why a LiteRT file is slower than float32."""
     if kind in ("float16", "gpu"):
-        return f"{ratio}: it computes in float32 on a CPU; the gain there is its size"
-    if not result["delegate_partitions"]:
-        return f"{ratio}: the CPU delegate runs nothing of it; it is for NPUs"
-    if result["delegate_partitions"] > float32.partitions:
+        return "it computes in float32 on a CPU; the gain there is its size"
+    if not parts:
+        return "the CPU delegate runs nothing of it; it is for NPUs"
+    if parts > parts_of_float32:
         return (
-            f"{ratio}: the CPU delegate runs it in {result['delegate_partitions']} parts, float32 in "
-            f"{float32.partitions}; operations between them run without it"
+            f"the CPU delegate runs it in {parts} parts, float32 in {parts_of_float32}; operations between them run "
+            "without it"
         )
     return (
-        f"{ratio}: scaling the activations to 8 bits costs more here than 8-bit convolutions save, "
-        "as happens with few channels, small images or a processor without 8-bit instructions"
+        "scaling the activations to 8 bits costs more here than 8-bit convolutions save, as happens with few channels, "
+        "small images or a processor without 8-bit instructions"
     )
 
 

@@ -35,7 +35,7 @@ class Graph:
             for tensor in operator.inputs:
                 self.consumers[tensor].append(operator)
 
-    def kind(self, operator):
+    def operation(self, operator):
         """Name of its operation, such as "CONV_2D"."""
         return flatbuffer_utils.opcode_to_name(self.model, operator.opcodeIndex)
 
@@ -97,24 +97,27 @@ class Graph:
         self.tensors.append(tensor)
         return len(self.tensors) - 1
 
-    def insert_before(self, operator, kind, inputs, output, window=None):
+    def insert_before(self, operator, operation, inputs, output, window=None):
         """A new operator, such as a "SUB", with the default options; of a pooling, with this window and stride."""
-        return self.insert(next(i for i, o in enumerate(self.operators) if o is operator), kind, inputs, output, window)
+        position = next(i for i, o in enumerate(self.operators) if o is operator)
+        return self.insert(position, operation, inputs, output, window)
 
-    def insert(self, position, kind, inputs, output, window=None):
+    def insert(self, position, operation, inputs, output, window=None):
         """A new operator that comes as number `position`."""
-        builtin = getattr(schema.BuiltinOperator, kind)
+        builtin = getattr(schema.BuiltinOperator, operation)
         codes = [i for i, code in enumerate(self.model.operatorCodes) if code.builtinCode == builtin]
         new = schema.OperatorT()
         new.opcodeIndex = codes[0] if codes else self._add_opcode(builtin)
         options = {
+            "ADD": "AddOptions",
             "SUB": "SubOptions",
             "MUL": "MulOptions",
             "MAXIMUM": "MaximumMinimumOptions",
+            "STRIDED_SLICE": "StridedSliceOptions",
             "QUANTIZE": "QuantizeOptions",
             "DEQUANTIZE": "DequantizeOptions",
             "AVERAGE_POOL_2D": "Pool2DOptions",
-        }[kind]
+        }[operation]
         new.builtinOptionsType = getattr(schema.BuiltinOptions, options)
         new.builtinOptions = getattr(schema, f"{options}T")()
         if window:

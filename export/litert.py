@@ -74,33 +74,64 @@ def convert(model, direction, size):
         with _delegated_forms():
             archive.add_endpoint(SIGNATURE, translate, input_signature=[spec])
             archive.write_out(folder, verbose=False)
-        file = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[SIGNATURE]).convert()
-    return _with_products(file)
+        return rewritten(tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[SIGNATURE]).convert())
 
 
-def _with_products(file):
-    """The same file without SQUARED_DIFFERENCE and SQUARE, which NPUs do not take and the quantizer does not know.
+def rewritten(file):
+    """The converter's file in operations that NPUs and the quantizer know, and for any number of images."""
+    graph = Graph(file)
+    _with_products(graph)
+    _with_any_batch(graph)
+    return graph.to_bytes()
+
+
+def _with_products(graph):
+    """Writes SQUARED_DIFFERENCE and SQUARE, which NPUs do not take and the quantizer does not know, as products.
 
     (x - m)² is the product of a difference with itself, and a norm needs that difference anyway.
     """
-    graph = Graph(file)
     differences = {}
     for operator in list(graph.operators):
-        kind, key = graph.kind(operator), tuple(operator.inputs)
-        if kind == "SQUARE":
+        operation, key = graph.operation(operator), tuple(operator.inputs)
+        if operation == "SQUARE":
             graph.insert_before(operator, "MUL", [*key, *key], operator.outputs[0])
             graph.operators.remove(operator)
-        elif kind == "SQUARED_DIFFERENCE":
+        elif operation == "SQUARED_DIFFERENCE":
             (square,) = operator.outputs
             differences[key] = graph.add_tensor(square, "difference")
             graph.insert_before(operator, "SUB", key, differences[key])
             graph.insert_before(operator, "MUL", [differences[key]] * 2, square)
             graph.operators.remove(operator)
-        elif kind == "SUB" and key in differences and operator.builtinOptions.fusedActivationFunction == 0:
+        elif operation == "SUB" and key in differences and operator.builtinOptions.fusedActivationFunction == 0:
             for reader in graph.consumers[operator.outputs[0]]:
                 reader.inputs = [differences[key] if t == operator.outputs[0] else t for t in reader.inputs]
             graph.operators.remove(operator)
-    return graph.to_bytes()
+
+
+def _with_any_batch(graph):
+    """Lets several images be translated at once: the converter writes the 1 of one image into shapes and slices."""
+    for operator in list(graph.operators):
+        operation = graph.operation(operator)
+        if operation == "RESHAPE" and -1 not in graph.constant(operator.inputs[1]):
+            shape = graph.constant(operator.inputs[1])
+            if shape[0] != 1:  # tokens of all images in a row, for a dense layer
+                readers = graph.consumers[operator.outputs[0]]
+                if {graph.operation(reader) for reader in readers} != {"FULLY_CONNECTED"}:
+                    continue
+                for reader in readers:
+                    reader.builtinOptions.keepNumDims = True
+                for tensor in (operator.outputs[0], *(reader.outputs[0] for reader in readers)):
+                    graph.tensors[tensor].shape = [1, *graph.shape(tensor)]
+                shape = [1, *shape]
+            graph.set_input(operator, 1, np.int32([-1, *shape[1:]]))
+        elif operation == "SLICE":
+            source, begin = operator.inputs[0], graph.constant(operator.inputs[1])
+            end = begin + np.asarray(graph.shape(operator.outputs[0]), begin.dtype)
+            cut = graph.insert_before(operator, "STRIDED_SLICE", [source], operator.outputs[0])
+            for position, values in enumerate((begin, end, np.ones_like(begin)), 1):
+                graph.set_input(cut, position, values)
+            cut.builtinOptions.beginMask = cut.builtinOptions.endMask = 1  # all images
+            graph.operators.remove(operator)
 
 
 def with_pixels(file, io):
@@ -128,8 +159,8 @@ def with_pixels(file, io):
         if types == [schema.TensorType.UINT8, schema.TensorType.INT16]:
             types.insert(1, schema.TensorType.INT8)  # QUANTIZE knows no way between these two
         chain = [
-            graph.add_pixels(inner, kind, f"{'input' if is_input else 'output'}_{i}")
-            for i, kind in enumerate(types[:-1])
+            graph.add_pixels(inner, dtype, f"{'input' if is_input else 'output'}_{i}")
+            for i, dtype in enumerate(types[:-1])
         ]
         end.tensorIndex = tensors[0] = chain[0]
         chain.append(inner)
@@ -142,7 +173,7 @@ def with_pixels(file, io):
 def operations(file):
     """dict of operation name → count in a file's bytes, most frequent first."""
     graph = Graph(file)
-    names = [graph.kind(operator) for operator in graph.operators]
+    names = [graph.operation(operator) for operator in graph.operators]
     counts = {name: names.count(name) for name in names}
     return dict(sorted(counts.items(), key=lambda item: -item[1]))
 

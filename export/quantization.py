@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import math
 import re
 import warnings
 
@@ -18,6 +19,21 @@ from .graph import Graph
 CALIBRATED = ("dynamic", "int8", "int8_full", "int16x8", "gpu")
 # Those of them that need histograms, or extremes.
 COUNTED = ("int8", "int8_full", "int16x8")
+# What LiteRT's GPU accelerator takes of floats, as LiteRT 2 lists it in tflite/delegates/gpu/common/model_builder.cc;
+# but for a few that no network of ours can have.
+_GPU = (
+    *("ABS", "ADD", "AVERAGE_POOL_2D", "BATCH_MATMUL", "CONCATENATION", "CONV_2D", "COS", "DEPTHWISE_CONV_2D"),
+    *("DEPTH_TO_SPACE", "DIV", "ELU", "EXP", "FLOOR", "FULLY_CONNECTED", "GATHER", "GELU", "HARD_SWISH", "LEAKY_RELU"),
+    *("LOG", "LOGISTIC", "MAXIMUM", "MAX_POOL_2D", "MEAN", "MINIMUM", "MIRROR_PAD", "MUL", "NEG", "PACK", "PAD"),
+    *("PADV2", "POW", "PRELU", "REDUCE_MAX", "REDUCE_MIN", "RELU", "RELU6", "RELU_N1_TO_1", "RESHAPE"),
+    *("RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR", "RSQRT", "SIGN", "SIN", "SLICE", "SOFTMAX", "SPACE_TO_DEPTH"),
+    *("SPLIT", "SPLIT_V", "SQRT", "SQUARE", "SQUARED_DIFFERENCE", "STRIDED_SLICE", "SUB", "SUM", "TANH", "TILE"),
+    *("TRANSPOSE", "TRANSPOSE_CONV", "UNPACK"),
+)
+# The longest side of the windows that a "gpu" file takes means in.
+_WINDOW = 4
+# The largest finite number of 16-bit floats.
+LARGEST_HALF = 65504.0
 
 
 def calibrate(file, images, again=None):
@@ -78,12 +94,12 @@ def quantize(file, kind, values=None, norm_bits=8):
         keep = quantizer.AlgorithmName.NO_QUANTIZE
         recipe.add_quantization_config(".*", operation.DEPTHWISE_CONV_2D, algorithm_key=keep)
         if kind == "int8":
-            for name in _inner_convolutions(Graph(file)):
+            for name in inner_convolutions(file):
                 recipe.add_static_config(_only(name), operation.CONV_2D, activation_num_bits=8, weight_num_bits=8)
             limits = ranges.limits(file, values, 8)
     else:
         if kind == "int16x8":
-            file, values = equalise(file, values, "deviation")
+            file, values = _without_large_biases(*equalise(file, values, "deviation"))
         file, pixels = _with_whole_levels(file, kind)
         bits = 16 if kind == "int16x8" else 8
         recipe.add_static_config(".*", operation.ALL_SUPPORTED, activation_num_bits=bits, weight_num_bits=8)
@@ -103,7 +119,8 @@ def quantize(file, kind, values=None, norm_bits=8):
     }
     with _quiet():
         job = quantizer.Quantizer(file, recipe.get_quantization_recipe())
-        return bytes(job.quantize(scales or None).quantized_model)
+        file = bytes(job.quantize(scales or None).quantized_model)
+    return _with_one_size(file) if kind in ("int8_full", "int16x8") else file
 
 
 def _with_short_sums(file):
@@ -114,13 +131,13 @@ def _with_short_sums(file):
     """
     graph = Graph(file)
     for operator in list(graph.operators):
-        if graph.kind(operator) == "RSQRT":
+        if graph.operation(operator) == "RSQRT":
             # An epsilon that float16 has: smaller ones would leave 0 / 0 of a flat image.
             added = graph.producer[operator.inputs[0]]
             for i, values in enumerate(map(graph.constant, added.inputs)):
-                if graph.kind(added) == "ADD" and values is not None:
+                if graph.operation(added) == "ADD" and values is not None:
                     graph.set_input(added, i, np.maximum(values, np.float32(2**-14)))
-        if graph.kind(operator) != "MEAN":
+        if graph.operation(operator) != "MEAN":
             continue
         source, axes = operator.inputs
         (result,) = operator.outputs
@@ -130,8 +147,8 @@ def _with_short_sums(file):
         if rank != 4 or not over >= {1, 2} or 0 in over or not operator.builtinOptions.keepDims:
             continue
         while height * width > 1:
-            window = [next((n for n in (4, 3, 2) if side % n == 0), side) for side in (height, width)]
-            if max(window) > 4:  # a prime: rows, and then columns
+            window = [next((n for n in range(_WINDOW, 1, -1) if side % n == 0), side) for side in (height, width)]
+            if max(window) > _WINDOW:  # a prime: rows, and then columns
                 window = [window[0], 1] if window[0] > 1 else window
             height, width = height // window[0], width // window[1]
             last = height * width == 1 and 3 not in over
@@ -146,8 +163,42 @@ def _with_short_sums(file):
     return graph.to_bytes()
 
 
+def largest(file, values):
+    """What 16-bit floats have to hold where a GPU computes the "gpu" file of a float32 one.
+
+    Args:
+        file: bytes of the float32 file, of `calibrate`.
+        values: of that file.
+
+    Returns:
+        dict of "value", the largest magnitude of any tensor; "tensor", the name of that one; "sum", what no sum that a
+        mean is divided from exceeds: over the image 16 of the largest values, over channels the sum itself.
+    """
+    graph = Graph(file)
+    magnitudes = {name: float(max(-seen.low.min(), seen.high.max())) for name, seen in values.items()}
+    sums = [0.0]
+    for operator in graph.operators:
+        if graph.operation(operator) == "MEAN":
+            source, result = operator.inputs[0], operator.outputs[0]
+            channels = graph.shape(source)[-1] // graph.shape(result)[-1]
+            if math.prod(graph.shape(source)) > channels * math.prod(graph.shape(result)):
+                sums.append(_WINDOW**2 * magnitudes[graph.name(source)])
+            if channels > 1:
+                sums.append(channels * magnitudes[graph.name(result)])
+    top = max(magnitudes, key=magnitudes.get)
+    return {"value": magnitudes[top], "tensor": top, "sum": max(sums)}
+
+
 def check(file, kind):
-    """Raises `UserError` where a float32 file has operations that the kind has no integers for."""
+    """Raises `UserError` where a float32 file has operations that the kind has no form of, or that no GPU takes."""
+    if kind == "gpu":
+        graph = Graph(file)
+        refused = sorted({graph.operation(o) for o in graph.operators} - {*_GPU})
+        if refused:
+            raise UserError(
+                f"--formats=gpu: the networks of this model need {', '.join(refused)}, which LiteRT's GPU accelerator "
+                "does not take: leave gpu out"
+            )
     if kind not in ("int8_full", "int16x8"):
         return
     from ai_edge_quantizer import default_policy
@@ -160,7 +211,7 @@ def check(file, kind):
     }
     graph = Graph(file)
     _spell_out(graph)
-    missing = sorted({graph.kind(o) for o in graph.operators if graph.is_float(o.outputs[0])} - known)
+    missing = sorted({graph.operation(o) for o in graph.operators if graph.is_float(o.outputs[0])} - known)
     if missing:
         raise UserError(
             f"--formats={kind}: the networks of this model need {', '.join(missing)}, which there is no {bits}-bit "
@@ -189,26 +240,78 @@ def _with_whole_levels(file, kind):
                 operator.builtinOptions.potScaleInt16 = False
         return graph.to_bytes(), pixels
     mapping = [graph.producer[result]]
-    if graph.kind(mapping[0]) == "ADD":
+    if graph.operation(mapping[0]) == "ADD":
         pixels[graph.name(mapping[0].inputs[0])] = (-128.0, 127.0)
         mapping.append(graph.producer[mapping[0].inputs[0]])
     before = graph.producer[mapping[-1].inputs[0]]
-    while graph.kind(before) in ranges.MOVING:
+    while graph.operation(before) in ranges.MOVING:
         before = graph.producer[before.inputs[0]]
-    if graph.kind(before) in ("TANH", "LOGISTIC"):
+    if graph.operation(before) in ("TANH", "LOGISTIC"):
         for operator in mapping:
             graph.set_input(operator, 1, graph.constant(operator.inputs[1]) * np.float32(256 / 255))
     return graph.to_bytes(), pixels
+
+
+def _without_large_biases(file, values):
+    """A float file and its values, where a bias that 32 bits cannot hold in steps of a 16-bit product is added alone.
+
+    Such a step is one of the weights times one of the input: both are tiny in a layer that says 1 + α (W s + b) with a
+    small α.
+    """
+    graph, values = Graph(file), dict(values)
+    for operator in list(graph.operators):
+        if graph.operation(operator) not in ("CONV_2D", "FULLY_CONNECTED") or len(operator.inputs) < 3:
+            continue
+        (source, kernel, bias), (result,) = operator.inputs, operator.outputs
+        weights, offsets = graph.constant(kernel), graph.constant(bias) if bias >= 0 else None
+        linear = operator.builtinOptions.fusedActivationFunction == schema.ActivationFunctionType.NONE
+        if weights is None or offsets is None or not linear:
+            continue
+        seen = values[graph.name(source)]
+        steps = np.abs(weights).reshape(len(weights), -1).max(1) / 127 * max(-seen.low.min(), seen.high.max()) / 32767
+        if np.any(np.abs(offsets) >= 2.0**31 * steps) and offsets.any():
+            product = graph.add_tensor(result, "without bias")
+            values[graph.name(product)] = values[graph.name(result)].scaled(1.0, -offsets.astype(np.float64))
+            operator.outputs = [product]
+            graph.set_input(operator, 2, np.zeros_like(offsets))
+            position = next(i for i, o in enumerate(graph.operators) if o is operator)
+            graph.set_input(graph.insert(position + 1, "ADD", [product], result), 1, offsets)
+    return graph.to_bytes(), values
+
+
+def _with_one_size(file):
+    """The file of integers whose tensors cannot be allocated for another height or width.
+
+    The mapping of pixels would see to that if it were not part of the first convolution. Zeros for each pixel do
+    instead, added to the levels, which stay as they are.
+    """
+    graph = Graph(file)
+    (source,) = graph.inputs
+    readers = graph.consumers[source]
+    if graph.operation(readers[0]) == "MUL":
+        return file
+    levels = graph.add_tensor(source, "of one size")
+    for reader in readers:
+        reader.inputs = [levels if t == source else t for t in reader.inputs]
+    quantization = graph.tensors[source].quantization
+    dtype = np.int8 if graph.tensors[source].type == schema.TensorType.INT8 else np.int16
+    zeros = np.full((1, *graph.shape(source)[1:3], 1), quantization.zeroPoint[0], dtype)
+    guard = graph.insert(0, "ADD", [source], levels)
+    graph.set_input(guard, 1, zeros)
+    for tensor in (levels, guard.inputs[1]):
+        graph.tensors[tensor].quantization = quantization
+    guard.builtinOptions.potScaleInt16 = False
+    return graph.to_bytes()
 
 
 def _spell_out(graph):
     """Writes operators that the quantizer does not know by those that it does."""
     for operator in list(graph.operators):
         (result,) = operator.outputs[:1]
-        if graph.kind(operator) == "NEG":
+        if graph.operation(operator) == "NEG":
             product = graph.insert_before(operator, "MUL", operator.inputs, result)
             graph.set_input(product, 1, np.float32([-1]))
-        elif graph.kind(operator) == "LEAKY_RELU":
+        elif graph.operation(operator) == "LEAKY_RELU":
             less = graph.add_tensor(result, "less")
             product = graph.insert_before(operator, "MUL", operator.inputs, less)
             graph.set_input(product, 1, np.float32([operator.builtinOptions.alpha]))
@@ -222,23 +325,23 @@ def _fold_mapping(graph):
     """Where only convolutions without padding of their own read the mapped pixels, they take the pixels themselves."""
     (source,) = graph.inputs
     first = graph.consumers[source]
-    if len(first) != 1 or graph.kind(first[0]) != "MUL":
+    if len(first) != 1 or graph.operation(first[0]) != "MUL":
         return
     (mapped,) = first[0].outputs
     offset, mapping = np.zeros((1, 1, 1, 1), np.float32), first
     after = graph.consumers[mapped]
-    if len(after) == 1 and graph.kind(after[0]) == "ADD" and graph.constant(after[0].inputs[1]) is not None:
+    if len(after) == 1 and graph.operation(after[0]) == "ADD" and graph.constant(after[0].inputs[1]) is not None:
         mapping = [*first, after[0]]
         (mapped,) = after[0].outputs
         offset = graph.constant(after[0].inputs[1])
     readers, seen = [], [mapped]
     while seen:
         for operator in graph.consumers[seen.pop()]:
-            if graph.kind(operator) in ("STRIDED_SLICE", "CONCATENATION"):
+            if graph.operation(operator) in ("STRIDED_SLICE", "CONCATENATION"):
                 seen += [t for t in operator.outputs if t not in seen]
             else:
                 readers.append(operator)
-    if any(graph.kind(o) != "CONV_2D" or o.builtinOptions.padding != schema.Padding.VALID for o in readers):
+    if any(graph.operation(o) != "CONV_2D" or o.builtinOptions.padding != schema.Padding.VALID for o in readers):
         return
     factor = graph.constant(first[0].inputs[1])
     # A column and a row of equal numbers, or of one for each channel.
@@ -258,27 +361,38 @@ def _fold_mapping(graph):
         graph.operators.remove(operator)
 
 
-def _inner_convolutions(graph):
-    """Names of what the convolutions write that lose least by fixed scales.
+def inner_convolutions(file):
+    """The convolutions that "int8" gives fixed scales, because they lose least by them.
 
-    Their maps, before and behind, are at most a quarter as high as the image, and no residual sum, where errors stay,
-    takes their outputs as they are.
+    Their maps, before and behind, are at most a quarter as high as the image that the networks see, which may be
+    mirrored to a multiple, and no residual sum, where errors stay, takes their outputs as they are.
+
+    Args:
+        file: bytes of a float32 LiteRT file.
+
+    Returns:
+        list of the names of what they write; empty where "int8" is the same as "dynamic".
     """
-    height = graph.shape(graph.inputs[0])[1]
+    graph = Graph(file)
+    heights = {}  # name → (of the map before, of the map behind)
     for operator in graph.operators:
-        if graph.kind(operator) == "CONV_2D":
+        if graph.operation(operator) == "CONV_2D":
             (written,) = operator.outputs
             before = graph.shape(written)[1] * operator.builtinOptions.strideH
-            added = "ADD" in {graph.kind(reader) for reader in graph.consumers[written]}
-            if not added and 4 * max(before, _height_behind(graph, written)) <= height:
-                yield graph.name(written)
+            heights[written] = before, _height_behind(graph, written)
+    height = max([graph.shape(graph.inputs[0])[1], *(before for before, _ in heights.values())])
+    return [
+        graph.name(written)
+        for written, around in heights.items()
+        if 4 * max(around) <= height and "ADD" not in {graph.operation(reader) for reader in graph.consumers[written]}
+    ]
 
 
 def _height_behind(graph, tensor):
     """Of the map once its channels have been moved into pixels."""
     height = graph.shape(tensor)[1]
     for operator in graph.consumers[tensor]:
-        if graph.kind(operator) in ("DEPTH_TO_SPACE", "RESHAPE", "TRANSPOSE"):
+        if graph.operation(operator) in ("DEPTH_TO_SPACE", "RESHAPE", "TRANSPOSE"):
             height = max(height, _height_behind(graph, operator.outputs[0]))
     return height
 

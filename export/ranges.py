@@ -15,7 +15,6 @@ MOVING = (
     "RESHAPE",
     "TRANSPOSE",
     "STRIDED_SLICE",
-    "SLICE",
     "CONCATENATION",
     "SPLIT",
     "PAD",
@@ -143,9 +142,9 @@ def _moved_together(graph):
     """Lists of tensors that hold the same numbers, in other places or shapes."""
     group = {t: [t] for t in (*graph.inputs, *graph.producer) if graph.is_float(t)}
     for operator in graph.operators:
-        moved = graph.kind(operator) in MOVING
+        moved = graph.operation(operator) in MOVING
         # The second operand of a maximum is brought to the result's range anyway.
-        if moved or graph.kind(operator) == "MAXIMUM":
+        if moved or graph.operation(operator) == "MAXIMUM":
             for t in operator.inputs if moved else operator.inputs[1:]:
                 mine, theirs = group.get(operator.outputs[0]), group.get(t)
                 if mine is not None and theirs is not None and mine is not theirs:
@@ -156,14 +155,14 @@ def _moved_together(graph):
 
 def _behind(graph, group):
     """The function that alone reads these tensors; the identity if it has no flat or flatter part."""
-    readers = [o for t in group for o in graph.consumers[t] if graph.kind(o) not in MOVING]
-    kinds = {graph.kind(o) for o in readers}
+    readers = [o for t in group for o in graph.consumers[t] if graph.operation(o) not in MOVING]
+    kinds = {graph.operation(o) for o in readers}
     if kinds == {"TANH"}:
         return np.tanh
     if kinds == {"LOGISTIC"}:
         return lambda x: 1 / (1 + np.exp(-x))
     if kinds == {"MUL", "MAXIMUM"} and len(readers) == 2:  # a leaky ReLU
-        slope = next(graph.constant(o.inputs[1]) for o in readers if graph.kind(o) == "MUL")
+        slope = next(graph.constant(o.inputs[1]) for o in readers if graph.operation(o) == "MUL")
         if slope is not None and slope.size == 1:
             return lambda x: np.maximum(x, slope.item() * x)
     return lambda x: x

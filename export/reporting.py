@@ -117,15 +117,23 @@ def readme(report, sidecar):
         figures = {"mib": _mib(r), "psnr": psnr, "worst": worst, "ms": _text(r["latency_ms"], ".1f")}
         files.append({"file": file_name(kind), "use": USES[kind]} | figures)
     on_cpu = next((k for k in _ON_CPU if k in formats), None)
-    in_browser = next((k for k in _IN_BROWSER if k in formats and formats[k]["dtype"] == "float32"), None)
+    in_browser = None
     by_compiled_model = {k: r["compiled_model"] for k, r in formats.items() if "compiled_model" in r}
     values = {"phone": None}
     if on_cpu:
         ends = sidecar["litert"]
+        of_files = {kind: ends["files"][file_name(kind)] for kind in formats if kind != "saved_model"}
+        of_floats = [kind for kind, end in of_files.items() if end["input"]["dtype"] == "float32"]
+        in_browser = next((k for k in _IN_BROWSER if k in of_floats), None)
         _, height, width, channels = ends["input"]["shape"]
-        dtype = formats[on_cpu]["dtype"]
+        output = of_files[on_cpu]["output"]
         values = {
-            "phone": {"kind": on_cpu, "file": file_name(on_cpu), "dtype": dtype, "floats": dtype == "float32"},
+            "phone": {
+                "kind": on_cpu,
+                "file": file_name(on_cpu),
+                "dtype": output["dtype"],
+                "scale": output["quantization"] and output["quantization"]["scale"],
+            },
             "size": f"{height} rows of {width}",
             "height": height,
             "width": width,
@@ -133,6 +141,7 @@ def readme(report, sidecar):
             "channels_out": ends["output"]["shape"][-1],
             "shape": ends["input"]["shape"],
             "inputs": f"{height} * {width} * {channels}",
+            "outputs": f"{height} * {width} * {ends['output']['shape'][-1]}",
             "pixel": "red, green and blue" if channels == 3 else "the grey",
         }
     templates = jinja2.Environment(

@@ -29,8 +29,9 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from ai_edge_litert import interpreter
 from tensorflow.python.framework.func_graph import FuncGraph
-from tfi2i.export import verify
+from tfi2i.export import litert, verify
 
 import tfi2i
 from tfi2i import checkpoints, export, settings
@@ -344,13 +345,19 @@ def test_saved_model_translates_pixels(method, direction, tmp_path):
         assert difference.max() <= 1 and difference.mean() < 0.01
 
 
-@functools.lru_cache(maxsize=2)
-def calibrated_files(method, direction):
+@functools.cache
+def calibrated_file(method, direction):
     """A float32 file, and what `export.quantize` makes all others of."""
     side = described(method).SIDE
     file = export.convert(plain(method).model, direction, (side, side))
     images = drawings(method, 4)[:, None].astype(np.float32)
     return file, *export.calibrate(file, images, images)
+
+
+@functools.cache
+def litert_file(method, kind, direction="a2b"):
+    float32, equalised, values = calibrated_file(method, direction)
+    return float32 if kind == "float32" else export.quantize(equalised, kind, values)
 
 
 # Least PSNR after rounding. Weights after three steps are far harder to quantize than trained ones.
@@ -364,10 +371,9 @@ LITERT = {"float32": 55, "float16": 45, "dynamic": 30, "int8": 22, "int8_full": 
 )
 def test_litert_translates_pixels(method, kind, direction):
     model, _, _ = plain(method)
-    float32, equalised, values = calibrated_files(method, direction)
-    file = float32 if kind == "float32" else export.quantize(equalised, kind, values)
+    file = litert_file(method, kind, direction)
     if kind in ("float16", "dynamic", "int8", "gpu"):  # scales of each tensor weigh more than these small networks
-        assert len(file) < len(float32)
+        assert len(file) < len(litert_file(method, "float32", direction))
     runner = verify.LiteRT(export.with_pixels(file, "uint8"))
     for end in (runner.input, runner.output):
         assert end["dtype"] == np.uint8 and end["quantization"] == (1.0, 0)
@@ -375,6 +381,41 @@ def test_litert_translates_pixels(method, kind, direction):
     result = np.concatenate([runner(x[None]) for x in pixels])
     error = faithfulness.squared_error(result, model.translate(pixels, direction)).mean()
     assert faithfulness.decibels(error) >= LITERT[kind], faithfulness.decibels(error)
+
+
+@pytest.mark.parametrize("kind", ["int8_full", "int16x8"])
+@every_method
+def test_integer_files_have_no_float_tensor(method, kind):
+    file = export.with_pixels(litert_file(method, kind), "int8" if kind == "int8_full" else "int16")
+    types = set(litert.tensor_types(file))
+    assert types <= {"bool", "int8", "int16", "int32", "int64"} and "int8" in types
+    assert "DEQUANTIZE" not in litert.operations(file)
+
+
+def resized(file, shape):
+    """An interpreter of a file that takes images of another shape."""
+    run = interpreter.Interpreter(model_content=file)
+    run.resize_tensor_input(run.get_input_details()[0]["index"], shape)
+    run.allocate_tensors()
+    return run
+
+
+@pytest.mark.parametrize("kind", LITERT)
+@every_method
+def test_litert_takes_more_images_and_no_other_size(method, kind):
+    file, side = export.with_pixels(litert_file(method, kind), "uint8"), described(method).SIDE
+    for shape in ((2 * side, side), (side, 2 * side), (2 * side, 2 * side)):
+        with pytest.raises((RuntimeError, ValueError)):
+            resized(file, (1, *shape, 3))
+    both = drawings(method, 2, "test")
+    run = resized(file, both.shape)
+    (source,), (result,) = run.get_input_details(), run.get_output_details()
+    run.set_tensor(source["index"], both)
+    run.invoke()
+    alone = np.concatenate([verify.LiteRT(file)(x[None]) for x in both])
+    if "int" not in kind:  # in few steps of a fixed size, outputs of networks that have hardly learned may be one grey
+        assert not np.array_equal(*alone)
+    np.testing.assert_array_equal(run.get_tensor(result["index"]), alone)
 
 
 # ----------------------------------------------------------------------------------------------- what all methods share

@@ -18,7 +18,7 @@ def converted(network, channels=3, size=(8, 8)):
     spec = tf.TensorSpec([1, *size, channels], tf.float32, name="images")
     with litert._delegated_forms():
         function = tf.function(network, input_signature=[spec], autograph=False).get_concrete_function()
-    return litert._with_products(tf.lite.TFLiteConverter.from_concrete_functions([function], tf.Module()).convert())
+    return litert.rewritten(tf.lite.TFLiteConverter.from_concrete_functions([function], tf.Module()).convert())
 
 
 def of_unequal_channels(*built):
@@ -76,22 +76,27 @@ def proved(network, **shape):
         np.testing.assert_allclose(seen.high, observed[name].high, atol=1e-4 * largest)
         np.testing.assert_allclose(seen.low, observed[name].low, atol=1e-4 * largest)
 
-    # Where each channel has a factor of its own, all have a spread of 1, on the mean of the tensors that share it.
+    # Where each channel has a factor of its own, all have a peak of 32, on the mean of the tensors that share it. Where
+    # all channels share one, the largest has.
     graph = Graph(file)
     factors = equalise._Factors(graph)
-    spreads = {}
+    spreads, common = {}, {}
     for tensor, combination in factors.combinations.items():
         combination = factors._reduced(combination)
-        moved = tensor in graph.producer and graph.kind(graph.producer[tensor]) in ranges.MOVING
+        moved = tensor in graph.producer and graph.operation(graph.producer[tensor]) in ranges.MOVING
         if [*combination.values()] == [1] and np.prod(graph.shape(tensor)[1:-1]) > 1 and not moved:
             (unknown,) = combination
             seen = observed[graph.name(tensor)]
             if factors.length[unknown] > 1:
                 logs = np.log(np.maximum(seen.high, -seen.low)).reshape(-1, factors.length[unknown])
                 spreads.setdefault(unknown, []).append(logs.mean(0))
+            else:
+                common.setdefault(unknown, []).append(max(seen.high.max(), -seen.low.min()))
+    for peaks in common.values():
+        assert max(peaks) == pytest.approx(32, rel=1e-3)
     for logs in spreads.values():
         np.testing.assert_allclose(np.mean(logs, 0), np.log(32), atol=1e-3)
-    convolutions = [o for o in graph.operators if graph.kind(o) in ("CONV_2D", "FULLY_CONNECTED")]
+    convolutions = [o for o in graph.operators if graph.operation(o) in ("CONV_2D", "FULLY_CONNECTED")]
     return graph, factors, convolutions[0].outputs[0], convolutions[-1].inputs[0]
 
 
@@ -128,10 +133,10 @@ def test_a_convolution_before_an_instance_norm():
     image = np.float32([1, -1]).reshape(1, 1, 2, 1).repeat(8, 1).repeat(4, 2)
     equal, _ = equalise.equalise(file, ranges.observe(file, [image]))
     graph = Graph(equal)
-    (convolution,) = (o for o in graph.operators if graph.kind(o) == "CONV_2D")
+    (convolution,) = (o for o in graph.operators if graph.operation(o) == "CONV_2D")
     np.testing.assert_allclose(graph.constant(convolution.inputs[1]).reshape(-1), [32, 32], rtol=1e-5)
     np.testing.assert_allclose(graph.constant(convolution.inputs[2]), [0, 0], atol=1e-4)
-    (root,) = (o for o in graph.operators if graph.kind(o) == "RSQRT")
+    (root,) = (o for o in graph.operators if graph.operation(o) == "RSQRT")
     (epsilon,) = (c for c in map(graph.constant, graph.producer[root.inputs[0]].inputs) if c is not None)
     np.testing.assert_allclose(epsilon.reshape(-1), [1024 * 1e-5, 1024 * 1e-9], rtol=1e-5)
     np.testing.assert_allclose(results(equal, [image]), results(file, [image]), rtol=1e-5)
@@ -180,7 +185,7 @@ def test_what_is_free_around_a_norm_with_gamma_and_beta_of_dense_layers(kind, be
         return last(keras.ops.relu(adaptive(first(x), gamma, beta)))
 
     graph, factors, _, read = proved(network)
-    (written,) = next(o for o in graph.operators if graph.kind(o) == "CONV_2D").outputs
+    (written,) = next(o for o in graph.operators if graph.operation(o) == "CONV_2D").outputs
     assert free(factors, written) == before
     assert free(factors, read) == CHANNELS
 
@@ -198,7 +203,7 @@ def test_modulation_leaves_each_channel_a_factor():
         return last(keras.ops.relu(y))
 
     graph, factors, _, read = proved(network)
-    (written,) = next(o for o in graph.operators if graph.kind(o) == "CONV_2D").outputs
+    (written,) = next(o for o in graph.operators if graph.operation(o) == "CONV_2D").outputs
     assert free(factors, written) == free(factors, read) == CHANNELS
 
 
@@ -222,7 +227,7 @@ def test_all_that_write_to_a_residual_stream_share_its_factors():
         return last(x + other(keras.ops.relu(one(x))))
 
     graph, factors, written, read = proved(network)
-    (inner,) = (o for o in graph.operators if graph.kind(o) == "ADD")
+    (inner,) = (o for o in graph.operators if graph.operation(o) == "ADD")
     combinations = [factors._reduced(factors.combinations[t]) for t in (*inner.inputs, written, read)]
     assert combinations == [combinations[0]] * 4 and free(factors, read) == CHANNELS
 
@@ -231,7 +236,7 @@ def test_doubled_maps_keep_their_channels_factors():
     first, last = conv(inputs=3), conv(2)
     double = keras.layers.UpSampling2D(2)
     graph, factors, written, read = proved(lambda x: last(double(keras.ops.relu(first(x)))))
-    assert {"CONCATENATION", "RESHAPE"} <= {graph.kind(o) for o in graph.operators}
+    assert {"CONCATENATION", "RESHAPE"} <= {graph.operation(o) for o in graph.operators}
     assert free(factors, written) == free(factors, read) == CHANNELS
 
 
@@ -241,7 +246,7 @@ def test_phases_of_a_transposed_convolution_share_their_channels_factors():
     up.build((1, 8, 8, 5))
     of_unequal_channels(up)
     graph, factors, written, read = proved(lambda x: last(keras.ops.relu(up(x))), channels=5)
-    assert "TRANSPOSE" in {graph.kind(o) for o in graph.operators}
+    assert "TRANSPOSE" in {graph.operation(o) for o in graph.operators}
     assert graph.shape(written)[-1] == 4 * 3 and free(factors, written) == free(factors, read) == 3
 
 

@@ -600,16 +600,21 @@ def test_warmup_requests_run(exported, served):
 EIGHT = ["saved_model", *KINDS]
 
 
-def said(kinds, channels=3, licenses=None, ends="uint8", **results):
-    """README.md of an export of these kinds with made-up figures; `results` are added to those of a kind."""
+def said(kinds, channels=3, licenses=None, ends="uint8", files=None, **results):
+    """README.md of an export of these kinds with made-up figures.
+
+    `results` are added to those of a kind; `files` replace the ends of some in model.json.
+    """
     figures = {"psnr": 45.67, "exact": False, "worst": {"psnr": 36.0, "image": "x"}, "off_by_more_than_one_level": 0.05}
     figures |= {"floor": 35.0, "worst_floor": 25.0, "bytes": 2**20, "latency_ms": 2.0, "latency_ratio": 0.5}
-    figures |= {"faults": [], "dtype": ends}
+    figures |= {"faults": [], "notes": []}
     formats = {kind: figures | results.get(kind, {}) for kind in kinds}
     facts = {"images": 9, "split": "test", "threads": 2, "passed": True}
     report = {"direction": "a2b", "method": "cyclegan", "formats": formats, **facts}
-    end = {"shape": [1, 16, 20, channels], "dtype": ends}
-    sidecar = {"litert": {"input": end, "output": end}, "licenses": licenses, "checkpoint_step": 7}
+    shape = {"shape": [1, 16, 20, channels]}
+    end = {"dtype": ends, "quantization": None if ends == "float32" else {"scale": 0.5, "zero_point": 0}}
+    files = {reporting.file_name(kind): {"input": end, "output": end} for kind in kinds} | (files or {})
+    sidecar = {"litert": {"input": shape, "output": shape, "files": files}, "licenses": licenses, "checkpoint_step": 7}
     return reporting.readme(report, sidecar)
 
 
@@ -645,7 +650,8 @@ def test_examples_fit_the_ends_of_the_files():
     (block,) = code(floats, "js")
     assert "new Tensor(pixels, [1, 16, 20, 3])" in block and "/dynamic.tflite" in block
     assert "16 * 20 * 1: the grey of each pixel" in grey and 'convert("L").resize((20, 16))' in grey
-    (block,) = code(said(["int8", "gpu"], gpu={"dtype": "float32"}), "js")
+    floats = {"dtype": "float32", "quantization": None}
+    (block,) = code(said(["int8", "gpu"], files={"gpu.tflite": {"input": floats, "output": floats}}), "js")
     assert "/gpu.tflite" in block
 
 
@@ -662,6 +668,17 @@ def test_examples_of_int8_pixels_take_128_off():
         assert "128" not in block
 
 
+def test_examples_of_int16_levels_take_whole_levels_and_scale_what_comes_out():
+    readme = said(["int16x8"], ends="int16")
+    for language, taken, scaled in (
+        ("kotlin", "input.asShortBuffer().put(pixels)", "(0.5 * output.getShort(2 * it))"),
+        ("swift", "pixels is a [Int16] of levels", "(0.5 * Double($0))"),
+        ("python", "np.asarray(picture, np.int16)", "translated = 0.5 * translated"),
+    ):
+        (block,) = code(readme, language)
+        assert taken in block and scaled in block and "128" not in block
+
+
 def test_readme_repeats_licences_and_what_compiled_model_said():
     found = {"latency_ms": 2.0, "latency_ratio": 0.9, "fully_accelerated": True}
     skipped = {"compiled_model": {"skipped": "no such kernel"}}
@@ -673,20 +690,31 @@ def test_readme_repeats_licences_and_what_compiled_model_said():
     assert "Nobody stated" in said(["int8"])
 
 
-def test_python_of_the_readme_runs(exported, simple, tmp_path, monkeypatch):
-    quick(simple, tmp_path / "floats", io="float32")
-    quick(simple, tmp_path / "less 128", io="int8")
+@pytest.fixture(scope="module")
+def calibrated(simple):
+    """A float file of 16 x 20 pixels, the equalised one, and its values."""
+    file = litert.convert(simple, "a2b", (16, 20))
+    images = [picture(16, 20, seed=i)[None].astype(np.float32) for i in range(2)]
+    return file, *quantization.calibrate(file, images, images)
+
+
+@pytest.mark.parametrize("io", ["uint8", "int8", "float32"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_python_of_the_readme_runs(calibrated, kind, io, tmp_path, monkeypatch):
+    float32, equalised, values = calibrated
+    graph = float32 if kind == "float32" else quantization.quantize(equalised, kind, values)
+    file = litert.with_pixels(graph, exporter.ends(kind, io))
+    (tmp_path / f"{kind}.tflite").write_bytes(file)
     images.write_image(tmp_path / "photo.png", picture(40, 50))
-    for folder, size in ((exported[0], SIZE), *((tmp_path / name, (16, 16)) for name in ("floats", "less 128"))):
-        (block,) = code((folder / "README.md").read_text(), "python")
-        file = re.search(r"\w+\.tflite", block)[0]
-        (tmp_path / file).write_bytes((folder / file).read_bytes())
-        monkeypatch.chdir(tmp_path)
-        exec(block.replace("photo.jpg", "photo.png"), {})
-        with Image.open("photo.png") as photo:
-            pixels = np.asarray(photo.resize(size[::-1]))
-        expected = np.rint(np.clip(verify.LiteRT(folder / file)(pixels[None])[0], 0, 255))
-        np.testing.assert_array_equal(images.read_image("translated.png"), expected)
+    (block,) = code(said([kind], files={f"{kind}.tflite": verify.LiteRT(file).ends()}), "python")
+    monkeypatch.chdir(tmp_path)
+    exec(block.replace("photo.jpg", "photo.png"), {})
+    with Image.open("photo.png") as photo:
+        pixels = np.asarray(photo.resize((20, 16)))
+    expected = np.rint(np.clip(verify.LiteRT(file)(pixels[None])[0], 0, 255))
+    np.testing.assert_array_equal(images.read_image("translated.png"), expected)
+    truth = np.clip(verify.LiteRT(float32)(pixels[None])[0], 0, 255)
+    assert np.abs(expected - truth).mean() < 5
 
 
 def test_curl_of_the_readme_asks_for_what_the_saved_model_gives(exported, served, tmp_path):
@@ -759,7 +787,7 @@ def without_work(monkeypatch):
     passed = [True]
 
     def report(*_):
-        return {"passed": passed[-1], "formats": {"float32": {"faults": []}} if not passed[-1] else {}}
+        return {"passed": passed[-1], "formats": {"float32": {"faults": [], "notes": []}} if not passed[-1] else {}}
 
     monkeypatch.setattr(exporter._Export, "write", lambda *_: {})
     monkeypatch.setattr(exporter._Export, "sidecar", lambda *_: {"sha256": {}, "versions": {"tfi2i": "0.2.0"}})
@@ -813,6 +841,31 @@ def test_a_folder_that_cannot_be_renamed_is_one_error(simple, tmp_path, without_
     with pytest.raises(UserError, match="out cannot be written: .*Permission denied"):
         quick(simple, tmp_path / "out")
     assert not list(tmp_path.iterdir())
+
+
+def test_int8_without_a_convolution_inside_is_said_to_be_dynamic(simple, tmp_path):
+    lines = []
+    few = {"formats": ("dynamic", "int8"), "io": "float32", "floors": EASY, "calibration_images": 2}
+    notes = quick(simple, tmp_path / "out", log=lines.append, **few)["formats"]["int8"]["notes"]
+    (note,) = (line for line in lines if "same as dynamic" in line)
+    assert note in notes and note.startswith("int8 is the same as dynamic: ")
+    assert f"- {note}.\n" in (tmp_path / "out" / "README.md").read_text()
+    dynamic, int8 = ((tmp_path / "out" / f"{kind}.tflite").read_bytes() for kind in ("dynamic", "int8"))
+    assert dynamic == int8
+
+
+@pytest.mark.parametrize("value, total, passed", [(65504.0, 1e6, True), (65505.0, 0.0, False)])
+def test_a_gpu_file_with_values_beyond_16_bit_floats_is_refused(simple, tmp_path, monkeypatch, value, total, passed):
+    found = {"value": value, "tensor": "block_1/add", "sum": total}
+    monkeypatch.setattr(quantization, "largest", lambda *_: found)
+    arguments = {"formats": ("gpu",), "calibration_images": 2, "floors": EASY}
+    if not passed:
+        with pytest.raises(FloorError, match="gpu: block_1/add reaches 65505 on the calibration .* end at 65504"):
+            quick(simple, tmp_path / "out", **arguments)
+        return
+    result = quick(simple, tmp_path / "out", **arguments)["formats"]["gpu"]
+    assert result["largest"] == found
+    assert [note for note in result["notes"] if note.startswith("gpu may add up to 1e+06 where it takes means, ")]
 
 
 def test_images_that_cannot_be_read_and_bars(simple, tmp_path, capsys):

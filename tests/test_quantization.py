@@ -1,5 +1,7 @@
 """Ranges and integers of quantized LiteRT files."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -34,7 +36,7 @@ def test_depthwise_convolutions_stay_float_where_scales_come_with_the_map():
     layer = keras.layers.DepthwiseConv2D(3, padding="same")
     file = converted(lambda x: layer(x), channels=4)
     layers_of = Graph(quantization.quantize(file, "dynamic"))
-    (depthwise,) = [o for o in layers_of.operators if layers_of.kind(o) == "DEPTHWISE_CONV_2D"]
+    (depthwise,) = [o for o in layers_of.operators if layers_of.operation(o) == "DEPTHWISE_CONV_2D"]
     assert layers_of.is_float(depthwise.inputs[1])
 
 
@@ -85,6 +87,26 @@ def test_an_operation_without_integers_is_refused_by_name():
         quantization.check(file, kind)
 
 
+class Quarter(Convolutions):
+    """A convolution on a map of a quarter of the image's height, between others."""
+
+    def convolutions(self, seed):
+        convolution = functools.partial(layers.Conv2D, 4, 3, pad=1, pad_mode="reflect")
+        before = [convolution(strides=2), convolution(strides=2)]
+        return keras.Sequential([*before, convolution(), keras.layers.UpSampling2D(4), layers.Conv2D(3, 1)])
+
+
+def test_a_mirrored_image_has_the_same_convolutions_inside(calibrated):
+    """Of 30 rows, mirrored to 32, a map of 8 is a quarter."""
+    model = Quarter()
+    for size in ((32, 32), (30, 32)):
+        file = litert.convert(model, "a2b", size)
+        (name,) = quantization.inner_convolutions(file)
+        graph = Graph(file)
+        assert [graph.shape(t)[1:3] for t in graph.producer if graph.name(t) == name] == [(8, 8)]
+    assert not quantization.inner_convolutions(calibrated[0])  # both at the image's size
+
+
 @pytest.mark.parametrize("kind, norm_bits", [("int8_full", 8), ("int8_full", 16), ("int16x8", 8)])
 def test_files_of_integers_have_no_float_tensor(calibrated, kind, norm_bits):
     file = quantization.quantize(calibrated[1], kind, calibrated[2], norm_bits)
@@ -110,6 +132,18 @@ def test_all_types_of_pixels_give_the_same_levels(calibrated, kind):
     assert difference.max() <= 0.51, difference.max()
 
 
+@pytest.mark.parametrize("kind", INTEGERS)
+def test_the_zeros_that_refuse_other_sizes_change_no_level(calibrated, kind, monkeypatch):
+    """16 x 16 x 3 values: each level three times."""
+    guarded = quantization.quantize(calibrated[1], kind, calibrated[2])
+    monkeypatch.setattr(quantization, "_with_one_size", lambda file: file)
+    free = quantization.quantize(calibrated[1], kind, calibrated[2])
+    assert litert.operations(guarded)["ADD"] == litert.operations(free)["ADD"] + 1
+    levels = np.arange(768).astype(np.uint8).reshape(1, 16, 16, 3)
+    one, other = (verify.LiteRT(litert.with_pixels(file, "uint8"))(levels) for file in (guarded, free))
+    np.testing.assert_array_equal(one, other)
+
+
 def test_white_and_black_stay_so_where_the_tanh_saturates():
     model = Convolutions()
     last = model.generator_a2b.layers[-1]
@@ -132,7 +166,7 @@ def test_the_mapping_of_pixels_is_folded_only_where_no_zeros_are_padded(pad_mode
     file = converted(lambda x: keras.ops.tanh(layer(x * column + row)))
     graph = Graph(file)
     quantization._fold_mapping(graph)
-    kinds = [graph.kind(o) for o in graph.operators]
+    kinds = [graph.operation(o) for o in graph.operators]
     assert ("MUL" not in kinds) == folded
     image = picture(8, 8)[None].astype(np.float32)
     np.testing.assert_allclose(results(graph.to_bytes(), [image]), results(file, [image]), atol=1e-5)
@@ -142,13 +176,45 @@ def test_short_sums_are_means_of_at_most_16_values():
     file = converted(lambda x: x - keras.ops.mean(x, (1, 2), keepdims=True), size=(24, 20))
     short = quantization._with_short_sums(file)
     graph = Graph(short)
-    pools = [o for o in graph.operators if graph.kind(o) == "AVERAGE_POOL_2D"]
+    pools = [o for o in graph.operators if graph.operation(o) == "AVERAGE_POOL_2D"]
     windows = [o.builtinOptions.filterHeight * o.builtinOptions.filterWidth for o in pools]
     assert windows and "MEAN" not in litert.operations(short)
     # 24 = 4 · 3 · 2 and 20 = 4 · 5.
     assert max(windows) <= 16 and np.prod(windows) == 24 * 20
     image = np.random.default_rng(0).normal(size=(1, 24, 20, 3)).astype(np.float32)
     np.testing.assert_allclose(results(short, [image]), results(file, [image]), atol=1e-6)
+
+
+@pytest.mark.parametrize("weight, added", [(1e-7, 1), (0.1, 0)])
+def test_a_bias_beyond_32_bits_is_added_alone(weight, added):
+    """A step is 1e-7 / 127 times 3 / 32767, about 1e-13, of which 1 is more than 2^31."""
+    layer = keras.layers.Conv2D(2, 1)
+    layer.build((1, 8, 8, 3))
+    layer.kernel.assign(np.full((1, 1, 3, 2), weight))
+    layer.bias.assign([1.0, -1.0])
+    file = converted(layer)
+    image = np.linspace(-3, 3, 8 * 8 * 3, dtype=np.float32).reshape(1, 8, 8, 3)
+    new, values = quantization._without_large_biases(file, ranges.observe(file, [image]))
+    assert litert.operations(new).get("ADD", 0) == added
+    np.testing.assert_allclose(results(new, [image]), results(file, [image]), rtol=1e-6)
+    for name, seen in ranges.observe(new, [image]).items():
+        np.testing.assert_allclose(values[name].high, seen.high, atol=1e-6)
+
+
+def test_what_16_bit_floats_have_to_hold_is_known():
+    """Two channels up to 100 and 300 are doubled; means are taken of 16 pixels a step, and then of both channels."""
+    file = converted(lambda x: 2 * x - keras.ops.mean(2 * x, (1, 2, 3), keepdims=True), channels=2)
+    image = np.zeros((1, 8, 8, 2), np.float32)
+    image[0, 0, 0], image[0, 1, 1] = (100, 300), (-50, -20)
+    found = quantization.largest(file, ranges.observe(file, [image]))
+    assert 590 < found["value"] <= 600 and found["sum"] == 16 * 600
+    outer = converted(lambda x: x - keras.ops.mean(x, -1, keepdims=True), channels=2)
+    assert quantization.largest(outer, ranges.observe(outer, [image]))["sum"] == 2 * 200
+
+
+def test_an_operation_that_no_gpu_takes_is_refused_by_name():
+    with pytest.raises(UserError, match="--formats=gpu: .* need ROUND, which LiteRT's GPU accelerator does not take"):
+        quantization.check(converted(keras.ops.round), "gpu")
 
 
 @pytest.mark.parametrize("kind", ["float32", "float16", "dynamic", "int8", "int8_full", "int16x8", "gpu"])

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from ai_edge_litert import interpreter
 from ai_edge_litert.tools import flatbuffer_utils
 from tfi2i.export import litert
 
@@ -77,6 +78,22 @@ def test_a_litert_file_has_no_operation_on_constants_alone():
     names = [flatbuffer_utils.opcode_to_name(content, o.opcodeIndex) for o in graph.operators]
     assert "CONV_2D" in names
     assert [name for name, o in zip(names, graph.operators) if constants >= {*o.inputs} - {-1}] == []
+
+
+def test_a_litert_file_of_a_mirrored_width_takes_no_other():
+    """18 columns are mirrored to 20; in [0, 1] there is one constant a side, and columns that are gathered hide it."""
+    model = UVCGAN2(**TINY)
+    model.build((None, None, None, 3))
+    file = litert.convert(model, "a2b", (16, 18))
+    for shape in ((1, 16, 18, 3), (2, 16, 18, 3)):
+        run = interpreter.Interpreter(model_content=file)
+        run.resize_tensor_input(run.get_input_details()[0]["index"], shape)
+        run.allocate_tensors()
+    for height, width in ((16, 16), (16, 20), (16, 36), (32, 18), (20, 18)):
+        run = interpreter.Interpreter(model_content=file)
+        run.resize_tensor_input(run.get_input_details()[0]["index"], (1, height, width, 3))
+        with pytest.raises((RuntimeError, ValueError)):
+            run.allocate_tensors()
 
 
 def test_parameters(monkeypatch):

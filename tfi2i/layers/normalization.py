@@ -272,7 +272,7 @@ class LayerInstanceNormalization(keras.layers.Layer):
         if self.kind == "in":
             return ops.cast(y * (instance_factor * gamma) + beta, self.compute_dtype)
         # The variance over a group of channels: the mean of their variances plus the variance of their means.
-        by_group, by_channel = (-1, self.groups, channels // self.groups), (-1, 1, 1, channels)
+        by_group, by_channel = (-1, 1, self.groups, channels // self.groups), (-1, 1, 1, channels)
         means, variances = ops.reshape(mean, by_group), ops.reshape(variance, by_group)
         offset = means - ops.mean(means, axis=-1, keepdims=True)
         variances = ops.mean(variances + ops.square(offset), axis=-1, keepdims=True)
