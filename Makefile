@@ -6,6 +6,7 @@
 # make lint         ruff alone
 # make test-package build the wheel and the sdist, and import each once in a new environment
 # make test-tfa     record again what tensorflow-addons computes, in a Python 3.11 of its own, and compare
+# make test-beam    test examples/beam in an environment of its own
 # make clean        delete what builds and tests leave; .venv and runs stay
 #
 # PYTHON=python3.12 picks the interpreter for a new .venv; a finished .venv is used as it is. JOBS=4 runs the tests in
@@ -16,13 +17,14 @@ VENV ?= .venv
 RUN ?= runs/quickstart
 PYTHON_TFA ?= python3.11
 VENV_TFA ?= .venv-tfa
+VENV_BEAM ?= .venv-beam
 JOBS ?= 2
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: quickstart test test-all test-docs test-package test-tfa install install-test lint clean
+.PHONY: quickstart test test-all test-docs test-package test-tfa test-beam install install-test lint clean
 
 quickstart: install
 	$(BIN)/tfi2i train --preset=quickstart --run_dir=$(RUN)
@@ -31,7 +33,7 @@ quickstart: install
 	$(BIN)/tfi2i translate --run_dir=$(RUN) --direction=b2a --batch_size=8 \
 	  --input=tfi2i/data/emoji/testB --output=$(RUN)/translated/b2a --overwrite
 	$(BIN)/tfi2i evaluate --run_dir=$(RUN) --split=test
-	$(BIN)/tfi2i export --run_dir=$(RUN) --direction=a2b --output=$(RUN)/export --overwrite \
+	$(BIN)/tfi2i export --run_dir=$(RUN) --direction=a2b --output=$(RUN)/export --overwrite --model_version=1 \
 	  --formats=saved_model,float32,dynamic,int8
 	@echo
 	@echo "Look at   $(RUN)/evaluate.png       held-out drawings: input, translation, truth, way back"
@@ -71,6 +73,10 @@ test-package: install
 test-tfa: $(VENV_TFA)/.installed
 	folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
 	  $(VENV_TFA)/bin/python tools/make_golden_tfa.py --output="$$folder" --check=tests/golden
+
+# Apache Beam wants an older protobuf than the environment above has.
+test-beam: $(VENV_BEAM)/.installed
+	$(VENV_BEAM)/bin/python -m pytest examples/beam
 
 install: $(VENV)/.installed
 
@@ -114,4 +120,9 @@ $(VENV_TFA)/.installed: requirements/tfa.txt
 	    "PYTHON_TFA=/path/to/python3.11" >&2; exit 1; }
 	$(PYTHON_TFA) -m venv $(VENV_TFA)
 	$(VENV_TFA)/bin/python -m pip --disable-pip-version-check install --quiet -r $<
+	@touch $@
+
+$(VENV_BEAM)/.installed: requirements/beam.txt
+	$(PYTHON) -m venv $(VENV_BEAM)
+	$(VENV_BEAM)/bin/python -m pip --disable-pip-version-check install --quiet -r $<
 	@touch $@

@@ -60,7 +60,14 @@ setup(
         "adapt": ["scikit-learn>=1.5"],  # the digits of optdigits
         "gpu": ["tensorflow[and-cuda]>=2.21,<2.22"],
         "serving": ["tensorflow-serving-api>=2.21,<2.22"],
-        "test": ["pytest>=8", "pytest-xdist", "ruff", "scikit-learn>=1.5", "tensorflow-serving-api>=2.21,<2.22"],
+        "test": [
+            "openvino>=2026.4",  # another reader of exported files
+            "pytest>=8",
+            "pytest-xdist",
+            "ruff",
+            "scikit-learn>=1.5",
+            "tensorflow-serving-api>=2.21,<2.22",
+        ],
         "dev": ["ruff", "resvg_py==0.5.0"],
     },
     entry_points={

@@ -5,7 +5,7 @@
 OUTPUT/1 is the SavedModel for TF Serving, OUTPUT/*.tflite are for phones and browsers. README.md
 says which one to take and how to call it, model.json how to feed them, report.json and report.png
 how close each one is. A file below its floors means exit status 1, and the folder is called
-OUTPUT.failed.
+OUTPUT.failed. With --formats=saved_model, a later export adds OUTPUT/2, OUTPUT/3 and so on.
 """
 
 from absl import flags
@@ -37,6 +37,13 @@ def define_flags(values):
         ("pad", "resize"),
         "what the SavedModel does with other sizes: mirror the edges and cut back, or resize to --size "
         "and back [pad; resize where the networks take one size only]",
+        flag_values=values,
+    )
+    flags.DEFINE_integer(
+        "max_side",
+        2048,
+        "longest side in pixels of the encoded pictures that the SavedModel takes; each larger one gets an error, and "
+        "cannot use up a server's memory",
         flag_values=values,
     )
     flags.DEFINE_enum(
@@ -84,7 +91,18 @@ def define_flags(values):
         f"lower [{','.join(f'{kind}:{pooled:g}/{worst:g}' for kind, (pooled, worst) in FLOORS.items())}]",
         flag_values=values,
     )
-    flags.DEFINE_bool("overwrite", False, "replace an earlier export in --output", flag_values=values)
+    flags.DEFINE_integer(
+        "model_version",
+        None,
+        "number of the SavedModel's folder, by which TF Serving knows the version [the next one in --output]",
+        flag_values=values,
+    )
+    flags.DEFINE_bool(
+        "overwrite",
+        False,
+        "replace the files of an earlier export in --output, and its SavedModel of this version; other versions stay",
+        flag_values=values,
+    )
 
 
 def main(_):
@@ -112,6 +130,8 @@ def main(_):
         formats=formats,
         size=size,
         fit=values.fit,
+        max_side=values.max_side,
+        model_version=values.model_version,
         io=values.io,
         norm_bits=int(values.norm_bits),
         data=data,

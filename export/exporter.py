@@ -7,25 +7,33 @@ import logging
 import os
 import pathlib
 import re
+import shutil
 
 import numpy as np
 import tensorflow as tf
 
 import tfi2i
-from tfi2i import checkpoints, files, flops
+from tfi2i import checkpoints, files, flops, machine
 from tfi2i.config import Data, UserError, local_path, size_flag
 from tfi2i.data import images, sources
 from tfi2i.levels import to_levels
 from tfi2i.progress import Progress
 from tfi2i.translation import resolve_fit
 
-from . import FLOORS, USUAL, litert, quantization, reporting, resolve_floors, saved_model, verify
+from . import FLOORS, USUAL, litert, quantization, reporting, resolve_floors, saved_model, serving, verify
 
 _PICTURES = 4
 # Least dB, pooled and of the worst image, of the float32 file after equalisation.
 _EXACT = (90.0, 80.0)
 # All that an export consists of.
-_OWN = re.compile(rf"1(/.*)?|({'|'.join(FLOORS)})\.tflite|model\.json|report\.(json|png)|README\.md")
+_OWN = re.compile(
+    rf"\d+(/.*)?|({'|'.join(FLOORS)})\.tflite|model\.json|report\.(json|png)|README\.md"
+    r"|(models|batching|monitoring)\.config"
+)
+# What the folder of a version holds beside the SavedModel, so that it is known when a later one is at the root.
+_OF_A_VERSION = ("model.json", "report.json", "report.png")
+# What README.md and models.config call the model.
+_SERVED_AS = "translator"
 _MADE_WITH = ("tensorflow", "keras", "ai-edge-litert", "ai-edge-quantizer")
 
 
@@ -44,6 +52,8 @@ def export(
     formats=USUAL,
     size=None,
     fit=None,
+    max_side=2048,
+    model_version=None,
     io="uint8",
     data=None,
     calibration_images=100,
@@ -55,10 +65,13 @@ def export(
 ):
     """Exports one direction of a model and proves the files equal to it.
 
-    OUTPUT/1/ is the SavedModel, OUTPUT/KIND.tflite are the LiteRT files, README.md says which one to take and how to
-    call it, model.json how to feed them, report.json and report.png how close they are. All is written beside; OUTPUT
-    appears when every file has reached its floors. Otherwise the folder is kept as OUTPUT.failed, in place of an
-    earlier failure.
+    OUTPUT/VERSION/ is the SavedModel, OUTPUT/KIND.tflite are the LiteRT files, README.md says which one to take and how
+    to call it, model.json how to feed them, report.json and report.png how close they are. models.config,
+    batching.config and monitoring.config are for TF Serving. All is written beside, and takes its place when every file
+    has reached its floors. Otherwise the folder is kept as OUTPUT.failed, in place of an earlier failure.
+
+    A SavedModel alone is added to an earlier export as a further version, which holds its own report; all else there
+    stays as it is. With `overwrite`, the files beside the versions are replaced.
 
     Args:
         model: a built `Translator` that computes in float32, such as `tfi2i.load` returns, or a run directory.
@@ -69,6 +82,8 @@ def export(
             only size that the networks take, or the crop that the model was trained on.
         fit: the SavedModel's rule for other sizes, "pad" or "resize"; None: by method. The rule is
             `tfi2i.translation.resolve_fit`.
+        max_side: pixels; the SavedModel refuses encoded pictures with a longer side, which bounds its memory.
+        model_version: number of the SavedModel's folder, 1 or more; None: the next one in `output`.
         io: type of the pixels that LiteRT files take and give: "uint8" or "float32", 0 to 255, or "int8", less 128.
             With "int8", int8_full has no conversion at its ends; nor has int16x8, whose ends are then int16. gpu always
             has float32.
@@ -79,7 +94,8 @@ def export(
         verification_images: how many images to verify on; None: all.
         floors: dict of format → least PSNR in dB, over `FLOORS`: a number, or a pair for all images pooled and for
             the worst image, see `resolve_floors`.
-        overwrite: replace an earlier export in `output`; anything else there is left alone.
+        overwrite: replace the files of an earlier export in `output`, and its SavedModel of this version. Other
+            versions, and what is not of an export, stay.
         log: function that is told, in lines of text, how far it is; `print` also shows bars.
 
     Returns:
@@ -103,8 +119,10 @@ def export(
         _check_found(data)
     size = tuple(size_flag(size) or model.sizes.fixed or (run and run.data.crop) or ())
     failed = output / "failed" if files.is_fixed(output) else output.with_name(output.name + ".failed")
-    _check(model, direction, formats, size, io, norm_bits, data)
-    _check_output(output, overwrite)
+    _check(model, direction, formats, size, max_side, io, norm_bits, data)
+    if model_version is None:
+        model_version = max(serving.versions(output), default=0) + 1
+    _check_output(output, formats, model_version, overwrite)
     _check_failed(failed)
     fit, _ = resolve_fit(model, fit, size)
     if any(f != "saved_model" for f in formats) and not model.sizes.fit(*size):
@@ -118,9 +136,9 @@ def export(
     held_out, split = _held_out(data, direction)
     chosen = _spread(len(held_out), verification_images)
     _, typical = next(_read(held_out, chosen, size, lambda _: None, "verification images"))
-    writer = _Export(model, direction, size, fit, io, data, calibration_images, norm_bits, log)
+    writer = _Export(model, direction, size, fit, max_side, model_version, io, data, calibration_images, norm_bits, log)
     try:
-        with files.beside(output) as partial:
+        with files.beside(output / str(model_version) if _holds_something(output) else output) as partial:
             graphs = writer.write(partial, formats)
             log(f"verifying on {len(chosen)} images, {split} split")
             report = writer.verify(partial, formats, graphs, held_out, chosen, typical, split, floors)
@@ -128,16 +146,19 @@ def export(
             sidecar = writer.sidecar(partial, formats)
             _write_json(partial / "model.json", sidecar)
             files.write_text(partial / "README.md", reporting.readme(report, sidecar))
+            if "saved_model" in formats:
+                writer.write_for_servers(partial, report)
             log(reporting.table(report))
             for result in report["formats"].values():
                 for note in result["notes"]:
                     log(note)
             # Once more: all this may have taken an hour.
             if report["passed"]:
-                _check_output(output, overwrite)
+                _check_output(output, formats, model_version, overwrite)
+                _put_in_place(partial, output, overwrite)
             else:
                 _check_failed(failed)
-            files.swap(partial, output if report["passed"] else failed)
+                files.swap(partial, failed)
     except (OSError, tf.errors.OpError) as error:  # a full disk is one of TensorFlow's where TensorFlow writes
         raise UserError(f"--output={output} cannot be written: {files.reason(error)}") from error
     if not report["passed"]:
@@ -186,6 +207,8 @@ class _Export:
     direction: str
     size: tuple
     fit: str
+    max_side: int
+    version: int
     io: str
     data: Data
     calibration_images: int
@@ -201,15 +224,15 @@ class _Export:
         for kind in kinds:
             quantization.check(graphs["float32"], kind)
         if "saved_model" in formats:
-            target = folder / "1"
             saved_model.write_saved_model(
                 self.model,
-                target,
+                folder / str(self.version),
                 self.direction,
                 self.fit,
                 self.size,
                 self.data.background,
                 self.data.resize_filter or "bicubic",
+                self.max_side,
             )
             self.log("SavedModel written")
         calibrated = [kind for kind in kinds if kind in quantization.CALIBRATED]
@@ -267,7 +290,7 @@ class _Export:
         threads = verify.threads()
         written, candidates = {}, {}
         if "saved_model" in formats:
-            loaded = tf.saved_model.load(str(folder / "1"))
+            loaded = tf.saved_model.load(str(folder / str(self.version)))
             serve = loaded.signatures["serving_default"]
             candidates["saved_model"] = lambda x: serve(images=tf.constant(x))["images"].numpy()
         for kind, graph in graphs.items():
@@ -280,7 +303,7 @@ class _Export:
             candidates["before quantization"] = verify.LiteRT(self.equalised, threads)
         if "saved_model" in formats:
             png = images.encode_image(".png", typical)
-            if saved_model.write_warmup(folder / "1", typical, png) is None:
+            if saved_model.write_warmup(folder / str(self.version), typical, png, _SERVED_AS) is None:
                 self.log("no warm-up requests for TF Serving: they need 'pip install tfi2i[serving]'")
         keep = _spread(len(chosen), _PICTURES)
         stream = _read(held_out, chosen, self.size, self.log, "verification images")
@@ -296,6 +319,7 @@ class _Export:
             **dict(zip(("macs", "parameters"), flops.cost(self.model, self.direction, *self.size))),
             "threads": threads,
             "passed": True,
+            "model_version": self.version if "saved_model" in formats else None,
             "formats": {},
         }
         if self.equalised:
@@ -305,7 +329,7 @@ class _Export:
             result = scores[kind].summary()
             if before:
                 result["before_rounding"] = before.summary()
-            path = folder / ("1" if kind == "saved_model" else f"{kind}.tflite")
+            path = folder / reporting.file_name(kind, self.version)
             result |= {
                 "floor": floors[kind][0],
                 "worst_floor": floors[kind][1],
@@ -359,6 +383,14 @@ class _Export:
             )
         return notes
 
+    def write_for_servers(self, folder, report):
+        """Writes the configuration of TF Serving, and into the SavedModel's folder what is to stay with it."""
+        latency = report["formats"]["saved_model"]["latency_ms"]
+        for name, text in serving.configs(_SERVED_AS, latency, machine.cores()).items():
+            files.write_text(folder / name, text)
+        for name in _OF_A_VERSION:
+            shutil.copy(folder / name, folder / str(self.version))
+
     @staticmethod
     def _graph_figures(path, runner):
         return {
@@ -386,7 +418,8 @@ class _Export:
             },
         }
         dynamic = {"layout": "NHWC", "dtype": "uint8", "range": [0, 255]}
-        serving = {
+        served = {
+            "version": self.version,
             "fit": self.fit,
             "resized_to": list(self.size) if self.fit == "resize" else None,
             "serving_default": {
@@ -395,8 +428,12 @@ class _Export:
             },
             "image_bytes": {
                 "image_bytes": "string [N]: JPEG, PNG, BMP of 24 or 32 bits, or GIF",
+                "max_side": self.max_side,
                 "colour": "pixels are taken for sRGB: TensorFlow applies no colour profile, tfi2i.translate does",
-                "returns": {"image_bytes": "string [N]: PNG"},
+                "returns": {
+                    "image_bytes": "string [N]: PNG, empty where there is an error",
+                    "errors": "string [N]: a sentence, empty for a translated picture",
+                },
             },
         }
         return {
@@ -407,7 +444,7 @@ class _Export:
             "value_range": list(self.model.value_range),
             "size_multiple": self.model.sizes.multiple,
             "litert": lite if any(f != "saved_model" for f in formats) else None,
-            "saved_model": serving if "saved_model" in formats else None,
+            "saved_model": served if "saved_model" in formats else None,
             "licenses": getattr(self.model, "licenses", None),
             "sha256": hashes,
             "versions": {
@@ -417,7 +454,7 @@ class _Export:
         }
 
 
-def _check(model, direction, formats, size, io, norm_bits, data):
+def _check(model, direction, formats, size, max_side, io, norm_bits, data):
     model.check_direction(direction)
     unknown = [f for f in formats if f not in FLOORS]
     if unknown or not formats:
@@ -436,6 +473,8 @@ def _check(model, direction, formats, size, io, norm_bits, data):
         raise UserError("the run does not say what size it was trained on: give --size=N or H,W")
     if min(size) < 8:
         raise UserError(f"--size={size[0]},{size[1]}: expected at least 8 pixels a side")
+    if max_side < max(size):
+        raise UserError(f"--max_side={max_side}: expected at least {max(size)}, the longer side of --size")
     if io not in ("uint8", "int8", "float32"):
         raise UserError(f"--io={io}: expected uint8, int8 or float32")
     if norm_bits not in (8, 16):
@@ -453,22 +492,57 @@ def _check_found(data):
     sources.check_found(data)
 
 
-def _check_output(output, overwrite):
+def _holds_something(folder):
+    """Whether a folder is there and not empty; what an export is still writing does not count."""
+    return folder.is_dir() and any(not p.name.startswith(files.PARTIAL) for p in folder.iterdir())
+
+
+def _check_output(output, formats, version, overwrite):
+    """Raises `UserError`: what is in `output` is no export, or would have to be replaced and may not be."""
+    if version < 1:
+        raise UserError(f"--model_version={version}: expected 1 or more")
     if output.exists() and not output.is_dir():
         raise UserError(f"--output={output} is a file: expected a folder that is new or empty")
-    if not output.is_dir() or not any(output.iterdir()):
+    if not _holds_something(output):
         return
-    if not overwrite:
-        raise UserError(f"--output={output} is not empty: add --overwrite to replace an export")
     sidecar = _json_of(output / "model.json")
     if "sha256" not in sidecar or "tfi2i" not in sidecar.get("versions", {}):
-        raise UserError(f"--output={output} is no export (it has no model.json of one): --overwrite leaves it alone")
-    foreign = files.foreign(output, _OWN)
-    if foreign:
         raise UserError(
-            f"--output={output} is replaced as a whole, and {foreign} in it is not of an export: move it away, or give "
-            "another folder"
+            f"--output={output} is not empty, and is no export (it has no model.json of one): give a folder that is "
+            "new or empty"
         )
+    if overwrite:
+        return
+    if [*formats] != ["saved_model"]:
+        raise UserError(
+            f"--output={output} holds an export: add --overwrite to replace its files, or add a version of the "
+            "SavedModel alone with --formats=saved_model"
+        )
+    if version in serving.versions(output):
+        raise UserError(
+            f"--output={output} has a version {version} already: leave --model_version out for the next one, or add "
+            "--overwrite to replace it"
+        )
+
+
+def _put_in_place(partial, output, overwrite):
+    """Moves an export to where it belongs: as a whole, or a version and files into an earlier export.
+
+    Raises:
+        OSError: something cannot be renamed.
+    """
+    if not _holds_something(output):
+        files.swap(partial, output)
+        return
+    for version in serving.versions(partial):
+        files.swap(partial / str(version), output / str(version))
+    if overwrite:
+        new = {path.name for path in partial.iterdir() if path.is_file()}
+        for name in new:
+            (partial / name).replace(output / name)
+        for path in output.iterdir():
+            if path.suffix == ".tflite" and path.stem in FLOORS and path.name not in new:
+                path.unlink()
 
 
 def _check_failed(failed):

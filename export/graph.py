@@ -149,6 +149,9 @@ class Graph:
 
     def to_bytes(self):
         """The file, without tensors that no operator reads or writes."""
+        for code in self.model.operatorCodes:
+            # The quantizer leaves this 0, which is ADD, and OpenVINO reads it first. Up to 126 both fields are equal.
+            code.deprecatedBuiltinCode = min(code.builtinCode, schema.BuiltinOperator.PLACEHOLDER_FOR_GREATER_OP_CODES)
         ends = [*self.inputs, *self.outputs]
         used = sorted({t for o in self.operators for t in (*o.inputs, *o.outputs) if t >= 0} | {*ends})
         new = {old: i for i, old in enumerate(used)} | {-1: -1}

@@ -24,7 +24,7 @@ USES = {
 
 # The columns of the table.
 COLUMNS = {
-    "format": "the file: saved_model is the folder `1`, and every other FORMAT is `FORMAT.tflite`.",
+    "format": "the file: saved_model is the folder of a number, its version; every other FORMAT is `FORMAT.tflite`.",
     "PSNR dB": "how close the file is to the model: the PSNR of the squared error of all pictures together, for LiteRT "
     "files before the last rounding. More is closer; at 48 dB the root mean square error is one level of 255.",
     "worst dB": "the PSNR of the picture that came out worst.",
@@ -115,7 +115,7 @@ def readme(report, sidecar):
     for kind, r in formats.items():
         psnr, worst = _decibels(r)
         figures = {"mib": _mib(r), "psnr": psnr, "worst": worst, "ms": _text(r["latency_ms"], ".1f")}
-        files.append({"file": file_name(kind), "use": USES[kind]} | figures)
+        files.append({"file": file_name(kind, report["model_version"]), "use": USES[kind]} | figures)
     on_cpu = next((k for k in _ON_CPU if k in formats), None)
     in_browser = None
     by_compiled_model = {k: r["compiled_model"] for k, r in formats.items() if "compiled_model" in r}
@@ -162,14 +162,15 @@ def readme(report, sidecar):
         gpu=file_name("gpu") if "gpu" in formats else None,
         web=file_name(in_browser) if in_browser else None,
         saved_model="saved_model" in formats,
+        tensorflow=sidecar["versions"]["tensorflow"],
         licenses=sidecar["licenses"],
         **values,
     )
 
 
-def file_name(kind):
-    """What a format is called in the folder of an export."""
-    return "1" if kind == "saved_model" else f"{kind}.tflite"
+def file_name(kind, version=None):
+    """What a format is called in the folder of an export; `version` is the SavedModel's."""
+    return str(version) if kind == "saved_model" else f"{kind}.tflite"
 
 
 def _decibels(result):

@@ -257,7 +257,7 @@ def threads():
 
 
 def saved_model_faults(loaded, reference, image, encode):
-    """Checks a loaded SavedModel beyond its figure: batches, an odd size, files of mixed sizes.
+    """Checks a loaded SavedModel beyond its figure: batches, an odd size, files of mixed sizes and a broken one.
 
     Args:
         loaded: of `tf.saved_model.load`.
@@ -283,8 +283,11 @@ def saved_model_faults(loaded, reference, image, encode):
         if output.shape[:3] != batch.shape[:3] or not score.psnr >= ROUNDING:
             seen = f"{output.shape}, {score.psnr:.1f} dB"
             faults.append(f"serving_default on {what} {batch.shape} gives {seen}")
-    encoded = files(image_bytes=tf.constant([encode(image), encode(odd)]))["image_bytes"].numpy()
-    for pixels, png in zip((image, odd), encoded):
+    answer = files(image_bytes=tf.constant([encode(image), b"no picture", encode(odd)]))
+    (first, broken, last), errors = answer["image_bytes"].numpy(), answer["errors"].numpy()
+    if broken or [bool(error) for error in errors] != [False, True, False]:
+        return [*faults, f"image_bytes on a broken file between two good ones gives the errors {errors.tolist()}"]
+    for pixels, png in ((image, first), (odd, last)):
         # Two graphs of the same networks: values halfway between two levels can be rounded up in one only.
         expected = serve(images=tf.constant(pixels[None]))["images"].numpy()[0]
         output, score = images.read_image(png), Score()

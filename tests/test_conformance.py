@@ -35,7 +35,7 @@ from tfi2i.export import litert, verify
 
 import tfi2i
 from tfi2i import checkpoints, export, settings
-from tfi2i.data import pipeline, sources
+from tfi2i.data import images, pipeline, sources
 from tfi2i.methods import METHODS, trained_by
 from tfi2i.methods.translator import DIRECTIONS
 from tfi2i.metrics import faithfulness
@@ -336,13 +336,18 @@ def drawings(method, count, split="train"):
 def test_saved_model_translates_pixels(method, direction, tmp_path):
     model, _, _ = plain(method)
     export.write_saved_model(model, tmp_path, direction)
-    serve = tf.saved_model.load(str(tmp_path)).signatures["serving_default"]
-    pixels = drawings(method, 2, "test")
+    signatures = tf.saved_model.load(str(tmp_path)).signatures
+    pixels, files, translated = drawings(method, 2, "test"), [], []
     for x in (pixels, np.ascontiguousarray(pixels[:, 1:, :-3])):
-        result = serve(images=tf.constant(x))["images"].numpy()
+        result = signatures["serving_default"](images=tf.constant(x))["images"].numpy()
         assert result.dtype == np.uint8
-        difference = np.abs(result.astype(int) - model.translate(x, direction))
+        translated.append(model.translate(x, direction).astype(int))
+        difference = np.abs(result - translated[-1])
         assert difference.max() <= 1 and difference.mean() < 0.01
+        files += [images.encode_image(".png", picture) for picture in x]
+    result = signatures["image_bytes"](image_bytes=tf.constant([*files, "broken"]))["image_bytes"].numpy()
+    for png, expected in zip(result, [*translated[0], *translated[1]]):
+        assert np.abs(images.read_image(png) - expected).max() <= 1
 
 
 @functools.cache
@@ -350,8 +355,8 @@ def calibrated_file(method, direction):
     """A float32 file, and what `export.quantize` makes all others of."""
     side = described(method).SIDE
     file = export.convert(plain(method).model, direction, (side, side))
-    images = drawings(method, 4)[:, None].astype(np.float32)
-    return file, *export.calibrate(file, images, images)
+    pixels = drawings(method, 4)[:, None].astype(np.float32)
+    return file, *export.calibrate(file, pixels, pixels)
 
 
 @functools.cache

@@ -6,7 +6,7 @@ import zlib
 import numpy as np
 import pytest
 from PIL import Image
-from tfi2i.export import saved_model
+from tfi2i.export import image_bytes
 
 from tests.test_images import noise, pillow_bytes, tiff_bytes
 from tfi2i.data import images
@@ -91,7 +91,7 @@ def test_a_transparent_colour_of_a_png_is_transparent_here_and_in_the_saved_mode
     expected = np.where((pixels == pixels[1, 2]).all(-1), 0, np.iinfo(dtype).max)
     np.testing.assert_array_equal(alpha, expected)
     np.testing.assert_array_equal(images.to_channels(shown, 3), images.to_channels(pixels, 3))
-    levels, _ = saved_model.decode(encoded, 3, (255, 0, 10))
+    levels, _ = image_bytes.decode(encoded, 3, (255, 0, 10))
     read = images.to_channels(images.read_image(encoded, (255, 0, 10)), 3)
     np.testing.assert_allclose(levels, read / (np.iinfo(dtype).max / 255), atol=1e-3)
 

@@ -119,7 +119,7 @@ def broken_links(page):
 
 def pages():
     """All Markdown files of this repository."""
-    places = (".", "docs", "tests", "tools", "benchmarks", "configs", "tfi2i", "export", "requirements")
+    places = (".", "docs", "tests", "tools", "benchmarks", "configs", "tfi2i", "export", "examples", "requirements")
     return sorted({p for place in places for p in (ROOT / place).glob("*.md" if place == "." else "**/*.md")})
 
 

@@ -17,21 +17,26 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from google.protobuf import text_format
 from PIL import Image, ImageColor
+from tensorflow.core.protobuf import config_pb2
 from tfi2i.export import (
     FLOORS,
     FloorError,
     export,
     exporter,
+    image_bytes,
     litert,
     quantization,
     ranges,
     reporting,
     saved_model,
+    serving,
     verify,
 )
 from tfi2i.export import __main__ as export_command
 from tfi2i.export.__main__ import parse_floors
+from tfi2i.export.graph import Graph
 
 import tfi2i
 from tests.own_flags import call
@@ -39,7 +44,7 @@ from tfi2i import checkpoints, layers, pictures, settings, translation
 from tfi2i.config import Data, UserError
 from tfi2i.data import images, sources
 from tfi2i.methods.cyclegan import config
-from tfi2i.methods.sizes import Sizes
+from tfi2i.methods.sizes import Sizes, cut, pad
 from tfi2i.methods.translator import Translator
 
 SIZE = (32, 36)
@@ -113,6 +118,23 @@ def exported(model, tmp_path_factory):
     data = Data(data="emoji")
     report = export(model, folder, formats=tuple(FLOORS), size=SIZE, data=data, floors=EASY, log=lambda _: None, **few)
     return folder, report
+
+
+@pytest.fixture(scope="module")
+def session(exported):
+    """Function of a signature's name and its input, which runs it as servers do: no shape is compared before."""
+    with tf.Graph().as_default():
+        session = tf.compat.v1.Session()
+        loaded = tf.compat.v1.saved_model.load(session, ["serve"], str(exported[0] / "1"))
+
+    def run(name, value):
+        signature = loaded.signature_def[name]
+        ends = {"feed": signature.inputs.values(), "fetch": signature.outputs.values()}
+        options = config_pb2.CallableOptions(**{end: [tensor.name for tensor in ends[end]] for end in ends})
+        return session._make_callable_from_options(options)(value)
+
+    yield run
+    session.close()
 
 
 @pytest.fixture(scope="module")
@@ -304,6 +326,32 @@ def test_litert_files_have_the_parts_and_conversions_that_they_need(exported, ki
     assert result["operations"].get("QUANTIZE", 0) == conversions.get(kind, 1)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_both_numbers_of_an_operation_are_given(exported, kind):
+    """One is for readers from before there were more than 127."""
+    codes = Graph((exported[0] / f"{kind}.tflite").read_bytes()).model.operatorCodes
+    assert all(code.deprecatedBuiltinCode == min(code.builtinCode, 127) for code in codes)
+
+
+def test_openvino_computes_the_same(exported, served):
+    openvino = pytest.importorskip("openvino")
+    images = np.stack([picture(*SIZE, seed=seed) for seed in range(3)])
+    core, exact = openvino.Core(), {"INFERENCE_PRECISION_HINT": "f32"}
+
+    def run(path):
+        compiled = core.compile_model(openvino.convert_model(path), "CPU", exact)
+        return lambda pixels: next(iter(compiled(pixels).values()))
+
+    expected = served.signatures["serving_default"](images=tf.constant(images))["images"].numpy().astype(int)
+    assert np.abs(run(exported[0] / "1")(images) - expected).max() <= 1
+    for kind in ("float32", "float16", "dynamic", "int8"):
+        ours, theirs = verify.LiteRT(exported[0] / f"{kind}.tflite"), run(exported[0] / f"{kind}.tflite")
+        score = verify.Score()
+        for pixels in images[:, None]:
+            score.add(kind, ours(pixels).astype(np.float32), theirs(pixels))
+        assert score.psnr > (50 if kind == "float32" else EASY.get(kind)), kind
+
+
 def test_quantized_files_are_smaller(exported):
     sizes = {kind: r["bytes"] for kind, r in exported[1]["formats"].items()}
     assert sizes["dynamic"] < sizes["float16"] < sizes["float32"]
@@ -375,7 +423,11 @@ def test_sidecar_hashes_every_file(exported):
     folder, _ = exported
     sidecar = json.loads((folder / "model.json").read_text())
     written = {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
-    assert set(sidecar["sha256"]) == written - {"README.md", "model.json", "report.json", "report.png"}
+    about = {"README.md", "model.json", "report.json", "report.png"}
+    about |= {"1/model.json", "1/report.json", "1/report.png", "models.config", "batching.config", "monitoring.config"}
+    assert set(sidecar["sha256"]) == written - about
+    for name in ("model.json", "report.json", "report.png"):
+        assert (folder / "1" / name).read_bytes() == (folder / name).read_bytes()
     for name, digest in sidecar["sha256"].items():
         assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
     assert sidecar["direction"] == "a2b" and sidecar["value_range"] == [-1.0, 1.0]
@@ -402,10 +454,11 @@ def test_serving_default_equals_translate_at_any_size(served, model, size):
 
 
 def test_image_bytes_of_mixed_sizes(served, model):
-    pictures = [picture(32, 32), picture(9, 21), picture(16, 8, seed=2)]
+    # The networks see 32 x 32, 12 x 24, 16 x 8, and 12 x 24 once more.
+    pictures = [picture(32, 32), picture(9, 21), picture(16, 8, seed=2), picture(12, 24), picture(11, 22)]
     files = tf.constant([encoded(p) for p in pictures])
     output = served.signatures["image_bytes"](image_bytes=files)
-    assert set(output) == {"image_bytes"}
+    assert set(output) == {"image_bytes", "errors"} and not any(output["errors"].numpy())
     for pixels, png in zip(pictures, output["image_bytes"].numpy()):
         with Image.open(io.BytesIO(png)) as image:
             assert image.format == "PNG"
@@ -480,7 +533,7 @@ ENCODED = {
 @pytest.mark.parametrize("channels", [1, 3])
 def test_decode_reads_as_read_image(channels):
     decode = tf.function(
-        lambda contents: saved_model.decode(contents, channels, (10, 200, 30)),
+        lambda contents: image_bytes.decode(contents, channels, (10, 200, 30)),
         input_signature=[tf.TensorSpec([], tf.string)],
     )
     for what, contents in ENCODED.items():
@@ -497,22 +550,92 @@ def test_decode_of_few_greys_is_by_the_standard():
     """A grey of b bits is worth value · 255 / (2^b − 1), and the one in tRNS is transparent."""
     for bits in (1, 2, 4):
         greys = np.arange(2**bits) * 255 // (2**bits - 1)
-        pixels, _ = saved_model.decode(tf.constant(png_of_bits(bits, 0)), 1)
+        pixels, _ = image_bytes.decode(tf.constant(png_of_bits(bits, 0)), 1)
         np.testing.assert_array_equal(pixels[0, :, 0], greys)
         # Pillow knows this of 1 bit only.
-        pixels, _ = saved_model.decode(tf.constant(png_of_bits(bits, 0, chunk(b"tRNS", b"\0\1"))), 1, (7, 7, 7))
+        pixels, _ = image_bytes.decode(tf.constant(png_of_bits(bits, 0, chunk(b"tRNS", b"\0\1"))), 1, (7, 7, 7))
         np.testing.assert_array_equal(pixels[0, :, 0], np.where(np.arange(2**bits) == 1, 7, greys))
 
 
-def test_bmp_with_a_palette_is_refused(served):
-    drawing = Image.fromarray(picture(8, 8))
-    for mode, bits in (("P", 8), ("L", 8), ("1", 1)):
+def broken_files():
+    """dict of kind → a file that TensorFlow cannot decode, or would decode to another picture."""
+    good, files = encoded(picture(12, 20)), {}
+    for mode in ("P", "L", "1"):
         buffer = io.BytesIO()
-        drawing.convert(mode).save(buffer, "BMP")
-        with pytest.raises(tf.errors.InvalidArgumentError, match=rf"24 or 32 bits per pixel, this one has\W+{bits}\b"):
-            served.signatures["image_bytes"](image_bytes=tf.constant([buffer.getvalue()]))
-    with pytest.raises(tf.errors.InvalidArgumentError, match="(?i)unknown image"):
-        saved_model.decode(tf.constant(b"?"), 3)
+        Image.fromarray(picture(8, 8)).convert(mode).save(buffer, "BMP")
+        files[f"BMP of {mode}"] = buffer.getvalue()
+    files |= {"nothing": b"", "text": b"hello", "half a PNG": good[: len(good) // 2], "magic alone": b"\x89PNG"}
+    files["half a JPEG header"] = encoded(SMOOTH, "JPEG")[:30]
+    files["flipped bits"] = good[:60] + bytes(255 - byte for byte in good[60:])
+    return files | {"WebP": encoded(picture(8, 8), "WEBP")}
+
+
+def test_broken_files_have_a_sentence_and_leave_the_others_alone(served):
+    serve, good = served.signatures["image_bytes"], [encoded(picture(12, 20)), encoded(SMOOTH, "JPEG")]
+    alone = [serve(image_bytes=tf.constant([file]))["image_bytes"].numpy()[0] for file in good]
+    broken = list(broken_files().values())
+    output = serve(image_bytes=tf.constant([good[0], *broken, good[1]]))
+    first, *empty, last = output["image_bytes"].numpy()
+    for png, before in zip((first, last), alone):
+        assert np.abs(images.read_image(png).astype(int) - images.read_image(before)).max() <= 1
+    assert not any(empty)
+    assert output["errors"].numpy().tolist() == [b"", *[image_bytes.UNREADABLE.encode()] * len(broken), b""]
+    output = serve(image_bytes=tf.constant(broken[:1]))
+    assert output["image_bytes"].numpy().tolist() == [b""] and output["errors"].numpy()[0]
+
+
+def test_a_picture_with_a_long_side_is_refused_before_it_is_decoded(simple, tmp_path):
+    saved_model.write_saved_model(simple, tmp_path / "1", "a2b", max_side=20)
+    serve = tf.saved_model.load(str(tmp_path / "1")).signatures["image_bytes"]
+    fine = [encoded(picture(20, 8)), encoded(picture(8, 20), "JPEG"), encoded(picture(5, 5), "BMP")]
+    large = [encoded(picture(21, 9), form) for form in ("PNG", "JPEG", "BMP", "GIF")]
+    # 12 GiB of pixels by its header.
+    bomb = encoded(picture(1, 1)).replace(struct.pack(">II", 1, 1), struct.pack(">II", 1, 2**32 - 1))
+    upside_down = struct.pack("<ii", 9, 21), struct.pack("<ii", 9, -21)
+    large += [bomb, large[2].replace(*upside_down)]
+    output = serve(image_bytes=tf.constant([*large, *fine]))
+    assert [images.read_image(png).shape[:2] for png in output["image_bytes"].numpy()[6:]] == [(20, 8), (8, 20), (5, 5)]
+    sentence = "larger than 20 pixels a side: its height is {}, its width is {}"
+    heights = [21, 21, 21, 21, 2**31 - 1, 21]
+    said = [sentence.format(h, 1 if h > 21 else 9).encode() for h in heights]
+    assert output["errors"].numpy().tolist() == [*said, b"", b"", b""]
+
+
+def test_pictures_of_one_prepared_size_share_batches(monkeypatch):
+    """Of 7 pictures, the 5 that are 8 x 12 once padded go through the network as 2, 2 and 1, the others as 2."""
+    monkeypatch.setattr(image_bytes, "_PIXELS_AT_ONCE", 2 * 8 * 12)
+    sizes, seen = Sizes(multiple=4, minimum=8), []
+
+    def network(x):
+        tf.py_function(lambda x: seen.append(tuple(x.shape)), [x], [])
+        return x
+
+    fit = image_bytes.Fit(lambda x: pad(x, sizes), network, lambda y, shape: cut(y, shape, sizes))
+    shapes = [(8, 12), (8, 8), (5, 12), (8, 12), (8, 9), (7, 11), (6, 8)]
+    pictures = [picture(*shape, seed=i) for i, shape in enumerate(shapes)]
+    files = tf.constant([*map(encoded, pictures), "broken"])
+    translate = tf.function(lambda files: image_bytes.translate(files, fit, (-1, 1), 3))
+    translated, errors = translate(files)
+    assert sorted(seen) == [(1, 8, 12, 3), (2, 8, 8, 3), (2, 8, 12, 3), (2, 8, 12, 3)]
+    for pixels, png in zip(pictures, translated.numpy()):
+        np.testing.assert_array_equal(images.read_image(png), pixels)
+    assert [bool(error) for error in errors.numpy()] == [False] * 7 + [True]
+
+
+@pytest.mark.parametrize(
+    "signature, inputs, message",
+    [
+        ("image_bytes", np.array(b"x"), r"expected a list of 1 or more encoded pictures.*its shape is\W+\["),
+        ("image_bytes", np.array([], bytes), r"expected a list of 1 or more encoded pictures.*its shape is\W+\[0\]"),
+        ("image_bytes", np.array([[b"x"]]), r"expected a list of 1 or more encoded pictures.*its shape is\W+\[1 1\]"),
+        ("serving_default", np.zeros((4, 4, 3)), r"expected uint8 \[N, H, W, 3\].*its shape is\W+\[4 4 3\]"),
+        ("serving_default", np.zeros((0, 4, 4, 3)), r"expected uint8 \[N, H, W, 3\].*its shape is\W+\[0 4 4 3\]"),
+        ("serving_default", np.zeros((1, 4, 4, 1)), r"Shape of tensor .* is not compatible with expected shape \[\?,"),
+    ],
+)
+def test_inputs_of_other_shapes_are_one_error(exported, session, signature, inputs, message):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=f"(?s){message}"):
+        session(signature, inputs if inputs.dtype.kind == "S" else inputs.astype(np.uint8))
 
 
 def test_fit_resize_brings_every_image_to_the_size(simple, tmp_path):
@@ -609,12 +732,14 @@ def said(kinds, channels=3, licenses=None, ends="uint8", files=None, **results):
     figures |= {"floor": 35.0, "worst_floor": 25.0, "bytes": 2**20, "latency_ms": 2.0, "latency_ratio": 0.5}
     figures |= {"faults": [], "notes": []}
     formats = {kind: figures | results.get(kind, {}) for kind in kinds}
-    facts = {"images": 9, "split": "test", "threads": 2, "passed": True}
+    facts = {"images": 9, "split": "test", "threads": 2, "passed": True, "model_version": 3}
+    facts |= {"macs": 680_300_000, "parameters": 1_900_000, "size": [16, 20]}
     report = {"direction": "a2b", "method": "cyclegan", "formats": formats, **facts}
     shape = {"shape": [1, 16, 20, channels]}
     end = {"dtype": ends, "quantization": None if ends == "float32" else {"scale": 0.5, "zero_point": 0}}
     files = {reporting.file_name(kind): {"input": end, "output": end} for kind in kinds} | (files or {})
     sidecar = {"litert": {"input": shape, "output": shape, "files": files}, "licenses": licenses, "checkpoint_step": 7}
+    sidecar["versions"] = {"tensorflow": "2.21.0"}
     return reporting.readme(report, sidecar)
 
 
@@ -628,7 +753,7 @@ def test_every_format_says_what_it_is_for():
     for kinds in (EIGHT, ["int8"], ["saved_model"], ["int16x8", "gpu"]):
         readme = said(kinds)
         for kind in EIGHT:
-            row = f"| `{reporting.file_name(kind)}` | {reporting.USES[kind]} | 1.00 | 45.7 | 36.0 | 2.0 |"
+            row = f"| `{reporting.file_name(kind, 3)}` | {reporting.USES[kind]} | 1.00 | 45.7 | 36.0 | 2.0 |"
             assert (row in readme) == (kind in kinds)
         litert = kinds != ["saved_model"]
         shown = {language: bool(code(readme, language)) for language in ("kotlin", "swift", "python", "bash")}
@@ -719,11 +844,14 @@ def test_python_of_the_readme_runs(calibrated, kind, io, tmp_path, monkeypatch):
 
 def test_curl_of_the_readme_asks_for_what_the_saved_model_gives(exported, served, tmp_path):
     start, ask = code((exported[0] / "README.md").read_text(), "bash")
-    assert start.startswith("docker run ") and start.rstrip().endswith("tensorflow/serving")
+    assert start.startswith("docker run ") and f" tensorflow/serving:{tf.__version__} " in start
+    for name in re.findall(r"/models/translator/(\S+)", start):
+        assert (exported[0] / name).is_file()
     photo = encoded(picture(9, 21), "JPEG")
     (tmp_path / "photo.jpg").write_bytes(photo)
     curl = tmp_path / "curl"
-    curl.write_text('#!/bin/sh\necho "$@" > asked.txt\necho \'{"predictions": [{"b64": "SGVsbG8="}]}\'\n')
+    answer = '{"predictions": [{"image_bytes": {"b64": "SGVsbG8="}, "errors": ""}]}'
+    curl.write_text(f"#!/bin/sh\necho \"$@\" > asked.txt\necho '{answer}'\n")
     curl.chmod(0o755)
     path = f"{tmp_path}:{pathlib.Path(sys.executable).parent}:/usr/bin:/bin"
     subprocess.run(["bash", "-ec", ask], cwd=tmp_path, env={"PATH": path}, check=True)
@@ -735,7 +863,7 @@ def test_curl_of_the_readme_asks_for_what_the_saved_model_gives(exported, served
     signature = served.signatures[request["signature_name"]]
     assert list(signature.structured_input_signature[1]) == ["image_bytes"] and list(instance) == ["b64"]
     output = signature(image_bytes=tf.constant([base64.b64decode(instance["b64"])]))
-    assert base64.b64decode(instance["b64"]) == photo and list(output) == ["image_bytes"]
+    assert base64.b64decode(instance["b64"]) == photo and set(output) == {"image_bytes", "errors"}
     assert images.read_image(output["image_bytes"].numpy()[0]).shape == (9, 21, 3)
 
 
@@ -790,11 +918,105 @@ def without_work(monkeypatch):
         return {"passed": passed[-1], "formats": {"float32": {"faults": [], "notes": []}} if not passed[-1] else {}}
 
     monkeypatch.setattr(exporter._Export, "write", lambda *_: {})
+    monkeypatch.setattr(exporter._Export, "write_for_servers", lambda *_: None)
     monkeypatch.setattr(exporter._Export, "sidecar", lambda *_: {"sha256": {}, "versions": {"tfi2i": "0.2.0"}})
     monkeypatch.setattr(exporter._Export, "verify", report)
     monkeypatch.setattr(reporting, "table", str)
     monkeypatch.setattr(reporting, "readme", lambda *_: "")
     return passed
+
+
+def content(folder):
+    """dict of path within a folder → text of the file."""
+    return {p.relative_to(folder).as_posix(): p.read_text() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.fixture
+def in_one_word(monkeypatch, without_work):
+    """Exports write one word to every file, and measure nothing; the list's last element is the word."""
+    word = ["first"]
+
+    def write(export, folder, formats):
+        for name in (reporting.file_name(kind, export.version) for kind in formats):
+            path = folder / name
+            (path / "saved_model.pb" if name.isdecimal() else path).parent.mkdir(exist_ok=True)
+            (path / "saved_model.pb" if name.isdecimal() else path).write_text(word[-1])
+        return {}
+
+    def for_servers(export, folder, report):
+        (folder / str(export.version) / "report.json").write_text(word[-1])
+        (folder / "models.config").write_text(word[-1])
+
+    monkeypatch.setattr(exporter._Export, "write", write)
+    monkeypatch.setattr(exporter._Export, "write_for_servers", for_servers)
+    monkeypatch.setattr(reporting, "readme", lambda *_: word[-1])
+    return word
+
+
+@pytest.mark.parametrize("fixed", [False, True])
+def test_a_version_appears_beside_the_others(simple, tmp_path, in_one_word, monkeypatch, fixed):
+    """As in a folder of a user, and in a volume that is mounted and cannot be renamed."""
+    out = tmp_path / "out"
+    if fixed:
+        out.mkdir()
+        monkeypatch.setattr(pathlib.Path, "is_mount", lambda path: path == out)
+        monkeypatch.setattr("os.path.ismount", lambda path: pathlib.Path(path) == out)
+    quick(simple, out, formats=("saved_model", "float32"))
+    first = content(out)
+    assert first["1/saved_model.pb"] == first["float32.tflite"] == first["README.md"] == "first"
+    assert list(tmp_path.iterdir()) == [out]
+    in_one_word.append("second")
+    quick(simple, out, formats=("saved_model",))
+    second = {"2/saved_model.pb": "second", "2/report.json": "second"}
+    assert content(out) == first | second
+    quick(simple, out, formats=("saved_model",), model_version=7)
+    seventh = {"7/saved_model.pb": "second", "7/report.json": "second"}
+    assert content(out) == first | second | seventh
+    with pytest.raises(UserError, match="has a version 7 already: leave --model_version out for the next one"):
+        quick(simple, out, formats=("saved_model",), model_version=7)
+    in_one_word.append("third")
+    quick(simple, out, formats=("saved_model",), model_version=7, overwrite=True)
+    now = content(out)
+    assert {path: now[path] for path in first if path.startswith("1/")} | second == {
+        path: text for path, text in now.items() if path[0] in "12"
+    }
+    assert now["7/saved_model.pb"] == now["README.md"] == now["models.config"] == "third"
+    assert "float32.tflite" not in now and not [p for p in out.iterdir() if p.name.startswith(".")]
+    quick(simple, out, formats=("saved_model",))
+    assert (out / "8").is_dir()
+
+
+def test_a_failed_version_leaves_the_others_alone(simple, tmp_path, in_one_word, without_work):
+    quick(simple, tmp_path / "out", formats=("saved_model",))
+    first = content(tmp_path / "out")
+    without_work.append(False)
+    with pytest.raises(FloorError):
+        quick(simple, tmp_path / "out", formats=("saved_model",))
+    assert content(tmp_path / "out") == first and (tmp_path / "out.failed" / "2" / "saved_model.pb").is_file()
+
+
+@pytest.mark.parametrize(
+    "latency, batch, wait, queued",
+    [(20.0, 32, 10000, 16), (100.0, 8, 50000, 12), (5000.0, 8, 50000, 4), (0.5, 32, 1000, 625)],
+)
+def test_batching_fits_the_latency(latency, batch, wait, queued):
+    """A batch of about a second, half a picture's time to wait for others, and 10 s of batches in the queue."""
+    text = serving.configs("translator", latency, cores=4)["batching.config"]
+    values = dict(re.findall(r"^(\w+) \{ value: (\d+) \}$", text, re.MULTILINE))
+    assert {name: int(value) for name, value in values.items()} == {
+        "max_batch_size": batch,
+        "batch_timeout_micros": wait,
+        "num_batch_threads": 4,
+        "max_enqueued_batches": queued,
+    }
+
+
+def test_the_models_file_is_what_its_proto_reads(exported):
+    config = pytest.importorskip("tensorflow_serving.config.model_server_config_pb2").ModelServerConfig()
+    text_format.Parse((exported[0] / "models.config").read_text(), config)
+    (model,) = config.model_config_list.config
+    assert (model.name, model.base_path) == ("translator", "/models/translator")
+    assert model.model_version_policy.latest.num_versions == 2
 
 
 def test_folders_of_others_are_left_alone(simple, tmp_path, without_work):
@@ -910,19 +1132,23 @@ def test_missing_serving_api_is_said(simple, tmp_path, monkeypatch, capsys):
 def test_encoded_images_are_judged_as_closely_as_two_roundings_allow():
     def faults(change):
         def files(image_bytes):
-            changed = [change(images.read_image(png).astype(int)) for png in image_bytes.numpy()]
-            return {"image_bytes": tf.constant([encoded(x.astype(np.uint8)) for x in changed])}
+            first, broken, last = image_bytes.numpy()
+            changed = [encoded(change(images.read_image(png).astype(int)).astype(np.uint8)) for png in (first, last)]
+            return {"image_bytes": tf.constant([changed[0], b"", changed[1]]), "errors": tf.constant(errors)}
 
         serve = {"serving_default": lambda images: {"images": images}, "image_bytes": files}
         loaded = types.SimpleNamespace(signatures=serve)
         return verify.saved_model_faults(loaded, np.float32, picture(64, 48), encoded)
 
+    errors = ["", "broken", ""]
     one_flipped = np.zeros((64, 48, 3), int)
     one_flipped[0, 0, 0] = 1
     flip = lambda x: x ^ one_flipped[: x.shape[0], : x.shape[1]]  # noqa: E731
     assert faults(lambda x: x) == faults(flip) == []
     differ = [f"image_bytes and serving_default differ on {shape}" for shape in ((64, 48, 3), (61, 47, 3))]
     assert faults(lambda x: x ^ 1) == faults(lambda x: x[::-1]) == faults(lambda x: x[1:]) == differ
+    errors = ["", "", ""]
+    assert "on a broken file between two good ones gives the errors [b'', b'', b'']" in faults(lambda x: x)[0]
 
 
 def test_only_the_domain_translated_from_is_needed(simple, tmp_path):
@@ -965,7 +1191,7 @@ def test_float_pixels_and_overwriting(simple, tmp_path):
     out = tmp_path / "out"
     out.mkdir()
     (out / "mine.txt").write_text("keep")
-    with pytest.raises(UserError, match="not empty: add --overwrite"):
+    with pytest.raises(UserError, match="is not empty, and is no export"):
         quick(simple, out)
     own = {"sha256": {}, "versions": {"tfi2i": "0.1.0"}}
     for sidecar in (None, "", "[]", '{"format": "graph-model", "weightsManifest": []}'):  # of TensorFlow.js, the last
@@ -976,12 +1202,11 @@ def test_float_pixels_and_overwriting(simple, tmp_path):
     (out / "model.json").write_text(json.dumps(own))
     (out / "1" / "variables").mkdir(parents=True)
     (out / "int8.tflite").write_text("")
-    with pytest.raises(UserError, match="is replaced as a whole, and mine.txt in it is not of an export"):
-        quick(simple, out, overwrite=True)
-    (out / "mine.txt").unlink()
+    with pytest.raises(UserError, match="holds an export: add --overwrite .* or add a version"):
+        quick(simple, out)
     report = quick(simple, out, overwrite=True, io="float32")
     assert sorted(p.name for p in out.iterdir()) == [
-        "README.md", "float32.tflite", "model.json", "report.json", "report.png",
+        "1", "README.md", "float32.tflite", "mine.txt", "model.json", "report.json", "report.png",
     ]  # fmt: skip
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
     assert "before_rounding" not in report["formats"]["float32"]
@@ -997,6 +1222,8 @@ def test_float_pixels_and_overwriting(simple, tmp_path):
         ({"formats": ("onnx",)}, "--formats=onnx: expected some of saved_model, float32"),
         ({"size": (4, 16)}, "--size=4,16: expected at least 8"),
         ({"size": None}, "give --size"),
+        ({"max_side": 15}, "--max_side=15: expected at least 16, the longer side of --size"),
+        ({"model_version": 0}, "--model_version=0: expected 1 or more"),
         ({"norm_bits": 4}, "--norm_bits=4: expected 8 or 16"),
         ({"norm_bits": 16}, "--norm_bits=16 is about int8_full, which --formats does not have"),
         ({"io": "UINT8"}, "--io=UINT8: expected uint8, int8 or float32"),

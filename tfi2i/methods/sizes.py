@@ -68,10 +68,21 @@ def padded(network, x, sizes):
     Returns:
         tensor [N, h, w, C'].
     """
-    h, w = tf.shape(x)[1], tf.shape(x)[2]
-    top, rows = sizes.reflected(h)
-    left, columns = sizes.reflected(w)
-    y = network(tf.gather(tf.gather(x, rows, axis=1), columns, axis=2))
+    return cut(network(pad(x, sizes)), tf.shape(x)[1:3], sizes)
+
+
+def pad(x, sizes):
+    """[N, h, w, C] → [N, H, W, C], by reflection to the next size that fits."""
+    _, rows = sizes.reflected(tf.shape(x)[1])
+    _, columns = sizes.reflected(tf.shape(x)[2])
+    return tf.gather(tf.gather(x, rows, axis=1), columns, axis=2)
+
+
+def cut(y, size, sizes):
+    """Takes from [N, H, W, C] what `pad` has added to images of `size` = (h, w): [N, h, w, C]."""
+    h, w = size[0], size[1]
+    top, _ = sizes.reflected(h)
+    left, _ = sizes.reflected(w)
     return y[:, top : top + h, left : left + w]
 
 
@@ -88,9 +99,11 @@ def resized(network, x, size, value_range, filter="bicubic"):
     Returns:
         float32 tensor [N, h, w, C'] in `value_range`.
     """
+    y = network(resize(x, size, value_range, filter))
+    return resize(y, tf.shape(x)[1:3], value_range, filter)
+
+
+def resize(x, size, value_range, filter="bicubic"):
+    """One of the two steps of `resized`: float [N, h, w, C] → float32 [N, *size, C]."""
     filter = {"lanczos": "lanczos3"}.get(filter, filter)
-
-    def resize(x, size):
-        return tf.clip_by_value(tf.image.resize(x, size, filter, antialias=True), *value_range)
-
-    return resize(network(resize(x, size)), tf.shape(x)[1:3])
+    return tf.clip_by_value(tf.image.resize(x, size, filter, antialias=True), *value_range)
