@@ -81,12 +81,12 @@ def train(root, row, seed):
         start = [f"--pretrained={run_dir(root, before, seed)}"]
     if not is_trained(root, row, seed):
         given = [f"--flagfile={CONFIGS / row}.flags", f"--steps={steps(row)}", f"--seed={seed}"]
-        _python("tfi2i.train", *given, *start, f"--run_dir={run_dir(root, row, seed)}")
+        python("tfi2i.train", *given, *start, f"--run_dir={run_dir(root, row, seed)}")
 
 
 def measure(run):
     """direction → measured values of a run's last step on the test pairs."""
-    _python("tfi2i.evaluate", f"--run_dir={run}", f"--metrics={','.join(METRICS)}", *PREPARATION)
+    python("tfi2i.evaluate", f"--run_dir={run}", f"--metrics={','.join(METRICS)}", *PREPARATION)
     return json.loads((run / "metrics.json").read_text(encoding="utf-8"))["directions"]
 
 
@@ -118,7 +118,8 @@ def table(results):
     return "\n".join(lines)
 
 
-def _python(module, *arguments):
+def python(module, *arguments):
+    """Runs a command of the package in a process of its own. Raises `UserError`: it failed."""
     shown = f"python -m {module} {' '.join(arguments)}"
     print(shown, flush=True)
     code = subprocess.run([sys.executable, "-m", module, *arguments]).returncode

@@ -10,11 +10,10 @@ the test images, prints a table in Markdown and writes OUTPUT/students_DIRECTION
 
 import json
 import pathlib
-import subprocess
-import sys
 
 from absl import flags
 
+from benchmarks.methods import python
 from tfi2i import command, machine, run_directory
 from tfi2i.config import UserError
 
@@ -38,12 +37,12 @@ def distill(values, run_dir, macs):
     """Distills a student that is not trained to its end."""
     if run_directory.steps(run_dir)[-1:] != [values.steps] and not values.measure_only:
         flags_of = [f"--teacher={values.teacher}", f"--direction={values.direction}", f"--student_macs={macs}"]
-        _python("tfi2i.distill", *flags_of, f"--steps={values.steps}", f"--run_dir={run_dir}")
+        python("tfi2i.distill", *flags_of, f"--steps={values.steps}", f"--run_dir={run_dir}")
 
 
 def measure(run_dir):
     """Measured values of a student and its teacher on the test images: dict of "model" and "teacher"."""
-    _python("tfi2i.evaluate", f"--run_dir={run_dir}", f"--metrics={','.join(METRICS)}")
+    python("tfi2i.evaluate", f"--run_dir={run_dir}", f"--metrics={','.join(METRICS)}")
     (of_direction,) = json.loads((run_dir / "metrics.json").read_text(encoding="utf-8"))["directions"].values()
     return of_direction
 
@@ -89,14 +88,6 @@ def figure(rows, pictures):
     plot = np.asarray(drawn.canvas.buffer_rgba())[..., :3].copy()
     pyplot.close(drawn)
     return stack([plot, page([np.stack(shown) for shown in pictures.values()], list(pictures))])
-
-
-def _python(module, *arguments):
-    shown = f"python -m {module} {' '.join(arguments)}"
-    print(shown, flush=True)
-    code = subprocess.run([sys.executable, "-m", module, *arguments]).returncode
-    if code:
-        raise UserError(f"{shown} ended with status {code}")
 
 
 def _described(name, model, direction, measured):

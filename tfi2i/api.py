@@ -64,13 +64,7 @@ def train(
     values = _values("train", named | {"pretrain_steps": pretrain_steps} | flags)
     from tfi2i.commands.train import work
 
-    try:
-        return work(values)
-    except KeyboardInterrupt as stop:
-        # SIGTERM asks the whole process to end; and a pre-training has no model to return.
-        if getattr(stop, "model", None) is None or stop.signal == signal.SIGTERM:
-            raise
-        return stop.model
+    return _as_far_as_it_came(work, values)
 
 
 def distill(
@@ -107,12 +101,7 @@ def distill(
     values = _values("distill", named | {"dry_run": dry_run} | flags)
     from tfi2i.commands.distill import work
 
-    try:
-        return work(values)
-    except KeyboardInterrupt as stop:
-        if getattr(stop, "model", None) is None or stop.signal == signal.SIGTERM:
-            raise
-        return stop.model
+    return _as_far_as_it_came(work, values)
 
 
 def translate(
@@ -271,6 +260,17 @@ def convert(source: Path | None = None, run_dir: Path | None = None, **flags) ->
     from tfi2i.commands.convert import work
 
     return work(values)
+
+
+def _as_far_as_it_came(work, values):
+    """The model of a training, which Ctrl-C or --max_hours may have stopped."""
+    try:
+        return work(values)
+    except KeyboardInterrupt as stop:
+        # SIGTERM asks the whole process to end; and a pre-training has no model to return.
+        if getattr(stop, "model", None) is None or stop.signal == signal.SIGTERM:
+            raise
+        return stop.model
 
 
 def _values(name, given):
