@@ -16,6 +16,7 @@ from absl import flags
 from benchmarks.methods import python
 from tfi2i import command, machine, run_directory
 from tfi2i.config import UserError
+from tfi2i.metrics import tables
 
 METRICS = ("l1", "kid")
 PICTURES = 6
@@ -94,8 +95,8 @@ def _described(name, model, direction, measured):
     from tfi2i import flops
 
     macs, parameters = flops.cost(model, direction, *model.run.data.crop)
-    values = {key: next(v for k, v in measured.items() if k.partition("_")[0] == key) for key in METRICS}
-    return {"name": name, "macs": macs, "parameters": parameters} | values | {"kid": 100 * values["kid"]}
+    values = {metric: measured[tables.key_of(measured, metric)] for metric in METRICS}
+    return {"name": name, "macs": macs, "parameters": parameters, "l1": values["l1"], "kid": 100 * values["kid"]}
 
 
 def main(_):

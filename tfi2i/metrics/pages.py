@@ -279,11 +279,11 @@ def _open(run_dir, folder, checkpoint, data, direction, protocol):
 
 def _teacher(model, batch_size):
     """What a student is shown beside: dict of "teacher" → `Candidate`; {} for other models, and without its folder."""
-    run_dir = getattr(model.config, "teacher", None)
+    run_dir = getattr(model.run.model, "teacher", None)
     if not run_dir:
         return {}
     try:
-        teacher = checkpoints.load(run_dir, model.config.teacher_checkpoint)
+        teacher = checkpoints.load(run_dir, model.run.model.teacher_checkpoint)
     except UserError as error:
         print(f"without the teacher: {error}")
         return {}
