@@ -19,7 +19,7 @@ FLOORS = {
     "dynamic": (40.0, 30.0),
     "int8": (35.0, 25.0),
     "int8_full": (30.0, 20.0),
-    "int16x8": (45.0, 35.0),
+    "int16x8": (40.0, 30.0),
     "gpu": (60.0, 50.0),
 }
 # Those that an export has where none are named. The others are for special hardware.
