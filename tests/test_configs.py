@@ -1,6 +1,7 @@
 """Every flagfile parses, resolves, and says what it is."""
 
 import dataclasses
+import functools
 import pathlib
 import re
 
@@ -60,7 +61,7 @@ def resolve():
 
 @pytest.fixture
 def resolve_adaptation():
-    yield from resolver(command_line.define_adapt_flags)
+    yield from resolver(functools.partial(command_line.define_only_method, command="adapt"))
 
 
 def opening(file):

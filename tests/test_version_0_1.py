@@ -6,6 +6,7 @@ bit, as `pytest -s` says. Elsewhere convolutions round differently, so each comp
 """
 
 import contextlib
+import functools
 import json
 import pathlib
 import tarfile
@@ -62,7 +63,8 @@ def state(model):
 
 def resolve(name, *arguments):
     """The `settings.Run` of a command line of `tfi2i train` or `tfi2i.adapt`."""
-    define = command_line.define_adapt_flags if name == "adaptation" else command_line.define_train_flags
+    adapt = functools.partial(command_line.define_only_method, command="adapt")
+    define = adapt if name == "adaptation" else command_line.define_train_flags
     with contextlib.contextmanager(resolver)(define) as resolved:
         return resolved(*arguments)
 

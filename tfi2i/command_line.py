@@ -41,15 +41,9 @@ def define_train_flags(values, arguments=None):
     _define(values, shown.config_class, [row.config_class for row in _rows(able)])
 
 
-def define_adapt_flags(values):
-    """Declares the fields of what `tfi2i.adapt` trains."""
-    (method,) = trained_by("adapt").values()
-    _define(values, method.config_class)
-
-
-def define_distill_flags(values):
-    """Declares the fields of what `tfi2i.distill` trains."""
-    (method,) = trained_by("distill").values()
+def define_only_method(values, command):
+    """Declares the fields of the one method that a command such as "adapt" trains."""
+    (method,) = trained_by(command).values()
     _define(values, method.config_class)
 
 

@@ -29,7 +29,7 @@ from tfi2i import command, command_line, files, machine, settings
 
 def define_flags(values):
     """Declares the flags of this command in `values`."""
-    command_line.define_adapt_flags(values)
+    command_line.define_only_method(values, "adapt")
     command_line.define_preset(values)
     command_line.define_run_flags(values)
 

@@ -14,6 +14,7 @@ beside it.
 """
 
 import dataclasses
+import functools
 import os
 
 from absl import flags
@@ -28,7 +29,7 @@ _STEP, _WIDEST = 8, 1024
 
 def define_flags(values):
     """Declares the flags of this command in `values`."""
-    command_line.define_distill_flags(values)
+    command_line.define_only_method(values, "distill")
     command_line.define_preset(values)
     command_line.define_run_flags(values)
 
@@ -144,6 +145,7 @@ def _width(given, teacher, crop):
     whole, _ = flops.cost(teacher, direction, *crop)
     most = asked * whole if asked <= 1 else asked
 
+    @functools.cache
     def macs(width):
         hyperparameters = dataclasses.asdict(run.model) | {"student_width": width}
         student = Student(teacher.channels_a, teacher.channels_b, **hyperparameters)

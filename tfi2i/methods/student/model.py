@@ -180,8 +180,7 @@ class Student(Translator):
 
     def stage(self, step):
         """ "quantized" in the last part of the duration, where that is known."""
-        fraction = self.config.quantized_fraction
-        if self.total_steps is None or step < (1 - fraction) * self.total_steps or not fraction:
+        if self.total_steps is None or step < (1 - self.config.quantized_fraction) * self.total_steps:
             return None
         return "quantized"
 
@@ -189,11 +188,11 @@ class Student(Translator):
         if self._taught is None:
             raise ValueError("a student learns from a teacher: call learn_from(teacher) before")
         x = self.varied({"a": a, "b": b}[self.config.direction[0]], indices)
-        options = {"x": x, "taught": tf.stop_gradient(self._taught(x))}
+        taught = tf.stop_gradient(self._taught(x))
         phase = self.quantized_phase if stage == "quantized" else self.generator_phase
-        losses, made = self.phase(phase, "generator", **options)
+        losses, made = self.phase(phase, "generator", x=x, taught=taught)
         if self.discriminator:
-            losses |= self.phase(self.discriminator_phase, "discriminator", taught=options["taught"], **made)[0]
+            losses |= self.phase(self.discriminator_phase, "discriminator", taught=taught, **made)[0]
         return losses
 
     def generator_phase(self, x, taught, quantized=False):
