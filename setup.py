@@ -37,7 +37,7 @@ setup(
     package_data={
         "tfi2i": ["py.typed", "data/emoji/**/*", "metrics/templates/*"],
         "tfi2i.configs": ["**/*.flags"],
-        "tfi2i.export": ["templates/*"],
+        "tfi2i.export": ["templates/**/*"],
     },
     install_requires=[
         "tensorflow>=2.21,<2.22",

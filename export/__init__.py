@@ -22,6 +22,8 @@ FLOORS = {
     "int16x8": (40.0, 30.0),
     "gpu": (60.0, 50.0),
 }
+# "web" is a page around two of these files.
+FORMATS = (*FLOORS, "web")
 # Those that an export has where none are named. The others are for special hardware.
 USUAL = ("saved_model", "float32", "float16", "dynamic", "int8")
 
@@ -34,7 +36,7 @@ _PUBLIC = {
     "with_pixels": "litert",
     "write_saved_model": "saved_model",
 }
-__all__ = sorted(["FLOORS", *_PUBLIC])
+__all__ = sorted(["FLOORS", "FORMATS", *_PUBLIC])
 
 
 def resolve_floors(given):

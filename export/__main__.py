@@ -4,8 +4,9 @@
 
 OUTPUT/1 is the SavedModel for TF Serving, OUTPUT/*.tflite are for phones and browsers. README.md
 says which one to take and how to call it, model.json how to feed them, report.json and report.png
-how close each one is. A file below its floors means exit status 1, and the folder is called
-OUTPUT.failed. With --formats=saved_model, a later export adds OUTPUT/2, OUTPUT/3 and so on.
+how close each one is. With --formats=web, OUTPUT/web is a page for browsers. A file below its
+floors means exit status 1, and the folder is called OUTPUT.failed. With --formats=saved_model, a
+later export adds OUTPUT/2, OUTPUT/3 and so on.
 """
 
 from absl import flags
@@ -13,7 +14,7 @@ from absl import flags
 from tfi2i import command, machine, run_directory
 from tfi2i.config import UserError, size_flag
 
-from . import FLOORS, USUAL, resolve_floors
+from . import FLOORS, FORMATS, USUAL, resolve_floors
 
 
 def define_flags(values):
@@ -27,7 +28,13 @@ def define_flags(values):
         flag_values=values,
     )
     flags.DEFINE_string("output", None, "folder to make", required=True, flag_values=values)
-    flags.DEFINE_list("formats", list(USUAL), f"some of {', '.join(FLOORS)}", flag_values=values)
+    flags.DEFINE_list("formats", list(USUAL), f"some of {', '.join(FORMATS)}", flag_values=values)
+    flags.DEFINE_string(
+        "litert_js",
+        None,
+        "with --formats=web: the .tgz file that 'npm pack @litertjs/core@2.5.3' downloads, or the unpacked folder",
+        flag_values=values,
+    )
     flags.DEFINE_string(
         "size", None, "size of the LiteRT images: N or H,W [the crop of the training]", flag_values=values
     )
@@ -139,6 +146,7 @@ def main(_):
         verification_images=values.verification_images,
         floors=floors,
         overwrite=values.overwrite,
+        litert_js=values.litert_js,
     )
     print(
         f"exported step {model.checkpoint_step} to {values.output}: close to the model (see README.md there); "

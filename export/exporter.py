@@ -20,14 +20,14 @@ from tfi2i.levels import to_levels
 from tfi2i.progress import Progress
 from tfi2i.translation import resolve_fit
 
-from . import FLOORS, USUAL, litert, quantization, reporting, resolve_floors, saved_model, serving, verify
+from . import FLOORS, FORMATS, USUAL, litert, quantization, reporting, resolve_floors, saved_model, serving, verify, web
 
 _PICTURES = 4
 # Least dB, pooled and of the worst image, of the float32 file after equalisation.
 _EXACT = (90.0, 80.0)
 # All that an export consists of.
 _OWN = re.compile(
-    rf"\d+(/.*)?|({'|'.join(FLOORS)})\.tflite|model\.json|report\.(json|png)|README\.md"
+    rf"(\d+|web)(/.*)?|({'|'.join(FLOORS)})\.tflite|model\.json|report\.(json|png)|README\.md"
     r"|(models|batching|monitoring)\.config"
 )
 # What the folder of a version holds beside the SavedModel, so that it is known when a later one is at the root.
@@ -61,14 +61,16 @@ def export(
     verification_images=None,
     floors=None,
     overwrite=False,
+    litert_js=None,
     log=print,
 ):
     """Exports one direction of a model and proves the files equal to it.
 
     OUTPUT/VERSION/ is the SavedModel, OUTPUT/KIND.tflite are the LiteRT files, README.md says which one to take and how
     to call it, model.json how to feed them, report.json and report.png how close they are. models.config,
-    batching.config and monitoring.config are for TF Serving. All is written beside, and takes its place when every file
-    has reached its floors. Otherwise the folder is kept as OUTPUT.failed, in place of an earlier failure.
+    batching.config and monitoring.config are for TF Serving. OUTPUT/web is a page for browsers. All is written beside,
+    and takes its place when every file has reached its floors. Otherwise the folder is kept as OUTPUT.failed, in place
+    of an earlier failure.
 
     A SavedModel alone is added to an earlier export as a further version, which holds its own report; all else there
     stays as it is. With `overwrite`, the files beside the versions are replaced.
@@ -77,7 +79,8 @@ def export(
         model: a built `Translator` that computes in float32, such as `tfi2i.load` returns, or a run directory.
         output: the folder to make.
         direction: "a2b" or "b2a".
-        formats: some of the `FLOORS`; `quantization.quantize` says what they are.
+        formats: some of the `FORMATS`; `quantization.quantize` says what the LiteRT files are. "web" is a page around
+            the files in `web.FILES`, which are then written too.
         size: N or (height, width) of the LiteRT files' images, and what "resize" resizes to; None: the
             only size that the networks take, or the crop that the model was trained on.
         fit: the SavedModel's rule for other sizes, "pad" or "resize"; None: by method. The rule is
@@ -96,6 +99,7 @@ def export(
             the worst image, see `resolve_floors`.
         overwrite: replace the files of an earlier export in `output`, and its SavedModel of this version. Other
             versions, and what is not of an export, stay.
+        litert_js: where the LiteRT.js of "web" is, see `web.read_litert_js`.
         log: function that is told, in lines of text, how far it is; `print` also shows bars.
 
     Returns:
@@ -120,9 +124,10 @@ def export(
     size = tuple(size_flag(size) or model.sizes.fixed or (run and run.data.crop) or ())
     failed = output / "failed" if files.is_fixed(output) else output.with_name(output.name + ".failed")
     _check(model, direction, formats, size, max_side, io, norm_bits, data)
+    formats, page = web.resolve(formats, io, litert_js)
     if model_version is None:
         model_version = max(serving.versions(output), default=0) + 1
-    _check_output(output, formats, model_version, overwrite)
+    _check_output(output, formats, model_version, overwrite, page)
     _check_failed(failed)
     fit, _ = resolve_fit(model, fit, size)
     if any(f != "saved_model" for f in formats) and not model.sizes.fit(*size):
@@ -142,9 +147,15 @@ def export(
             graphs = writer.write(partial, formats)
             log(f"verifying on {len(chosen)} images, {split} split")
             report = writer.verify(partial, formats, graphs, held_out, chosen, typical, split, floors)
+            report["web"] = web.files() if page else None
             _write_json(partial / "report.json", report)
+            if page:
+                web.write(partial, page)
             sidecar = writer.sidecar(partial, formats)
+            sidecar["web"] = web.describe(size, fit, data.background) if page else None
             _write_json(partial / "model.json", sidecar)
+            if page:
+                shutil.copy(partial / "model.json", partial / "web")
             files.write_text(partial / "README.md", reporting.readme(report, sidecar))
             if "saved_model" in formats:
                 writer.write_for_servers(partial, report)
@@ -154,7 +165,7 @@ def export(
                     log(note)
             # Once more: all this may have taken an hour.
             if report["passed"]:
-                _check_output(output, formats, model_version, overwrite)
+                _check_output(output, formats, model_version, overwrite, page)
                 _put_in_place(partial, output, overwrite)
             else:
                 _check_failed(failed)
@@ -456,11 +467,11 @@ class _Export:
 
 def _check(model, direction, formats, size, max_side, io, norm_bits, data):
     model.check_direction(direction)
-    unknown = [f for f in formats if f not in FLOORS]
+    unknown = [f for f in formats if f not in FORMATS]
     if unknown or not formats:
         raise UserError(
-            f"--formats={','.join(formats)}: expected some of {', '.join(FLOORS)}; saved_model is for TF Serving, the "
-            "others are the kinds of .tflite files"
+            f"--formats={','.join(formats)}: expected some of {', '.join(FORMATS)}; saved_model is for TF Serving, web "
+            "is a page for browsers, the others are the kinds of .tflite files"
         )
     if model.dtype_policy.compute_dtype != "float32":
         raise UserError(
@@ -497,7 +508,7 @@ def _holds_something(folder):
     return folder.is_dir() and any(not p.name.startswith(files.PARTIAL) for p in folder.iterdir())
 
 
-def _check_output(output, formats, version, overwrite):
+def _check_output(output, formats, version, overwrite, page):
     """Raises `UserError`: what is in `output` is no export, or would have to be replaced and may not be."""
     if version < 1:
         raise UserError(f"--model_version={version}: expected 1 or more")
@@ -511,6 +522,8 @@ def _check_output(output, formats, version, overwrite):
             f"--output={output} is not empty, and is no export (it has no model.json of one): give a folder that is "
             "new or empty"
         )
+    if page and not sidecar.get("web") and (output / "web").exists():
+        raise UserError(f"--output={output} holds a folder web that is of no export: move it away")
     if overwrite:
         return
     if [*formats] != ["saved_model"]:
@@ -537,6 +550,10 @@ def _put_in_place(partial, output, overwrite):
     for version in serving.versions(partial):
         files.swap(partial / str(version), output / str(version))
     if overwrite:
+        if (partial / "web").is_dir():
+            files.swap(partial / "web", output / "web")
+        elif _json_of(output / "model.json").get("web") and (output / "web").is_dir():
+            shutil.rmtree(output / "web")
         new = {path.name for path in partial.iterdir() if path.is_file()}
         for name in new:
             (partial / name).replace(output / name)

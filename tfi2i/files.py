@@ -108,7 +108,7 @@ def swap(partial, folder):
     Raises:
         OSError: it cannot be renamed; what was there before is there still.
     """
-    folder, old = pathlib.Path(folder).resolve(), partial.with_name("old")
+    folder, old = pathlib.Path(folder).resolve(), partial.with_name(f"{partial.name}.old")
     if partial.parent.parent == folder:  # made within
         entries = sorted(partial.iterdir())
         try:
