@@ -6,6 +6,7 @@
 # make lint         ruff alone
 # make test-package build the wheel and the sdist, and import each once in a new environment
 # make test-tfa     record again what tensorflow-addons computes, in a Python 3.11 of its own, and compare
+# make test-web     test the page of --formats=web in Chromium; needs node, and installs chromium where root may
 # make test-beam    test examples/beam in an environment of its own
 # make clean        delete what builds and tests leave; .venv and runs stay
 #
@@ -24,7 +25,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: quickstart test test-all test-docs test-package test-tfa test-beam install install-test lint clean
+.PHONY: quickstart test test-all test-docs test-web test-package test-tfa test-beam install install-test lint clean
 
 quickstart: install
 	$(BIN)/tfi2i train --preset=quickstart --run_dir=$(RUN)
@@ -46,14 +47,24 @@ quickstart: install
 # Most of a test is Python that builds graphs, on one thread.
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist=loadscope
 test: lint
-	$(PYTEST) -m "not thorough and not docs"
+	$(PYTEST) -m "not thorough and not docs and not web"
 
 test-all: lint
-	$(PYTEST) -m "not docs"
+	$(PYTEST) -m "not docs and not web"
 
 # One page after the other in one folder: later ones use what the quickstart has trained.
 test-docs: install-test
 	$(BIN)/python -m pytest -m docs tests/test_docs.py tests/test_notebooks.py
+
+# Debian's Chromium, or another one: make test-web CHROMIUM=/path/to/chrome
+CHROMIUM ?= $(shell command -v chromium chromium-browser google-chrome | head -1)
+test-web: install-test tests/web/node_modules/.installed
+	@chromium="$(CHROMIUM)"; if [ -z "$$chromium" ] && [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
+	  apt-get install --yes --no-install-recommends chromium && chromium=chromium; fi; \
+	  [ -n "$$chromium" ] || { echo "make: there is no Chromium; on Debian: apt install chromium; or" \
+	    "make test-web CHROMIUM=/path/to/chrome" >&2; exit 1; }; \
+	  LITERT_JS="$$(ls tests/web/node_modules/*.tgz)" CHROMIUM="$$(command -v $$chromium)" \
+	  $(BIN)/python -m pytest -m web
 
 # In a folder where no checkout can be imported instead.
 test-package: install
@@ -114,6 +125,13 @@ $(VENV)/.installed-test: requirements/test.txt $(VENV)/.installed
 	@touch $@
 
 # The last tensorflow-addons is for Python 3.11 at most, and for Keras 2: it cannot be in the environment above.
+tests/web/node_modules/.installed: tests/web/package.json export/web.py $(VENV)/.installed
+	@command -v npm > /dev/null || { echo "make: there is no npm; on Debian: apt install npm" >&2; exit 1; }
+	cd tests/web && rm -rf node_modules && npm install --silent
+	cd tests/web/node_modules && npm pack --silent \
+	  "$$($(abspath $(BIN)/python) -c 'from tfi2i.export import web; print(web.PACKAGE)')"
+	@touch $@
+
 $(VENV_TFA)/.installed: requirements/tfa.txt
 	@command -v $(PYTHON_TFA) > /dev/null || { \
 	  echo "make: there is no $(PYTHON_TFA), which tensorflow-addons needs: make test-tfa" \

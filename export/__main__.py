@@ -14,7 +14,7 @@ from absl import flags
 from tfi2i import command, machine, run_directory
 from tfi2i.config import UserError, size_flag
 
-from . import FLOORS, FORMATS, USUAL, resolve_floors
+from . import FLOORS, FORMATS, USUAL, resolve_floors, web
 
 
 def define_flags(values):
@@ -32,7 +32,7 @@ def define_flags(values):
     flags.DEFINE_string(
         "litert_js",
         None,
-        "with --formats=web: the .tgz file that 'npm pack @litertjs/core@2.5.3' downloads, or the unpacked folder",
+        f"with --formats=web: the .tgz file that 'npm pack {web.PACKAGE}' downloads, or the unpacked folder",
         flag_values=values,
     )
     flags.DEFINE_string(

@@ -10,6 +10,8 @@ import numpy as np
 
 from tfi2i import pictures
 
+from . import web
+
 # What each format is for.
 USES = {
     "saved_model": "servers: TF Serving or TensorFlow, for pictures of any size",
@@ -160,7 +162,9 @@ def readme(report, sidecar):
         skipped={k: found["skipped"] for k, found in by_compiled_model.items() if "skipped" in found},
         step=sidecar["checkpoint_step"],
         gpu=file_name("gpu") if "gpu" in formats else None,
+        page=sidecar["web"],
         web=file_name(in_browser) if in_browser else None,
+        litert_js=web.PACKAGE,
         saved_model="saved_model" in formats,
         tensorflow=sidecar["versions"]["tensorflow"],
         licenses=sidecar["licenses"],

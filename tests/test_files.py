@@ -21,6 +21,16 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path):
     assert [p.name for p in folder.parent.iterdir()] == ["out"] and (folder / "second").is_file()
 
 
+def test_two_folders_of_one_are_swapped(tmp_path):
+    for content in ("first", "second"):
+        with files.beside(tmp_path / "out") as partial:
+            for name in ("a", "b"):
+                (partial / name).mkdir()
+                (partial / name / content).touch()
+                files.swap(partial / name, tmp_path / name)
+    assert sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*")) == ["a", "a/second", "b", "b/second"]
+
+
 def test_what_was_there_comes_back_when_the_new_cannot_have_its_name(tmp_path, monkeypatch):
     folder, rename = tmp_path / "out", pathlib.Path.rename
 
