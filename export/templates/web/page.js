@@ -161,6 +161,7 @@ function then(task) {
 
 async function translateNow(job) {
   state("working");
+  element("facts").textContent = "Translating";
   const choice = picture.choices[element("size").selectedIndex], after = element("after");
   const from = draw(document.createElement("canvas"), choice);
   [after.height, after.width] = [choice.height, choice.width];
@@ -171,7 +172,6 @@ async function translateNow(job) {
   const goOn = async (done, total) => {
     element("progress").value = done / total;
     if (performance.now() - rested > 30) {  // lets the browser draw, and a click on Stop arrive
-      element("facts").textContent = `Tile ${count(done)} of ${count(total)}`;
       await new Promise(resolve => setTimeout(resolve));
       rested = performance.now();
     }
