@@ -350,7 +350,7 @@ def test_a_dropped_picture_is_what_keras_makes_of_it(model, page, serve, tmp_pat
     assert first["state"] == "ready" and first["notes"] == "" and first["facts"] == "Ready on the GPU (WebGPU)"
     assert "cyclegan, a2b" in first["about"] and "weights not stated" in first["about"]
     assert re.fullmatch(r"GPU \(WebGPU\): [\d.]+ ms", gpu["facts"])
-    assert re.fullmatch(r"GPU \(WebGPU\): 6 tiles, [\d.]+ ms each, [\d.]+ s in all", gpu_tiled["facts"])
+    assert re.fullmatch(r"GPU \(WebGPU\): 6 tiles, [\d.]+ ms each, [\d.]+ m?s in all", gpu_tiled["facts"])
     assert re.fullmatch(r"CPU \(WebAssembly, \d+ threads?\): 6 tiles, .*", cpu_tiled["facts"])
     assert cpu["facts"].startswith("CPU") and gpu["sizes"] == ["128 × 128, at once"]
     for pixels, name in ((exact, ""), (tiled, "_tiled")):
@@ -394,7 +394,7 @@ def test_a_broken_picture_is_an_error_in_words_and_the_next_one_works(page, serv
 @pytest.mark.web
 def test_a_photo_of_12_megapixels_that_is_turned(page, serve, tmp_path):
     """A phone stores it on its side, and a tag says so; a corner of it is compared."""
-    upright = photo(4000, 3000)
+    upright = np.tile(photo(400, 300), (10, 10, 1))
     exif = Image.Exif()
     exif[0x0112] = 6  # turn by 90 degrees clockwise
     Image.fromarray(np.rot90(upright)).save(tmp_path / "photo.jpg", exif=exif, quality=95, subsampling=0)

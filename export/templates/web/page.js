@@ -151,12 +151,15 @@ function draw(canvas, {height, width}) {
 
 function translatePicture() {
   const job = ++current;
-  then(() => job === current && translateNow(job));
+  enqueue(() => job === current && translateNow(job));
 }
 
 // Does something after all that is being done, as a model cannot be exchanged while it runs.
-function then(task) {
-  work = work.then(task).catch(error => stopped(`The picture could not be translated: ${error.message}`));
+function enqueue(task) {
+  work = work.then(task).catch(error => {
+    say(`The picture could not be translated: ${error.message}`);
+    stopped("");
+  });
 }
 
 async function translateNow(job) {
@@ -171,7 +174,7 @@ async function translateNow(job) {
   let rested = began;
   const goOn = async (done, total) => {
     element("progress").value = done / total;
-    if (performance.now() - rested > 30) {  // lets the browser draw, and a click on Stop arrive
+    if (performance.now() - rested > 50) {  // lets the browser draw, and a click on Stop arrive
       await new Promise(resolve => setTimeout(resolve));
       rested = performance.now();
     }
@@ -201,16 +204,17 @@ async function translateNow(job) {
     to.imageSmoothingQuality = "high";
     to.drawImage(small, 0, 0, after.width, after.height);
   }
-  const each = times.reduce((a, b) => a + b) / times.length, all = performance.now() - began;
-  element("facts").textContent = times.length === 1 ? `${where()}: ${each.toFixed(1)} ms`
-    : `${where()}: ${count(times.length)} tiles, ${each.toFixed(1)} ms each, ${(all / 1000).toFixed(1)} s in all`;
+  const each = `${(times.reduce((a, b) => a + b) / times.length).toFixed(1)} ms`, all = performance.now() - began;
+  const whole = all < 1000 ? `${all.toFixed(0)} ms` : `${(all / 1000).toFixed(1)} s`;
+  element("facts").textContent = times.length === 1 ? `${where()}: ${each}`
+    : `${where()}: ${count(times.length)} tiles, ${each} each, ${whole} in all`;
   split(50);
   state("done");
 }
 
+// Ends a translation that is not complete.
 function stopped(text) {
-  say(text);
-  element("facts").textContent = "";
+  element("facts").textContent = text;
   state("done");
 }
 
@@ -271,11 +275,11 @@ function listen() {
   document.addEventListener("paste", event => take(event.clipboardData.files));
   element("take").addEventListener("click", async () => show(await createImageBitmap(element("video")), "camera"));
   element("leave").addEventListener("click", closeCamera);
-  element("stop").addEventListener("click", () => { current++; stopped("Stopped."); });
+  element("stop").addEventListener("click", () => { current++; stopped("Stopped"); });
   element("save").addEventListener("click", save);
   element("size").addEventListener("change", translatePicture);
   element("accelerators").addEventListener("change", ({target}) => {
-    then(() => open(target.value));
+    enqueue(() => open(target.value));
     translatePicture();
   });
   element("split").addEventListener("input", ({target}) => split(target.value));
@@ -289,7 +293,10 @@ function listen() {
     drag(event);
   });
   pair.addEventListener("pointermove", event => { if (pair.hasPointerCapture(event.pointerId)) drag(event); });
-  pair.addEventListener("pointerup", () => pair.classList.remove("dragged"));
+  pair.addEventListener("pointerup", () => {
+    pair.classList.remove("dragged");
+    element("split").focus({preventScroll: true});  // arrow keys go on from here
+  });
 }
 
 // Whether there is a model. Pictures that are given before wait for it.
