@@ -98,7 +98,8 @@ def test_setup_lists_the_templates(distribution):
     listed = {
         path for pattern in distribution["package_data"]["tfi2i.export"] for path in (ROOT / "export").glob(pattern)
     }
-    assert {path for path in (ROOT / "export").rglob("*.jinja")} == listed != set()
+    assert {path for path in (ROOT / "export" / "templates").rglob("*") if path.is_file()} <= listed
+    assert {"README.md.jinja", "index.html", "_headers"} <= {path.name for path in listed}
 
 
 def test_setup_licences_exist(distribution):

@@ -3,8 +3,8 @@
 //   node visit.mjs '{"url": …, "chromium": PATH, "flags": […], "steps": [{"drop": PATH, "save": PATH}, …]}'
 //
 // A step does one of: put, drop or paste a file; take a picture by the camera; choose the last size, the whole picture;
-// choose an accelerator. It ends when the page has translated or says something. `save` saves the translation then, and `screen`
-// takes a screenshot. Printed is a list with what the page said first and after every step.
+// choose an accelerator. It ends when the page has translated or says something. Then `save` saves the translation, and
+// `screen` takes a screenshot. Printed is a list with what the page said first and after every step.
 
 import {readFile} from "node:fs/promises";
 import {basename} from "node:path";
