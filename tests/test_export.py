@@ -739,7 +739,7 @@ def said(kinds, channels=3, licenses=None, ends="uint8", files=None, **results):
     end = {"dtype": ends, "quantization": None if ends == "float32" else {"scale": 0.5, "zero_point": 0}}
     files = {reporting.file_name(kind): {"input": end, "output": end} for kind in kinds} | (files or {})
     sidecar = {"litert": {"input": shape, "output": shape, "files": files}, "licenses": licenses, "checkpoint_step": 7}
-    sidecar["versions"] = {"tensorflow": "2.21.0"}
+    sidecar |= {"versions": {"tensorflow": "2.21.0"}, "web": None}
     return reporting.readme(report, sidecar)
 
 
