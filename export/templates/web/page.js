@@ -49,14 +49,21 @@ async function load() {
 // Loads the file for an accelerator and runs it once, because a GPU compiles its programs in the first run.
 async function open(wanted) {
   const bytes = new Uint8Array(await (await get(about.web[wanted])).arrayBuffer());
-  const opened = await loadAndCompile(bytes, {accelerator: wanted});
-  const took = opened.options.accelerator === wanted && (wanted === "wasm" || opened.isFullyAccelerated);
   model?.delete();
-  [model, accelerator] = [opened, wanted];
-  if (!took) return withoutGpu("the GPU does not take the whole model");
-  const {height, width, channels, Numbers} = file();
-  const first = await run(new Numbers(height * width * channels).fill(127));
-  if (!first.every(Number.isFinite)) return withoutGpu("the GPU gives values that are no numbers");
+  model = null;
+  accelerator = wanted;
+  try {
+    model = await loadAndCompile(bytes, {accelerator: wanted});
+    if (wanted === "webgpu" && !(model.options.accelerator === wanted && model.isFullyAccelerated)) {
+      throw new Error("it does not take the whole model");
+    }
+    const {height, width, channels, Numbers} = file();
+    const first = await run(new Numbers(height * width * channels).fill(127));
+    if (!first.every(Number.isFinite)) throw new Error("it gives values that are no numbers");
+  } catch (error) {
+    if (wanted === "wasm") throw error;
+    return withoutGpu(`the GPU failed, ${error.message}`);
+  }
   element("accelerators").querySelector(`[value=${wanted}]`).checked = true;
 }
 
@@ -195,7 +202,7 @@ async function translateNow(job) {
     if (!finished) return;
   } catch (error) {
     if (accelerator !== "webgpu") throw error;
-    await withoutGpu(`the GPU failed with "${error.message}"`);
+    await withoutGpu(`the GPU failed, ${error.message}`);
     return translateNow(job);
   }
   if (choice.whole) {
