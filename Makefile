@@ -125,13 +125,6 @@ $(VENV)/.installed-test: requirements/test.txt $(VENV)/.installed
 	@touch $@
 
 # The last tensorflow-addons is for Python 3.11 at most, and for Keras 2: it cannot be in the environment above.
-tests/web/node_modules/.installed: tests/web/package.json export/web.py $(VENV)/.installed
-	@command -v npm > /dev/null || { echo "make: there is no npm; on Debian: apt install npm" >&2; exit 1; }
-	cd tests/web && rm -rf node_modules && npm install --no-audit --no-fund --loglevel=error
-	cd tests/web/node_modules && npm pack --loglevel=error \
-	  "$$($(abspath $(BIN)/python) -c 'from tfi2i.export import web; print(web.PACKAGE)')"
-	@touch $@
-
 $(VENV_TFA)/.installed: requirements/tfa.txt
 	@command -v $(PYTHON_TFA) > /dev/null || { \
 	  echo "make: there is no $(PYTHON_TFA), which tensorflow-addons needs: make test-tfa" \
@@ -143,4 +136,11 @@ $(VENV_TFA)/.installed: requirements/tfa.txt
 $(VENV_BEAM)/.installed: requirements/beam.txt
 	$(PYTHON) -m venv $(VENV_BEAM)
 	$(VENV_BEAM)/bin/python -m pip --disable-pip-version-check install --quiet -r $<
+	@touch $@
+
+tests/web/node_modules/.installed: tests/web/package.json export/web.py $(VENV)/.installed
+	@command -v npm > /dev/null || { echo "make: there is no npm; on Debian: apt install npm" >&2; exit 1; }
+	cd tests/web && rm -rf node_modules && npm install --no-audit --no-fund --loglevel=error
+	cd tests/web/node_modules && npm pack --loglevel=error \
+	  "$$($(abspath $(BIN)/python) -c 'from tfi2i.export import web; print(web.PACKAGE)')"
 	@touch $@

@@ -5,7 +5,6 @@ user gives what `npm pack` downloads, and its files are known by their SHA-256.
 """
 
 import hashlib
-import io
 import pathlib
 import shutil
 import tarfile
@@ -81,11 +80,10 @@ def read_litert_js(path):
 
 
 def _read_archive(path):
-    content = path.read_bytes()
-    found = hashlib.sha256(content).hexdigest()
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
     if found != _ARCHIVE:
         raise UserError(f"--litert_js={path} is not {PACKAGE}: its SHA-256 is {found}, expected {_ARCHIVE}; {_HINT}")
-    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+    with tarfile.open(path) as archive:
         return {name: archive.extractfile(f"package/{name}").read() for name in _SHA256}
 
 
