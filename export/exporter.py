@@ -48,7 +48,7 @@ class FloorError(UserError):
 def export(
     model,
     output,
-    direction="a2b",
+    direction=None,
     formats=USUAL,
     size=None,
     fit=None,
@@ -76,7 +76,7 @@ def export(
     Args:
         model: a built `Translator` that computes in float32, such as `tfi2i.load` returns, or a run directory.
         output: the folder to make.
-        direction: "a2b" or "b2a".
+        direction: "a2b" or "b2a"; None: the first of the model's.
         formats: some of the `FLOORS`; `quantization.quantize` says what they are.
         size: N or (height, width) of the LiteRT files' images, and what "resize" resizes to; None: the
             only size that the networks take, or the crop that the model was trained on.
@@ -107,6 +107,7 @@ def export(
     """
     if isinstance(model, (str, os.PathLike)):
         model = checkpoints.load(model)
+    direction = model.resolve_direction(direction)
     floors = resolve_floors(floors or {})
     output = pathlib.Path(local_path(output, "output")).resolve()
     run = getattr(model, "run", None)
@@ -119,7 +120,7 @@ def export(
         _check_found(data)
     size = tuple(size_flag(size) or model.sizes.fixed or (run and run.data.crop) or ())
     failed = output / "failed" if files.is_fixed(output) else output.with_name(output.name + ".failed")
-    _check(model, direction, formats, size, max_side, io, norm_bits, data)
+    _check(model, formats, size, max_side, io, norm_bits, data)
     if model_version is None:
         model_version = max(serving.versions(output), default=0) + 1
     _check_output(output, formats, model_version, overwrite)
@@ -454,8 +455,7 @@ class _Export:
         }
 
 
-def _check(model, direction, formats, size, max_side, io, norm_bits, data):
-    model.check_direction(direction)
+def _check(model, formats, size, max_side, io, norm_bits, data):
     unknown = [f for f in formats if f not in FLOORS]
     if unknown or not formats:
         raise UserError(

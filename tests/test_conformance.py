@@ -37,7 +37,6 @@ import tfi2i
 from tfi2i import checkpoints, export, settings
 from tfi2i.data import images, pipeline, sources
 from tfi2i.methods import METHODS, trained_by
-from tfi2i.methods.translator import DIRECTIONS
 from tfi2i.metrics import faithfulness
 from tfi2i.training import loop, strategies
 
@@ -55,6 +54,10 @@ def thorough(*values):
     return [pytest.param(*(v if isinstance(v, tuple) else (v,)), marks=pytest.mark.thorough) for v in values]
 
 
+every_way = pytest.mark.parametrize(
+    "method, direction",
+    [("toy", "a2b"), ("toy", "b2a"), *((m, "a2b") for m in FIRST), *thorough(*((m, "b2a") for m in FIRST))],
+)
 # To compile a step takes half a minute and more.
 compiled = pytest.mark.parametrize("method", [FIRST[0], *thorough("toy", "one_way_toy", *FIRST[1:])])
 shared_machinery = pytest.mark.parametrize("method", ["one_way_toy", *thorough("toy", *FIRST)])
@@ -273,8 +276,11 @@ def test_accumulated_parts_equal_the_whole_batch(method):
     assert_same_step(plain(method, "SAMPLEWISE"), Learned(model, losses, first_gradients(model)))
 
 
-@every_method
-@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize(
+    "method, precision",
+    [*((m, "mixed_bfloat16") for m in ["toy", *FIRST]), ("toy", "mixed_float16"), (FIRST[0], "mixed_float16")]
+    + thorough(*((m, "mixed_float16") for m in FIRST[1:])),
+)
 def test_mixed_precision(method, precision):
     (batch,) = batches(method, 1)
     model = ready(method, batch[0].shape, dtype=precision)
@@ -302,10 +308,7 @@ def test_keras_file_round_trip(method, tmp_path):
     np.testing.assert_array_equal(model(x), other(x))
 
 
-@pytest.mark.parametrize(
-    "method, direction",
-    [("toy", "a2b"), ("toy", "b2a"), *((m, "a2b") for m in FIRST), *thorough(*((m, "b2a") for m in FIRST))],
-)
+@every_way
 @pytest.mark.parametrize("size", [(1, 1), (3, 5), (17, 30)])
 def test_any_size_any_pixels(method, direction, size):
     model, _, _ = plain(method)
@@ -331,8 +334,7 @@ def drawings(method, count, split="train"):
     return np.stack([pixels for _, pixels in pipeline.eval_images(source, data, range(count))])
 
 
-@every_method
-@pytest.mark.parametrize("direction", DIRECTIONS)
+@every_way
 def test_saved_model_translates_pixels(method, direction, tmp_path):
     model, _, _ = plain(method)
     export.write_saved_model(model, tmp_path, direction)
