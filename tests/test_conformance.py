@@ -15,8 +15,10 @@ import contextlib
 import functools
 import gc
 import importlib
+import itertools
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -127,7 +129,9 @@ def learn(method, data, strategy=None, compiled=None, traced=True, **kwargs):
 
         parts = strategy.experimental_distribute_values_from_function(part)
         if traced:
-            return step(parts)[0]()
+            losses = step(parts)[0]()
+            model.traced_step = step.get_concrete_function(parts)
+            return losses
         losses = strategy.run(model.train_step, args=(parts,))
         return {n: float(strategy.reduce(tf.distribute.ReduceOp.MEAN, v, axis=None)) for n, v in losses.items()}
 
@@ -266,6 +270,48 @@ def test_xla_equals_plain(method):
     own = hyperparameters(method, "WITHOUT_DRAWS")
     compiled = learn(method, batches(method, 1), compiled={"xla": True}, **own)
     assert_same_step(plain(method, "WITHOUT_DRAWS"), compiled)
+
+
+@pytest.mark.parametrize(
+    "method, precision",
+    [(FIRST[0], "mixed_bfloat16")]
+    + thorough((FIRST[0], "float32"), (FIRST[0], "mixed_float16"))
+    + thorough(*itertools.product(FIRST[1:], ("float32", "mixed_bfloat16", "mixed_float16"))),
+)
+def test_every_phase_is_lowered_for_gpus(method, precision, monkeypatch):
+    """XLA makes a program for GPUs of every phase, which needs no GPU; it would name an operation that has none."""
+    programs, function = [], tf.function
+
+    def lowered(pure=None, **how):
+        if getattr(pure, "__name__", None) != "pure":  # those of Keras
+            return function(pure, **how)
+
+        def computed(*inputs):
+            lower = function(pure, jit_compile=True).experimental_get_compiler_ir(*inputs)
+            programs.append(lower(stage="hlo", platform_name="GPU"))
+            return pure(*inputs)
+
+        return computed
+
+    (batch,) = batches(method, 1)
+    model = ready(method, batch[0].shape, {"xla": True}, dtype=precision)
+    monkeypatch.setattr(tf, "function", lowered)
+    eager_step(model, batch)
+    assert len(programs) >= len(model.roles)
+    for program in programs:
+        assert "convolution" in program
+        assert not re.search(r"custom-call|infeed|outfeed|send\(|recv\(", program)  # nothing asks the host
+
+
+@pytest.mark.parametrize("method", ["toy", *FIRST])
+def test_a_step_asks_no_host(method):
+    """No part of a traced step is computed in Python or printed, which a GPU would wait for."""
+    model, _, _ = plain(method)
+    graph = model.traced_step.graph
+    kinds = {node.op for node in graph.as_graph_def().node}
+    kinds |= {node.op for f in graph.as_graph_def().library.function for node in f.node_def}
+    assert "Conv2D" in kinds
+    assert not kinds & {"PyFunc", "PyFuncStateless", "EagerPyFunc", "PrintV2", "StringFormat"}
 
 
 @every_method
