@@ -7,6 +7,7 @@
 # make test-package build the wheel and the sdist, and import each once in a new environment
 # make test-tfa     record again what tensorflow-addons computes, in a Python 3.11 of its own, and compare
 # make test-beam    test examples/beam in an environment of its own
+# make test-apps    test the arithmetic of examples/android, and with SWIFTC=swiftc that of examples/ios
 # make clean        delete what builds and tests leave; .venv and runs stay
 #
 # PYTHON=python3.12 picks the interpreter for a new .venv; a finished .venv is used as it is. JOBS=4 runs the tests in
@@ -18,13 +19,15 @@ RUN ?= runs/quickstart
 PYTHON_TFA ?= python3.11
 VENV_TFA ?= .venv-tfa
 VENV_BEAM ?= .venv-beam
+KOTLIN ?= .kotlin
+SWIFTC ?=
 JOBS ?= 2
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: quickstart test test-all test-docs test-package test-tfa test-beam install install-test lint clean
+.PHONY: quickstart test test-all test-docs test-package test-tfa test-beam test-apps install install-test lint clean
 
 quickstart: install
 	$(BIN)/tfi2i train --preset=quickstart --run_dir=$(RUN)
@@ -80,6 +83,12 @@ test-tfa: $(VENV_TFA)/.installed
 test-beam: $(VENV_BEAM)/.installed
 	$(VENV_BEAM)/bin/python -m pytest examples/beam
 
+# By the Kotlin that the app is built with.
+test-apps: install-test $(KOTLIN)/.installed
+	@$(if $(SWIFTC),,echo "make: examples/ios is not tested; make test-apps SWIFTC=swiftc tests it too")
+	KOTLINC="$(CURDIR)/$(KOTLIN)/node_modules/kotlin-compiler/bin/kotlinc" SWIFTC="$(SWIFTC)" \
+	  $(BIN)/python -m pytest examples/test_pictures.py
+
 install: $(VENV)/.installed
 
 install-test: $(VENV)/.installed-test
@@ -127,4 +136,12 @@ $(VENV_TFA)/.installed: requirements/tfa.txt
 $(VENV_BEAM)/.installed: requirements/beam.txt
 	$(PYTHON) -m venv $(VENV_BEAM)
 	$(VENV_BEAM)/bin/python -m pip --disable-pip-version-check install --quiet -r $<
+	@touch $@
+
+$(KOTLIN)/.installed: examples/android/gradle/libs.versions.toml
+	@for program in npm java; do command -v $$program > /dev/null || { \
+	  echo "make: there is no $$program, which test-apps needs; on Debian and Ubuntu:" \
+	    "apt install npm default-jre-headless" >&2; exit 1; }; done
+	npm install --silent --no-save --prefix $(KOTLIN) kotlin-compiler@$$(sed -n 's/^kotlin = "\(.*\)"/\1/p' $<)
+	chmod +x $(KOTLIN)/node_modules/kotlin-compiler/bin/kotlinc
 	@touch $@
