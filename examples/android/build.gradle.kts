@@ -45,11 +45,11 @@ val checkExport = tasks.register("checkExport") {
     val assets = file("src/main/assets")
     doLast {
         val advice = "copy an export into the app: cp FOLDER/model.json FOLDER/*.tflite $assets/"
-        val description = File(assets, "model.json")
+        val description = assets.resolve("model.json")
         if (!description.exists()) throw GradleException("$description is missing; $advice")
         val litert = (JsonSlurper().parse(description) as Map<*, *>)["litert"] as Map<*, *>?
             ?: throw GradleException("$description names no LiteRT file: export with --formats=dynamic,int8_full,gpu")
-        val missing = (litert["files"] as Map<*, *>).keys.filter { !File(assets, "$it").exists() }
+        val missing = (litert["files"] as Map<*, *>).keys.filter { !assets.resolve("$it").exists() }
         if (missing.isNotEmpty()) throw GradleException("$assets lacks ${missing.joinToString()}; $advice")
     }
 }
