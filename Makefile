@@ -8,6 +8,7 @@
 # make test-tfa     record again what tensorflow-addons computes, in a Python 3.11 of its own, and compare
 # make test-web     test the page of --formats=web in Chromium; needs node, and installs chromium where root may
 # make test-beam    test examples/beam in an environment of its own
+# make test-apps    test the arithmetic of examples/android, and with SWIFTC=swiftc that of examples/ios
 # make clean        delete what builds and tests leave; .venv and runs stay
 #
 # PYTHON=python3.12 picks the interpreter for a new .venv; a finished .venv is used as it is. JOBS=4 runs the tests in
@@ -19,13 +20,16 @@ RUN ?= runs/quickstart
 PYTHON_TFA ?= python3.11
 VENV_TFA ?= .venv-tfa
 VENV_BEAM ?= .venv-beam
+KOTLIN ?= .kotlin
+SWIFTC ?=
 JOBS ?= 2
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: quickstart test test-all test-docs test-web test-package test-tfa test-beam install install-test lint clean
+.PHONY: quickstart test test-all test-docs test-web test-package test-tfa test-beam test-apps install install-test
+.PHONY: lint clean
 
 quickstart: install
 	$(BIN)/tfi2i train --preset=quickstart --run_dir=$(RUN)
@@ -40,7 +44,9 @@ quickstart: install
 	@echo "Look at   $(RUN)/evaluate.png       held-out drawings: input, translation, truth, way back"
 	@echo "          $(RUN)/samples/           how the translations came about"
 	@echo "          $(RUN)/export/report.png  the exported files beside the model; README.md says how to use them"
-	@echo "Next      $(BIN)/tfi2i doctor --a=PHOTOS --b=PAINTINGS      what your own pictures are like"
+	@echo "Next      $(BIN)/tfi2i distill --teacher=$(RUN) --steps=1500 --run_dir=$(RUN)_student"
+	@echo "                                                          a twentieth of the work, for phones; some minutes"
+	@echo "          $(BIN)/tfi2i doctor --a=PHOTOS --b=PAINTINGS      what your own pictures are like"
 	@echo "          $(BIN)/tfi2i train --preset=cyclegan/own_small --a=PHOTOS --b=PAINTINGS --run_dir=runs/mine"
 	@echo "          $(BIN)/tfi2i presets                              what else comes with a configuration"
 
@@ -88,6 +94,12 @@ test-tfa: $(VENV_TFA)/.installed
 # Apache Beam wants an older protobuf than the environment above has.
 test-beam: $(VENV_BEAM)/.installed
 	$(VENV_BEAM)/bin/python -m pytest examples/beam
+
+# By the Kotlin that the app is built with.
+test-apps: install-test $(KOTLIN)/.installed
+	@$(if $(SWIFTC),,echo "make: examples/ios is not tested; make test-apps SWIFTC=swiftc tests it too")
+	KOTLINC="$(CURDIR)/$(KOTLIN)/node_modules/kotlin-compiler/bin/kotlinc" SWIFTC="$(SWIFTC)" \
+	  $(BIN)/python -m pytest examples/test_pictures.py
 
 install: $(VENV)/.installed
 
@@ -143,4 +155,12 @@ tests/web/node_modules/.installed: tests/web/package.json export/web.py $(VENV)/
 	cd tests/web && rm -rf node_modules && npm install --no-audit --no-fund --loglevel=error
 	cd tests/web/node_modules && npm pack --loglevel=error \
 	  "$$($(abspath $(BIN)/python) -c 'from tfi2i.export import web; print(web.PACKAGE)')"
+	@touch $@
+
+$(KOTLIN)/.installed: examples/android/gradle/libs.versions.toml
+	@for program in npm java; do command -v $$program > /dev/null || { \
+	  echo "make: there is no $$program, which test-apps needs; on Debian and Ubuntu:" \
+	    "apt install npm default-jre-headless" >&2; exit 1; }; done
+	npm install --silent --no-save --prefix $(KOTLIN) kotlin-compiler@$$(sed -n 's/^kotlin = "\(.*\)"/\1/p' $<)
+	chmod +x $(KOTLIN)/node_modules/kotlin-compiler/bin/kotlinc
 	@touch $@

@@ -23,8 +23,9 @@ def define_flags(values):
     flags.DEFINE_string("checkpoint", None, "step of the checkpoint, or best [the newest]", flag_values=values)
     flags.DEFINE_string(
         "direction",
-        "a2b",
-        "which way the files translate: a2b, b2a, or by the folders of --a and --b, photos2paintings",
+        None,
+        "which way the files translate: a2b, b2a, or by the folders of --a and --b, photos2paintings "
+        "[the model's first]",
         flag_values=values,
     )
     flags.DEFINE_string("output", None, "folder to make", required=True, flag_values=values)
@@ -122,7 +123,7 @@ def main(_):
             raise UserError(f"--{name}={values[name].value}: expected 1 or more")
     if values.data and (values.a or values.b) or bool(values.a) != bool(values.b):
         raise UserError("give --data=FOLDER, or both --a=FOLDER and --b=FOLDER")
-    direction = run_directory.direction(values.direction, values.run_dir)
+    direction = values.direction and run_directory.direction(values.direction, values.run_dir)
     machine.import_tensorflow()
     import tfi2i
 

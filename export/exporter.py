@@ -48,7 +48,7 @@ class FloorError(UserError):
 def export(
     model,
     output,
-    direction="a2b",
+    direction=None,
     formats=USUAL,
     size=None,
     fit=None,
@@ -78,7 +78,7 @@ def export(
     Args:
         model: a built `Translator` that computes in float32, such as `tfi2i.load` returns, or a run directory.
         output: the folder to make.
-        direction: "a2b" or "b2a".
+        direction: "a2b" or "b2a"; None: the first of the model's.
         formats: some of the `FORMATS`; `quantization.quantize` says what the LiteRT files are. "web" is a page around
             the files in `web.FILES`, which are then written too.
         size: N or (height, width) of the LiteRT files' images, and what "resize" resizes to; None: the
@@ -111,6 +111,7 @@ def export(
     """
     if isinstance(model, (str, os.PathLike)):
         model = checkpoints.load(model)
+    direction = model.resolve_direction(direction)
     floors = resolve_floors(floors or {})
     output = pathlib.Path(local_path(output, "output")).resolve()
     run = getattr(model, "run", None)
@@ -123,7 +124,7 @@ def export(
         _check_found(data)
     size = tuple(size_flag(size) or model.sizes.fixed or (run and run.data.crop) or ())
     failed = output / "failed" if files.is_fixed(output) else output.with_name(output.name + ".failed")
-    _check(model, direction, formats, size, max_side, io, norm_bits, data)
+    _check(model, formats, size, max_side, io, norm_bits, data)
     formats, page = web.resolve(formats, io, litert_js)
     if model_version is None:
         model_version = max(serving.versions(output), default=0) + 1
@@ -465,8 +466,7 @@ class _Export:
         }
 
 
-def _check(model, direction, formats, size, max_side, io, norm_bits, data):
-    model.check_direction(direction)
+def _check(model, formats, size, max_side, io, norm_bits, data):
     unknown = [f for f in formats if f not in FORMATS]
     if unknown or not formats:
         raise UserError(

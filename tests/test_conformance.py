@@ -15,8 +15,10 @@ import contextlib
 import functools
 import gc
 import importlib
+import itertools
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -37,7 +39,6 @@ import tfi2i
 from tfi2i import checkpoints, export, settings
 from tfi2i.data import images, pipeline, sources
 from tfi2i.methods import METHODS, trained_by
-from tfi2i.methods.translator import DIRECTIONS
 from tfi2i.metrics import faithfulness
 from tfi2i.training import loop, strategies
 
@@ -55,6 +56,10 @@ def thorough(*values):
     return [pytest.param(*(v if isinstance(v, tuple) else (v,)), marks=pytest.mark.thorough) for v in values]
 
 
+every_way = pytest.mark.parametrize(
+    "method, direction",
+    [("toy", "a2b"), ("toy", "b2a"), *((m, "a2b") for m in FIRST), *thorough(*((m, "b2a") for m in FIRST))],
+)
 # To compile a step takes half a minute and more.
 compiled = pytest.mark.parametrize("method", [FIRST[0], *thorough("toy", "one_way_toy", *FIRST[1:])])
 shared_machinery = pytest.mark.parametrize("method", ["one_way_toy", *thorough("toy", *FIRST)])
@@ -124,7 +129,9 @@ def learn(method, data, strategy=None, compiled=None, traced=True, **kwargs):
 
         parts = strategy.experimental_distribute_values_from_function(part)
         if traced:
-            return step(parts)[0]()
+            losses = step(parts)[0]()
+            model.traced_step = step.get_concrete_function(parts)
+            return losses
         losses = strategy.run(model.train_step, args=(parts,))
         return {n: float(strategy.reduce(tf.distribute.ReduceOp.MEAN, v, axis=None)) for n, v in losses.items()}
 
@@ -265,6 +272,48 @@ def test_xla_equals_plain(method):
     assert_same_step(plain(method, "WITHOUT_DRAWS"), compiled)
 
 
+@pytest.mark.parametrize(
+    "method, precision",
+    [(FIRST[0], "mixed_bfloat16")]
+    + thorough((FIRST[0], "float32"), (FIRST[0], "mixed_float16"))
+    + thorough(*itertools.product(FIRST[1:], ("float32", "mixed_bfloat16", "mixed_float16"))),
+)
+def test_every_phase_is_lowered_for_gpus(method, precision, monkeypatch):
+    """XLA makes a program for GPUs of every phase, which needs no GPU; it would name an operation that has none."""
+    programs, function = [], tf.function
+
+    def lowered(pure=None, **how):
+        if getattr(pure, "__name__", None) != "pure":  # those of Keras
+            return function(pure, **how)
+
+        def computed(*inputs):
+            lower = function(pure, jit_compile=True).experimental_get_compiler_ir(*inputs)
+            programs.append(lower(stage="hlo", platform_name="GPU"))
+            return pure(*inputs)
+
+        return computed
+
+    (batch,) = batches(method, 1)
+    model = ready(method, batch[0].shape, {"xla": True}, dtype=precision)
+    monkeypatch.setattr(tf, "function", lowered)
+    eager_step(model, batch)
+    assert len(programs) >= len(model.roles)
+    for program in programs:
+        assert "convolution" in program
+        assert not re.search(r"custom-call|infeed|outfeed|send\(|recv\(", program)  # nothing asks the host
+
+
+@pytest.mark.parametrize("method", ["toy", *FIRST])
+def test_a_step_asks_no_host(method):
+    """No part of a traced step is computed in Python or printed, which a GPU would wait for."""
+    model, _, _ = plain(method)
+    graph = model.traced_step.graph
+    kinds = {node.op for node in graph.as_graph_def().node}
+    kinds |= {node.op for f in graph.as_graph_def().library.function for node in f.node_def}
+    assert "Conv2D" in kinds
+    assert not kinds & {"PyFunc", "PyFuncStateless", "EagerPyFunc", "PrintV2", "StringFormat"}
+
+
 @every_method
 def test_accumulated_parts_equal_the_whole_batch(method):
     (batch,) = batches(method, 1)
@@ -273,8 +322,11 @@ def test_accumulated_parts_equal_the_whole_batch(method):
     assert_same_step(plain(method, "SAMPLEWISE"), Learned(model, losses, first_gradients(model)))
 
 
-@every_method
-@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize(
+    "method, precision",
+    [*((m, "mixed_bfloat16") for m in ["toy", *FIRST]), ("toy", "mixed_float16"), (FIRST[0], "mixed_float16")]
+    + thorough(*((m, "mixed_float16") for m in FIRST[1:])),
+)
 def test_mixed_precision(method, precision):
     (batch,) = batches(method, 1)
     model = ready(method, batch[0].shape, dtype=precision)
@@ -302,10 +354,7 @@ def test_keras_file_round_trip(method, tmp_path):
     np.testing.assert_array_equal(model(x), other(x))
 
 
-@pytest.mark.parametrize(
-    "method, direction",
-    [("toy", "a2b"), ("toy", "b2a"), *((m, "a2b") for m in FIRST), *thorough(*((m, "b2a") for m in FIRST))],
-)
+@every_way
 @pytest.mark.parametrize("size", [(1, 1), (3, 5), (17, 30)])
 def test_any_size_any_pixels(method, direction, size):
     model, _, _ = plain(method)
@@ -331,8 +380,7 @@ def drawings(method, count, split="train"):
     return np.stack([pixels for _, pixels in pipeline.eval_images(source, data, range(count))])
 
 
-@every_method
-@pytest.mark.parametrize("direction", DIRECTIONS)
+@every_way
 def test_saved_model_translates_pixels(method, direction, tmp_path):
     model, _, _ = plain(method)
     export.write_saved_model(model, tmp_path, direction)

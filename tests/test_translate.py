@@ -26,8 +26,8 @@ class Negative:
         self.run = types.SimpleNamespace(data=config.Data(background=(255, 255, 255), crop=crop))
         self.shapes = []
 
-    def check_direction(self, direction):
-        assert direction in ("a2b", "b2a")
+    def resolve_direction(self, direction):
+        return direction or "a2b"
 
     def channels_of(self, domain):
         return {"a": self.channels_a, "b": self.channels_b}[domain]

@@ -70,7 +70,7 @@ def resolve(name, *arguments):
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.thorough] * (name == "unit_2018")) for name in RUNS]
+    "name", [n if n in ("cyclegan", "uvcgan2") else pytest.param(n, marks=pytest.mark.thorough) for n in RUNS]
 )
 def test_a_resumed_run_comes_to_the_same_state(name, tmp_path, eagerly):
     folder, answers = unpacked(name, tmp_path)

@@ -109,7 +109,7 @@ def translate(
     input: Path,
     output: Path,
     *,
-    direction: str = "a2b",
+    direction: str | None = None,
     checkpoint: int | str | None = None,
     size: Size | None = None,
     fit: str | None = None,
@@ -131,7 +131,8 @@ def translate(
         run_dir: run directory of the trained model.
         input: an image, a folder with its sub-folders, or a pattern.
         output: a folder; or an image file, when `input` is one file.
-        direction: "a2b", "b2a", or by the names of the folders of `a` and `b`, "photos2paintings".
+        direction: "a2b", "b2a", or by the names of the folders of `a` and `b`, "photos2paintings"; None: the first of
+            the model's.
         checkpoint: step of a kept checkpoint, or "best"; None: the newest.
         size: resize to N or (height, width) before translating.
         fit: "pad", "resize" or "tile": how an image of any size meets the networks; None: by method.
@@ -154,7 +155,7 @@ def translate(
     values = _values("translate", locals())
     from tfi2i.commands.translate import work
 
-    _, (written, failed) = work(values)
+    _, _, (written, failed) = work(values)
     if failed:
         reasons = "; ".join(f"{path}: {reason}" for path, reason in failed)
         raise UserError(f"{len(failed)} of {len(written) + len(failed)} images failed, the others are done: {reasons}")

@@ -22,6 +22,7 @@ _LOCAL = (
     "init_from",
     "pretrained",
     "teacher",
+    "more_pictures",
 )
 
 _README = """{name}: a {method} model of tfi2i {version}, step {step}.

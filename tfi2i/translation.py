@@ -24,7 +24,7 @@ def translate_files(
     model,
     input,
     output,
-    direction="a2b",
+    direction=None,
     size=None,
     fit=None,
     tile=512,
@@ -65,7 +65,7 @@ def translate_files(
     import tensorflow as tf
 
     input, output = local_path(input, "input"), local_path(output, "output")
-    model.check_direction(direction)
+    direction = model.resolve_direction(direction)
     fit, size = resolve_fit(model, fit, size, tile)
     if fit == "tile":
         try:
@@ -222,7 +222,7 @@ def resolve_fit(model, fit=None, size=None, tile=None):
 def translate_fitted(
     model,
     pixels,
-    direction="a2b",
+    direction=None,
     size=None,
     fit=None,
     tile=512,
@@ -236,7 +236,7 @@ def translate_fitted(
     Args:
         model: a `Translator`.
         pixels: uint8 or uint16 [N, H, W, C].
-        direction: "a2b" or "b2a".
+        direction: "a2b" or "b2a"; None: the first of the model's.
         size: (height, width) to resize to first; None: H, W, or with "resize" the crop of the training.
         fit: how the network gets a size it takes: "pad" by reflection and cut back, "resize", or "tile": see
             `tiling.translate_tiled`; None: by method, see `resolve_fit`.

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import pathlib
 import re
 import shutil
 import subprocess
@@ -18,7 +19,7 @@ from tests.own_flags import call
 from tests.test_conformance import described
 from tests.toy import command as toy_command
 from tfi2i import api, archive, checkpoints, flops, run_directory, settings
-from tfi2i.commands import distill, evaluate
+from tfi2i.commands import distill, evaluate, translate
 from tfi2i.config import UserError
 from tfi2i.methods import METHODS, trained_by
 from tfi2i.methods.student.model import Discriminator, Generator, Student, half_width
@@ -319,6 +320,45 @@ def test_a_teacher_that_names_no_pictures(teacher, tmp_path):
     path.write_text(json.dumps(content))
     said = refusal(f"--teacher={tmp_path / 'converted'}", f"--run_dir={tmp_path}/x")
     assert "names no pictures: give --data=FOLDER" in said
+
+
+def folder_of_pictures(path, count=4):
+    path.mkdir()
+    for i in range(count):
+        keras.utils.save_img(path / f"{i}.png", np.full((SIDE, SIDE, 3), 50 * i), scale=False)
+    return path
+
+
+def test_the_domain_translated_from_is_enough(teacher, tmp_path, capsys):
+    """For b2a that is B. What is held out of it measures the student."""
+    pictures, out = folder_of_pictures(tmp_path / "pictures"), tmp_path / "student"
+    given = GIVEN | {"steps": 1, "sample_every": 1, "b": str(pictures), "holdout": 0.3}
+    tfi2i.distill(teacher, out, direction="b2a", **given)
+    kept = (out / "held_out.txt").read_text().splitlines()
+    assert 1 <= len(kept) <= 3 and {str(pictures)} == {str(pathlib.Path(path).parent) for path in kept}
+    call(evaluate, f"--run_dir={out}", "--metrics=il2", f"--output={tmp_path / 'e.png'}")
+    assert list(json.loads((tmp_path / "metrics.json").read_text())["directions"]) == ["b2a"]
+    call(translate, f"--run_dir={out}", f"--input={pictures / '0.png'}", f"--output={tmp_path / 'y.png'}")
+    assert "translated 1 of 1 images b2a" in capsys.readouterr().out
+    for direction, wrong, needed in (("a2b", "b", "A"), ("b2a", "a", "B")):
+        flags = [f"--direction={direction}", f"--{wrong}={pictures}"]
+        said = refusal(f"--teacher={teacher}", f"--run_dir={tmp_path}/y", *flags)
+        assert f"learns from pictures of {needed}" in said and f"give --{needed.lower()}=FOLDER" in said
+
+
+def test_more_pictures_follow_those_of_the_teacher(teacher, tmp_path, capsys):
+    pictures = folder_of_pictures(tmp_path / "pictures")
+    flags = [f"--teacher={teacher}", f"--run_dir={tmp_path}/x", f"--more_pictures={pictures}", "--student_width=8"]
+    call(distill, *flags, "--print_config")
+    run = settings.Run.from_json(capsys.readouterr().out)
+    own, _ = dataclasses.replace(run.data, more_pictures=None).open_domains()
+    both, _ = run.data.open_domains()
+    assert both.names == own.names + [f"more/{i}.png" for i in range(4)]
+    np.testing.assert_array_equal(both.read(len(own) + 3), np.full((SIDE, SIDE, 3), 150))
+    np.testing.assert_array_equal(both.read(5), own.read(5))
+    assert not any("more" in name for name in run.data.open_domains("test")[0].names)
+    assert both.fingerprint != own.fingerprint
+    assert "does not exist" in refusal(*flags[:2], f"--more_pictures={tmp_path}/none", "--student_width=8")
 
 
 def test_another_teacher_or_a_longer_run_is_not_the_same_run(student, teacher, tmp_path):

@@ -5,9 +5,9 @@
   tfi2i distill --teacher=runs/published --direction=a2b --run_dir=runs/small --data=horses
 
 The same command resumes. The student learns from the training pictures that the teacher has learned from, prepared as
-there, turned, mirrored and recoloured; --data, or --a and --b, name others, and --crop another size. It needs no truth:
-what it should draw is what its teacher draws. --student_macs says how much work one picture may be; the width of the
-network follows from it.
+there, turned, mirrored and recoloured, and from those of --more_pictures. --data, or --a or --b for the domain
+translated from, name others instead, and --crop another size. It needs no truth: what it should draw is what its
+teacher draws. --student_macs says how much work one picture may be; the width of the network follows from it.
 
 Its run directory is one like any other: tfi2i translate, evaluate and export take it. evaluate measures the teacher
 beside it.
@@ -51,7 +51,8 @@ def work(values):
     run = settings.resolve("student", given)  # what is wrong in the flags is said before TensorFlow is imported
     if not any(given.get(name) for name in IMAGES):
         raise UserError(
-            f"the teacher {given['teacher']} names no pictures: give --data=FOLDER, or --a=FOLDER and --b=FOLDER"
+            f"the teacher {given['teacher']} names no pictures: give --data=FOLDER, or for the domain translated from "
+            "--a=FOLDER or --b=FOLDER"
         )
     machine.import_tensorflow()
     from tfi2i import checkpoints
@@ -63,6 +64,7 @@ def work(values):
     model = checkpoints.load(given["teacher"], given["teacher_checkpoint"])
     _check(model, given)
     given.setdefault("direction", model.directions[0])
+    _check_domain(run.data, given["direction"])
     given.setdefault("student_blocks", min(max(3, min(run.data.crop) // 32), 8))
     if "student_width" not in given:
         given["student_width"], said = _width(given, model, run.data.crop)
@@ -129,6 +131,16 @@ def _check(model, given):
     for name in ("channels_a", "channels_b"):
         if given[name] != getattr(model, name):
             raise UserError(f"--{name}={given[name]}: the teacher has {getattr(model, name)}, and so has its student")
+
+
+def _check_domain(data, direction):
+    """Refuses pictures of the other domain alone."""
+    only, needed = data.only_domain(), direction[0].upper()
+    if only and only != needed:
+        raise UserError(
+            f"a student of {direction} learns from pictures of {needed}, and there are those of {only} alone: give "
+            f"--{needed.lower()}=FOLDER"
+        )
 
 
 def _width(given, teacher, crop):

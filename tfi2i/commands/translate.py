@@ -40,8 +40,9 @@ def define_flags(values):
     )
     flags.DEFINE_string(
         "direction",
-        "a2b",
-        "from which domain to which: a2b, b2a, or by the folders of --a and --b, photos2paintings",
+        None,
+        "from which domain to which: a2b, b2a, or by the folders of --a and --b, photos2paintings (default: the "
+        "model's first)",
         flag_values=values,
     )
     flags.DEFINE_string(
@@ -95,31 +96,34 @@ def define_flags(values):
 
 
 def work(values):
-    """Translates; returns the model, (list of paths written, list of (input path, reason) that failed)."""
+    """Translates; returns the model, the direction, (paths written, (input path, reason) of those that failed)."""
     size = size_flag(values.size)
     from tfi2i import run_directory, translation
 
-    direction = run_directory.direction(values.direction, values.run_dir)
+    direction = values.direction and run_directory.direction(values.direction, values.run_dir)
     # A mistyped path need not wait for TensorFlow.
     translation.plan(values.input, values.output, values.heatmaps, values.discriminator_heatmaps, values.overwrite)
     machine.import_tensorflow()
     from tfi2i import checkpoints
 
     model = checkpoints.load(values.run_dir, values.checkpoint)
+    direction = model.resolve_direction(direction)
     names = [
         "input", "output", "fit", "tile", "overlap", "keep_size", "side_by_side", "batch_size",
         "heatmaps", "discriminator_heatmaps", "overwrite", "metadata",
     ]  # fmt: skip
-    return model, translation.translate_files(
-        model, direction=direction, size=size, **{n: values[n].value for n in names}
+    return (
+        model,
+        direction,
+        translation.translate_files(model, direction=direction, size=size, **{n: values[n].value for n in names}),
     )
 
 
 def main(_):
     values = flags.FLAGS
-    model, (written, failed) = work(values)
+    model, direction, (written, failed) = work(values)
     print(
-        f"translated {len(written)} of {len(written) + len(failed)} images {values.direction} "
+        f"translated {len(written)} of {len(written) + len(failed)} images {direction} "
         f"with step {model.checkpoint_step} of {values.run_dir} into {values.output}"
     )
     if failed:

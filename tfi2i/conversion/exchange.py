@@ -115,7 +115,7 @@ def export(run_dir, output, checkpoint=None, direction=None, log=print):
         raise UserError(f"--export=pytorch: the official code has no such {', '.join(foreign)} as this run's")
     parts = {p: places for p, places in layout.items() if all(id(x.variable) in present for x in places.values())}
     if direction:
-        model.check_direction(direction)
+        model.resolve_direction(direction)
         alone = getattr(module, "GENERATOR_OF", None)
         if alone is None:
             raise UserError(f"--direction={direction}: a checkpoint of {method} holds both, leave it out")

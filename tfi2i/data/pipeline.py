@@ -390,7 +390,7 @@ def examples(data, count, value_range):
     """
     for split in ("val", "test", "train"):
         try:
-            pair = sources.open_domains(data, split)
+            pair = data.open_domains(split)
         except sources.MissingSplit:
             continue
         batches = []

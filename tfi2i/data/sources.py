@@ -33,7 +33,7 @@ class Source:
 
     Attributes:
         names: unique names, in a fixed order.
-        items: per image a path, or a (start, stop) range of `store`.
+        items: per image a path, or a tuple (start, stop), a range of `store`.
         sizes: per image the bytes of its file.
         description: one line for the log.
         channels: 1 or 3, what `read` returns.
@@ -89,7 +89,7 @@ class Source:
 
     def _item(self, i):
         item = self.items[i]
-        return self.store[item[0] : item[1]] if self.store else item
+        return self.store[item[0] : item[1]] if isinstance(item, tuple) else item
 
 
 def open_domains(data, split="train"):
@@ -130,10 +130,11 @@ def open_domain(data, letter, split):
 
 def held_out(data):
     """The paths of the images that --holdout keeps for the test, those of A first; none for other forms of data."""
-    if not (data.a or data.b):
+    given = [letter for letter in ("BA" if data.swap_domains else "AB") if getattr(data, letter.lower())]
+    if not given:
         return []
     try:
-        return [os.path.abspath(path) for source in _open(data, "test", "AB") for path in source.items]
+        return [os.path.abspath(path) for source in _open_own(data, "test", given) for path in source.items]
     except MissingSplit:
         return []
 
@@ -173,6 +174,17 @@ def open_folder(folder):
         raise UserError(f"{folder} {seen}: expected a folder of images, not a pattern or a single image")
     paths = images.find_images(folder)
     return _file_source([p.relative_to(folder).as_posix() for p in paths], paths, str(folder))
+
+
+def joined(source, more):
+    """`source`, followed by the images of a source of files, which are read as its own are."""
+    return dataclasses.replace(
+        source,
+        names=source.names + [f"more/{name}" for name in more.names],
+        items=source.items + more.items,
+        sizes=source.sizes + more.sizes,
+        description=f"{source.description} and {more.description}",
+    )
 
 
 def _open(data, split, letters):

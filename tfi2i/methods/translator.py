@@ -536,17 +536,20 @@ class Translator(keras.Model):
         x = to_levels(tf.cast(x, tf.float32), self.value_range, float(dtype.max))
         return tf.cast(tf.round(tf.clip_by_value(x, 0.0, float(dtype.max))), dtype)
 
-    def check_direction(self, direction):
-        """Refuses a direction that this model cannot translate.
+    def resolve_direction(self, direction):
+        """A direction that this model translates: the given one, or for None its first.
 
         Raises:
             ValueError: no direction at all.
             UserError: the model has no generator of that direction.
         """
+        if direction is None:
+            return self.directions[0]
         if direction not in DIRECTIONS:
             raise ValueError(f"direction='{direction}': expected one of {', '.join(DIRECTIONS)}")
         if direction not in self.directions:
             raise UserError(f"--direction={direction}: this model translates {', '.join(self.directions)} only")
+        return direction
 
     def generate(self, x, direction="a2b", style=None, network=None):
         """Translates any size.
@@ -563,7 +566,7 @@ class Translator(keras.Model):
         Returns:
             float32 tensor [N, H, W, C'] in `value_range`.
         """
-        self.check_direction(direction)
+        direction = self.resolve_direction(direction)
         network = network or self.styled_generator(direction, style)
         if None not in x.shape[1:3] and self.sizes.fit(*x.shape[1:3]):
             return network(x)
@@ -606,14 +609,14 @@ class Translator(keras.Model):
 
         return translate
 
-    def translate(self, images, direction="a2b", batch_size=1, style=None, reference=None, seed=None):
+    def translate(self, images, direction=None, batch_size=1, style=None, reference=None, seed=None):
         """Translates pixels to pixels.
 
         Args:
             images: uint8 or uint16 pixels, or float32 in `value_range`; [N, H, W, C] or one image [H, W, C], C being
                 the channels of the domain translated from. Any size of at least one pixel. Or the path of an image
                 file, a PIL image, or a list of any of these, which go through the networks one by one.
-            direction: "a2b" or "b2a".
+            direction: "a2b" or "b2a"; None: the first of `directions`.
             batch_size: images that go through the network at once.
             style: what the translations should look like, where the method takes a style: float [N, style_size], or
                 [style_size] for all images.
@@ -630,7 +633,7 @@ class Translator(keras.Model):
             ValueError: another rank, number of channels, dtype, a float outside `value_range`, a style that the method
                 does not take, or more than one of `style`, `reference` and `seed`.
         """
-        self.check_direction(direction)
+        direction = self.resolve_direction(direction)
         if isinstance(images, (list, tuple)):
             styles = self._styles(len(images), direction, style, reference, seed)
             styles = [None] * len(images) if styles is None else styles

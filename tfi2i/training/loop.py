@@ -30,7 +30,7 @@ _MAY_CHANGE = {
     "download", "tfds_dir", "cache_gib", "max_bad_files", "accept_changed_data",
 }  # fmt: skip
 # These too: fingerprints say whether the files there are the same.
-_PATHS = {"data", "a", "b", "csv", "csv_folder", "teacher"}
+_PATHS = {"data", "a", "b", "csv", "csv_folder", "teacher", "more_pictures"}
 # A schedule that looks at the duration would have had other rates from the start.
 _OPEN_ENDED = ("constant", "step", "halving", "cosine_restarts")
 _SAMPLES = 6

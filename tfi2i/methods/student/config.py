@@ -1,9 +1,11 @@
 """Hyper-parameters of a student."""
 
 import dataclasses
+import os
 import typing
 
 from tfi2i.config import (
+    Data,
     Hyperparameters,
     UserError,
     averaging,
@@ -14,6 +16,41 @@ from tfi2i.config import (
     check_positive,
     option,
 )
+
+
+@dataclasses.dataclass(frozen=True)
+class Pictures(Data):
+    """As those of any run, but that the domain translated from is enough: the teacher says what should be drawn."""
+
+    more_pictures: str | None = option(
+        None, "folder of further pictures of the domain translated from, with its sub-folders, to learn from as well"
+    )
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_paths(self, "more_pictures")
+
+    def absolute(self):
+        """The same with absolute paths."""
+        more = self.more_pictures and os.path.abspath(self.more_pictures)
+        return dataclasses.replace(super().absolute(), more_pictures=more)
+
+    def only_domain(self):
+        """ "A" or "B" where one of --a and --b is all that names pictures, else None."""
+        if bool(self.a) == bool(self.b):
+            return None
+        return "A" if bool(self.a) != self.swap_domains else "B"
+
+    def open_domains(self, split="train"):
+        """As `Data.open_domains`; an only domain stands for the other one too, which the student does not look at."""
+        from tfi2i.data import sources
+
+        only = self.only_domain()
+        pair = (sources.open_domain(self, only, split),) * 2 if only else super().open_domains(split)
+        if self.more_pictures and split == "train":
+            more = sources.open_folder(self.more_pictures)
+            pair = tuple(sources.joined(source, more) for source in pair)
+        return pair
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +100,7 @@ class Student(Hyperparameters):
     beta_2: float = option(0.999, "Adam's decay of the second moment")
     weight_decay: float = option(0.0, "L2 added to the gradient of all weights before Adam")
 
+    data_class: typing.ClassVar = Pictures
     # The pictures and their preparation are the teacher's: `tfi2i.commands.distill`.
     data_in_full: typing.ClassVar = True
     # When the rounding to 8 bits begins follows from the duration.

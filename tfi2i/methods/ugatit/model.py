@@ -524,8 +524,9 @@ class UGATIT(Translator):
         arrays = {name: ops.convert_to_numpy(heat) for name, heat in maps.items()}
         return arrays if images.ndim == 4 else {name: heat[0] for name, heat in arrays.items()}
 
-    def translate(self, images, direction="a2b", batch_size=1, return_heatmap=False, **style):
+    def translate(self, images, direction=None, batch_size=1, return_heatmap=False, **style):
         """As `Translator.translate`; with `return_heatmap` also where the generator looks, see `heatmaps`."""
+        direction = self.resolve_direction(direction)
         result = super().translate(images, direction, batch_size, **style)
         if not return_heatmap:
             return result
