@@ -30,7 +30,7 @@ _MAY_CHANGE = {
     "download", "tfds_dir", "cache_gib", "max_bad_files", "accept_changed_data",
 }  # fmt: skip
 # These too: fingerprints say whether the files there are the same.
-_PATHS = {"data", "a", "b", "csv", "csv_folder", "teacher"}
+_PATHS = {"data", "a", "b", "ab", "csv", "csv_folder", "teacher"}
 # A schedule that looks at the duration would have had other rates from the start.
 _OPEN_ENDED = ("constant", "step", "halving", "cosine_restarts")
 _SAMPLES = 6
@@ -350,7 +350,7 @@ def _compare(stored, run, fingerprints, folder):
     for part in ("model", "data", "training"):
         for name in new[part]:
             before, now = old[part].get(name), new[part][name]
-            if before == now or name in _MAY_CHANGE | _PATHS:
+            if before == now or name in _MAY_CHANGE | _PATHS | {*run.model.of_translation}:
                 continue
             if (
                 name in settings.DURATIONS
