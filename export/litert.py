@@ -240,8 +240,9 @@ def _dropout(layer, x, seeds=None):
     """`layers.Dropout` on a static size, whose masks are constants."""
     if seeds is None:
         return x
+    known = tf.get_static_value(seeds)
     with tf.init_scope():
-        kept = layer.kept(seeds, x.shape[1:]).numpy()
+        kept = layer.kept(known, x.shape[1:]).numpy()
     return x * (kept / np.float32(1 - layer.rate))
 
 

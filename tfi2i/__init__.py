@@ -1,4 +1,4 @@
-"""Unpaired image-to-image translation in TensorFlow and Keras 3, from two folders of images to verified files.
+"""Image-to-image translation in TensorFlow and Keras 3, from two folders of images to verified files.
 
 Everything public is here; names are imported on first use, so that `import tfi2i` loads no TensorFlow.
 """

@@ -295,6 +295,15 @@ def test_one_picture_has_one_translation_and_another_seed_another():
     assert min(distances) > 1, distances
 
 
+def test_masks_are_those_of_the_dropout_seed_alone():
+    one, other = still(), built(seed=7)
+    other.set_weights(one.get_weights())
+    x = np.zeros((SIDE, SIDE, 3), np.uint8)
+    np.testing.assert_array_equal(one.translate(x), other.translate(x))
+    drops = [layer for layer in one._flatten_layers() if isinstance(layer, layers.Dropout)]
+    assert len({layer.index for layer in drops}) == len(drops) == 1
+
+
 def test_statistics_are_the_pictures_own_or_those_of_training():
     x = pictures(2)
     model, average = still(dropout=False), built(dropout=False, test_norm="average")

@@ -79,6 +79,10 @@ class Pix2Pix(Translator):
         else:
             blocks = {"resnet_9blocks": 9, "resnet_6blocks": 6}[c.generator]
             self.generator = ResnetGenerator(channels, width, blocks, "transposed", **shared_g)
+        # The masks of a trained model are those of --dropout_seed, whatever the seed of its training.
+        drops = [layer for layer in self.generator._flatten_layers() if isinstance(layer, layers.Dropout)]
+        for i, layer in enumerate(drops):
+            layer.index = i
         named = {"name": f"discriminator_{self.target}"}
         self.discriminator = Discriminator(
             c.discriminator, c.discriminator_layers, c.discriminator_width, **shared, **named
