@@ -22,8 +22,9 @@ def define_flags(values):
     flags.DEFINE_string("checkpoint", None, "step of the checkpoint, or best [the newest]", flag_values=values)
     flags.DEFINE_string(
         "direction",
-        "a2b",
-        "which way the files translate: a2b, b2a, or by the folders of --a and --b, photos2paintings",
+        None,
+        "which way the files translate: a2b, b2a, or by the folders of --a and --b, photos2paintings [a2b, or the only "
+        "one that the run translates]",
         flag_values=values,
     )
     flags.DEFINE_string("output", None, "folder to make", required=True, flag_values=values)

@@ -109,7 +109,7 @@ def translate(
     input: Path,
     output: Path,
     *,
-    direction: str = "a2b",
+    direction: str | None = None,
     checkpoint: int | str | None = None,
     size: Size | None = None,
     fit: str | None = None,
@@ -131,7 +131,8 @@ def translate(
         run_dir: run directory of the trained model.
         input: an image, a folder with its sub-folders, or a pattern.
         output: a folder; or an image file, when `input` is one file.
-        direction: "a2b", "b2a", or by the names of the folders of `a` and `b`, "photos2paintings".
+        direction: "a2b", "b2a", or by the names of the folders of `a` and `b`, "photos2paintings"; None: "a2b", or the
+            only one that the run translates.
         checkpoint: step of a kept checkpoint, or "best"; None: the newest.
         size: resize to N or (height, width) before translating.
         fit: "pad", "resize" or "tile": how an image of any size meets the networks; None: by method.

@@ -92,7 +92,8 @@ def direction(text, *run_dirs, canonical=_DIRECTIONS):
     """The direction that a --direction names.
 
     Args:
-        text: one of `canonical`, or names of domains such as "photos2paintings", the folders of --a and --b.
+        text: one of `canonical`, or names of domains such as "photos2paintings", the folders of --a and --b; None: a2b,
+            or the only one that the run translates.
         *run_dirs: the run directories that it is for.
         canonical: what it may be in all runs.
 
@@ -102,6 +103,10 @@ def direction(text, *run_dirs, canonical=_DIRECTIONS):
     Raises:
         UserError: it names none, or not the same one in all runs.
     """
+    if text is None:
+        described = description(run_dirs[0])
+        learned = described["model"].get("direction")
+        return described["converted"]["directions"][0] if "converted" in described else learned or _DIRECTIONS[0]
     if text in canonical:
         return text
     known = [domain_names(read(path).data) for path in run_dirs]

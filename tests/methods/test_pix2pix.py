@@ -14,6 +14,7 @@ from tests import torch_names
 from tests.drawing import nothing_drawn
 from tfi2i import layers, settings
 from tfi2i.config import UserError
+from tfi2i.methods import fitting
 from tfi2i.methods.cyclegan import published as cyclegan_published
 from tfi2i.methods.pix2pix import published
 from tfi2i.methods.pix2pix.model import Pix2Pix
@@ -262,6 +263,16 @@ def test_what_is_computed_before_the_phases_changes_nothing():
     model.train_step((a, b))
     for ours, expected in zip(model.generator.non_trainable_variables, twin.generator.non_trainable_variables):
         np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_fit_keeps_pairs_together():
+    model, a = built(), pictures(6)
+    model.compile()
+    data, _ = fitting.as_dataset(model, a, -a, batch_size=2, shuffle=True)
+    seen = [(x.numpy(), y.numpy()) for x, y in data]
+    assert all((x == -y).all() for x, y in seen) and len({x.tobytes() for b, _ in seen for x in b}) == 6
+    with pytest.raises(ValueError, match="6 and 5 images: pix2pix learns from pairs"):
+        fitting.as_dataset(model, a, a[:5], batch_size=1)
 
 
 # Translation

@@ -40,8 +40,9 @@ def define_flags(values):
     )
     flags.DEFINE_string(
         "direction",
-        "a2b",
-        "from which domain to which: a2b, b2a, or by the folders of --a and --b, photos2paintings",
+        None,
+        "from which domain to which: a2b, b2a, or by the folders of --a and --b, photos2paintings (default: a2b, or "
+        "the only one that the run translates)",
         flag_values=values,
     )
     flags.DEFINE_string(
@@ -118,8 +119,11 @@ def work(values):
 def main(_):
     values = flags.FLAGS
     model, (written, failed) = work(values)
+    from tfi2i import run_directory
+
+    direction = run_directory.direction(values.direction, values.run_dir)
     print(
-        f"translated {len(written)} of {len(written) + len(failed)} images {values.direction} "
+        f"translated {len(written)} of {len(written) + len(failed)} images {direction} "
         f"with step {model.checkpoint_step} of {values.run_dir} into {values.output}"
     )
     if failed:

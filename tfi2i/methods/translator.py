@@ -358,7 +358,7 @@ class Translator(keras.Model):
 
         Args:
             x, y, batch_size: what it learns from, see `fitting.as_dataset`. It looks at the first batch before it
-                begins. Arrays are shuffled each by itself.
+                begins. Arrays are shuffled each by itself, those of pairs together.
             epochs, verbose, callbacks, shuffle, **kwargs: as Keras'.
             validation_split: the last part of two arrays to validate with, 0 to 1.
             validation_data: arrays (A, B), or a data set, whose losses are computed after each epoch.
