@@ -17,7 +17,7 @@ from tfi2i.config import UserError
 from tfi2i.methods import fitting
 from tfi2i.methods.cyclegan import published as cyclegan_published
 from tfi2i.methods.pix2pix import published
-from tfi2i.methods.pix2pix.model import Pix2Pix
+from tfi2i.methods.pix2pix.model import Pix2Pix, feature_matching, halved
 from tfi2i.training import loop
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
@@ -109,6 +109,7 @@ def test_impossible_configurations():
         ({"lambda_gan": 0.0, "lambda_l1": 0.0}, "are both 0: nothing is left to learn"),
         ({"gan_loss": "wgan-gp"}, "--gan_loss=wgan-gp: expected one of vanilla, lsgan"),
         ({"lambda_l1": -1.0}, "--lambda_l1=-1.0: expected 0 or more"),
+        ({"lambda_gan": 0.0, "lambda_features": 10.0}, "--lambda_features=10.0 compares maps .*: give --lambda_gan=1"),
     ):
         with pytest.raises(UserError, match=message):
             Pix2Pix(**options)
@@ -154,7 +155,7 @@ def test_constant_images_give_losses_known_by_hand(variant, weight, gan, real, f
     model = built(pix2pix_variant=variant, pool_size=0, **(RESNET if variant == "cyclegan_tables" else {}))
     for v in model.trainable_variables:
         v.assign(tf.zeros(v.shape))
-    model.discriminator.last.bias.assign([0.5])
+    model.discriminators[0].last.bias.assign([0.5])
     a, b = np.full((1, SIDE, SIDE, 3), 0.5, "float32"), np.full((1, SIDE, SIDE, 3), -0.25, "float32")
     assert losses_of(model, a, b) == pytest.approx(
         {"gan_a2b": gan, "l1_b": 0.25 * weight, "discriminator_b": real + fake}
@@ -173,7 +174,7 @@ def official(optimizer=None, **options):
     model.build_for_training((None, 128, 128, 3), (None, 128, 128, 3))
     model.build_optimizers()
     for part, places in published.layout(model).items():
-        network = {"G": model.generator, "D": model.discriminator}[part]
+        network = {"G": model.generator, "D": model.discriminators[0]}[part]
         torch_names.load_recorded(network, places, STEPS, f"weights/{part}")
     return model
 
@@ -194,7 +195,7 @@ def test_two_steps(golden_masks):
     """Losses, gradients, weights and running statistics; the generator's loss is that of the updated discriminator."""
     model = official()
     gradients = torch_names.watch_gradients(model)
-    parts = {"G": model.generator, "D": model.discriminator}
+    parts = {"G": model.generator, "D": model.discriminators[0]}
     for k, samples in ((1, slice(2)), (2, slice(1))):
         gradients.clear()
         losses = model.train_step((tf.constant(REAL_A[samples]), tf.constant(REAL_B[samples])))
@@ -220,7 +221,7 @@ def test_losses_of_a_step(key, options, n, golden_masks):
     losses = model.train_step((tf.constant(REAL_A[:n]), tf.constant(REAL_B[:n])))
     np.testing.assert_allclose(in_their_order(losses), theirs(key), rtol=2e-5)
     suffix = "a" if options.get("direction") == "b2a" else "b"
-    assert f"l1_{suffix}" in losses and model.discriminator.name == f"discriminator_{suffix}"
+    assert f"l1_{suffix}" in losses and model.discriminators[0].name == f"discriminator_{suffix}"
 
 
 def test_weight_0_drops_the_term_and_without_the_input_it_judges_pictures_alone():
@@ -228,8 +229,41 @@ def test_weight_0_drops_the_term_and_without_the_input_it_judges_pictures_alone(
     assert losses_of(built(lambda_gan=0.0), a, b).keys() == {"l1_b"}
     assert losses_of(built(lambda_l1=0.0), a, b).keys() == {"gan_a2b", "discriminator_b"}
     alone = built(conditional=False, channels_a=1)
-    assert alone.discriminator.first.kernel.shape[2] == 3
+    assert alone.discriminators[0].first.kernel.shape[2] == 3
     assert losses_of(alone, a[..., :1], b).keys() == {"gan_a2b", "l1_b", "discriminator_b"}
+
+
+def test_halves_and_features_by_hand():
+    x = tf.reshape(tf.range(16.0), (1, 4, 4, 1))
+    # At the edges the mean of the pixels that there are.
+    np.testing.assert_allclose(halved(x)[0, :, :, 0], [[2.5, 4.0], [8.5, 10.0]], rtol=1e-6)
+    np.testing.assert_allclose(halved(tf.ones((2, 5, 7, 3))), np.ones((2, 3, 4, 3)), rtol=1e-6)
+    fake = [[tf.fill((1, 2, 2, 1), 3.0), tf.fill((1, 1, 1, 1), 1.0), tf.zeros((1, 1, 1, 1))]] * 2
+    real = [[tf.fill((1, 2, 2, 1), 1.0), tf.fill((1, 1, 1, 1), 1.5), tf.fill((1, 1, 1, 1), 9.0)]] * 2
+    assert float(feature_matching(fake, real)) == 4 / 2 * (2 + 0.5)  # the logits do not count
+
+
+def test_discriminators_at_several_sizes():
+    model = built(discriminator="multiscale", discriminator_scales=3, lambda_features=10.0, norm="instance")
+    assert [*model.networks][1:] == ["discriminator_b", "discriminator_b_1", "discriminator_b_2"]
+    assert model.sizes.crop_minimum == max(64, 4 * model.discriminators[0].size_minimum)
+    shapes = [maps[-1].shape[1:3] for maps in model.judge(tf.zeros((1, SIDE, SIDE, 6)))]
+    assert shapes == [(14, 14), (6, 6), (2, 2)] and len(model.judge(tf.zeros((1, SIDE, SIDE, 6)))[0]) == 4
+    a, b = pictures(seed=5), pictures(seed=6)
+    losses = losses_of(model, a, b)
+    assert losses.keys() == {"gan_a2b", "l1_b", "features_b", "discriminator_b"} and losses["features_b"] > 0
+    for v in model.trainable_variables:
+        v.assign(tf.zeros(v.shape))
+    for discriminator in model.discriminators:
+        discriminator.last.bias.assign([0.5])
+    losses = losses_of(model, a, b)
+    one = np.log1p(np.exp(-0.5))
+    expected = {"gan_a2b": 3 * one, "features_b": 0, "discriminator_b": 1.5 * (one + np.log1p(np.exp(0.5)))}
+    assert {n: losses[n] for n in expected} == pytest.approx(expected)
+    model.compile()
+    model.build_for_training(a.shape, b.shape)
+    model.build_optimizers()
+    assert np.isfinite([float(v) for v in model.train_step((tf.constant(a), tf.constant(b))).values()]).all()
 
 
 def test_the_history_holds_pairs():

@@ -30,7 +30,7 @@ def test_a_whole_model_of_the_official_code(official, monkeypatch):
     model, run = official("pix2pix_whole")
     x = GOLDEN["128"]
     judged = np.concatenate([x, x[::-1]], axis=-1)
-    np.testing.assert_allclose(sparse(model.discriminator(judged)), GOLDEN["whole/D"], atol=1e-4)
+    np.testing.assert_allclose(sparse(model.discriminators[0](judged)), GOLDEN["whole/D"], atol=1e-4)
     monkeypatch.setattr(layers.Dropout, "call", masked)
     np.testing.assert_allclose(sparse(translated(model, x)), GOLDEN["whole/G"], atol=1e-4)
     assert (model.config.generator, model.config.norm, model.directions) == ("unet_128", "batch", ("a2b",))
@@ -114,6 +114,7 @@ def test_other_networks(tmp_path):
     "options, message",
     [
         ({"generator": "unet_64"}, "--generator=unet_64 is not in the published code"),
+        ({"discriminator": "multiscale"}, "--discriminator=multiscale is not in the published code"),
         (
             {"pix2pix_variant": "cyclegan_tables", "generator": "resnet_6blocks"},
             "--pix2pix_variant=cyclegan_tables is not in the published code",

@@ -167,8 +167,10 @@ def train(run, run_dir, dry_run=False, prepare=None, learned_from=None):
     logging.info("A: %s; B: %s", source_a.description, source_b.description)
     if held_out and writes:
         _say(f"{len(held_out)} pictures are held out for the test: {folder / 'held_out.txt'} names them", chief)
+    paired = getattr(run.data, "paired", False)
+    counted = f"{len(source_a)} pairs" if paired else f"{len(source_a)} + {len(source_b)} images"
     _say(
-        f"{run.method}: {len(source_a)} + {len(source_b)} images, {total} steps ({per_epoch} an epoch), "
+        f"{run.method}: {counted}, {total} steps ({per_epoch} an epoch), "
         f"global batch {batch_size}, on {machine.devices()}"
         + (f" ({replicas} replicas)" if replicas > 1 else "")
         + f", {precision}, XLA {'on' if xla else 'off'}"

@@ -225,7 +225,8 @@ class UnetGenerator(_Network):
 class Discriminator(_Network):
     """PatchGAN of `layer_count` stride-2 convolutions, or the 1×1 pixel network: [N, H, W, C] → [N, h, w, 1] logits.
 
-    The 3-layer PatchGAN sees 70×70 pixels and maps 256×256 to 30×30, TensorFlow's to 32×32.
+    The 3-layer PatchGAN sees 70×70 pixels and maps 256×256 to 30×30, TensorFlow's to 32×32. With `features` the result
+    is the list of the maps after each convolution, of which the last are the logits.
     """
 
     def __init__(self, kind, layer_count, width, **kwargs):
@@ -247,11 +248,12 @@ class Discriminator(_Network):
         self.last = self.conv(1, kernel, 1, pad, bias=None if kind == "pixel" else True)
         self.stack = [self.first, *[layer for pair in self.inner for layer in pair], self.last]
 
-    def call(self, x, training=False):
-        x = ops.leaky_relu(self.first(x), 0.2)
+    def call(self, x, training=False, features=False):
+        maps = [ops.leaky_relu(self.first(x), 0.2)]
         for conv, norm in self.inner:
-            x = ops.leaky_relu(norm(conv(x), training=training), 0.2)
-        return ops.cast(self.last(x), "float32")
+            maps.append(ops.leaky_relu(norm(conv(maps[-1]), training=training), 0.2))
+        logits = ops.cast(self.last(maps[-1]), "float32")
+        return [*maps, logits] if features else logits
 
 
 # ---------------------------------------------------------------------------------------------------------------------

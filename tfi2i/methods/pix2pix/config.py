@@ -56,9 +56,13 @@ class Pix2Pix(Hyperparameters):
     )
     discriminator: str = option(
         "n_layers",
-        "n_layers: a PatchGAN of --discriminator_layers; pixel: 1x1 convolutions, which judge each pixel by itself",
-        ("n_layers", "pixel"),
+        "n_layers: a PatchGAN of --discriminator_layers; pixel: 1x1 convolutions, which judge each pixel by itself; "
+        "multiscale: PatchGANs at --discriminator_scales sizes, as in pix2pixHD",
+        ("n_layers", "pixel", "multiscale"),
         known_as=("netd",),
+    )
+    discriminator_scales: int = option(
+        2, "number of sizes at which --discriminator=multiscale looks, each half of the one before"
     )
     discriminator_layers: int = option(
         3, "stride-2 convolutions of the PatchGAN; with 3, each of its answers is about 70x70 pixels (section 3.2)"
@@ -71,6 +75,12 @@ class Pix2Pix(Hyperparameters):
     gan_loss: str | None = option(None, "adversarial loss", ("vanilla", "lsgan"))
     lambda_gan: float = option(1.0, "weight of the generator's adversarial loss; 0 leaves the discriminator out")
     lambda_l1: float | None = option(None, "weight of the mean absolute difference from the truth (section 3.1)")
+    lambda_features: float = option(
+        0.0,
+        "weight of the feature matching loss of pix2pixHD (there 10): the difference between the discriminator's inner "
+        "maps of translation and truth",
+        known_as=("lambda_feat",),
+    )
     pool_size: int | None = option(
         None, "pairs of input and translation in the history that the discriminator learns from; 0: no history"
     )
@@ -109,7 +119,14 @@ class Pix2Pix(Hyperparameters):
         check_choices(self)
         fill(self, self.variants[self.pix2pix_variant])
         check_positive(self, "generator_width", "discriminator_width", "discriminator_layers", "learning_rate")
+        check_positive(self, "discriminator_scales")
         check_below_1(self, "ema_momentum")
-        check_not_negative(self, "lambda_gan", "lambda_l1", "pool_size", "init_gain", "weight_decay")
+        weights = ("lambda_gan", "lambda_l1", "lambda_features")
+        check_not_negative(self, *weights, "pool_size", "init_gain", "weight_decay")
+        if self.lambda_features and not self.lambda_gan:
+            raise UserError(
+                f"--lambda_features={self.lambda_features} compares maps of a discriminator, and --lambda_gan=0 leaves "
+                "it out: give --lambda_gan=1"
+            )
         if not (self.lambda_gan or self.lambda_l1):
             raise UserError("--lambda_gan and --lambda_l1 are both 0: nothing is left to learn")

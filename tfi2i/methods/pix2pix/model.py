@@ -12,6 +12,9 @@ which is the same code.
 - the discriminator's loss is halved in PyTorch's code alone;
 - instance norms of cyclegan_tables have a factor and an offset for each channel.
 
+Two parts are pix2pixHD's (Wang et al., arXiv 1711.11585, sections 3.2 and 3.3): discriminators at several sizes, and
+feature matching. Its discriminators pad by 2, ours by 1.
+
 Translation is as published: nothing is switched to an evaluation mode. Batch norm takes the statistics of the picture,
 and dropout stays on. Here its masks are a function of --dropout_seed and of the size of the picture, the same for each
 picture: a model and all files that are exported from it give one result for one picture.
@@ -21,6 +24,8 @@ update and with its weights after the update, where here, as in PyTorch's code, 
 again; its convolutions before a norm have biases that are reset to 0 in each step, and here they have none; its
 transposed channels and BGR order change no result of a training from scratch.
 """
+
+import functools
 
 import keras
 import tensorflow as tf
@@ -36,6 +41,29 @@ from tfi2i.methods.translator import Translator
 
 # How often the U-Nets halve a picture.
 DOWNS = {"unet_256": 8, "unet_128": 7, "unet_64": 6}
+
+
+def halved(x):
+    """Half the size: the mean of the 3×3 pixels around every second one, of those that there are; [N, H, W, C]."""
+    around = ((0, 0), (1, 1), (1, 1), (0, 0))
+    pool = functools.partial(ops.average_pool, pool_size=3, strides=2)
+    return pool(ops.pad(x, around)) / pool(ops.pad(ops.ones_like(x[:1, ..., :1]), around))
+
+
+def feature_matching(fake, real):
+    """Mean over the sizes of 4 / M Σ ‖D_i(x, G(x)) - D_i(x, y)‖₁ over the M inner maps of each (pix2pixHD's code).
+
+    Args:
+        fake, real: as `Pix2Pix.judge` gives them; no gradient leads into `real`.
+
+    Returns:
+        float32 scalar.
+    """
+    total = 0.0
+    for of_fake, of_real in zip(fake, real):
+        inner = [(ops.cast(f, "float32"), ops.cast(r, "float32")) for f, r in zip(of_fake[:-1], of_real[:-1])]
+        total += 4 / len(inner) * sum(l1(f, ops.stop_gradient(r)) for f, r in inner)
+    return total / len(fake)
 
 
 @keras.saving.register_keras_serializable(package="tfi2i")
@@ -83,18 +111,23 @@ class Pix2Pix(Translator):
         drops = [layer for layer in self.generator._flatten_layers() if isinstance(layer, layers.Dropout)]
         for i, layer in enumerate(drops):
             layer.index = i
-        named = {"name": f"discriminator_{self.target}"}
-        self.discriminator = Discriminator(
-            c.discriminator, c.discriminator_layers, c.discriminator_width, **shared, **named
-        )
+        several = c.discriminator == "multiscale"
+        kind, scales = ("n_layers", c.discriminator_scales) if several else (c.discriminator, 1)
+        # Of the whole picture, of half its size, of a quarter …
+        self.discriminators = []
+        for scale in range(scales):
+            named = {"name": f"discriminator_{self.target}" + (f"_{scale}" if scale else "")}
+            sizes = (c.discriminator_layers, c.discriminator_width)
+            self.discriminators.append(Discriminator(kind, *sizes, **shared, **named))
         multiple = 2 ** DOWNS.get(c.generator, 2)
         minimum = max(8, multiple)
-        self.sizes = Sizes(multiple, minimum, crop_minimum=max(minimum, self.discriminator.size_minimum))
+        least = self.discriminators[0].size_minimum * 2 ** (scales - 1)
+        self.sizes = Sizes(multiple, minimum, crop_minimum=max(minimum, least))
         self.pool = ImagePool(c.pool_size, seed, name=f"pool_{self.target}")
 
     @property
     def networks(self):
-        return {network.name: network for network in (self.generator, self.discriminator)}
+        return {network.name: network for network in (self.generator, *self.discriminators)}
 
     @property
     def generators(self):
@@ -148,6 +181,14 @@ class Pix2Pix(Translator):
         """What the discriminator looks at: the input, then the picture of it; [N, H, W, C + C']."""
         return ops.concatenate([x, y], axis=-1) if self.config.conditional else y
 
+    def judge(self, pairs):
+        """For each size the maps of a discriminator, [N, h, w, F], of which the last are its logits."""
+        maps = []
+        for discriminator in self.discriminators:
+            pairs = halved(pairs) if maps else pairs
+            maps.append(discriminator(pairs, training=True, features=True))
+        return maps
+
     def learn(self, a, b, indices):
         x, y = self.in_direction(a, b)
         seeds = layers.sample_seeds(self.seed, self.step.value, indices, "dropout")
@@ -165,22 +206,27 @@ class Pix2Pix(Translator):
         return {}, {"judged": self.judged(x, fake)}
 
     def discriminator_phase(self, real, fake):
-        """½ (L(D(x, y), 1) + L(D(x, G(x)), 0)); not halved but in PyTorch's code."""
+        """½ (L(D(x, y), 1) + L(D(x, G(x)), 0)), summed over the sizes; not halved but in PyTorch's code."""
         if self.batches_mix:
-            judged_fake, judged_real = self.discriminator(fake, training=True), self.discriminator(real, training=True)
+            logits = [[maps[-1] for maps in self.judge(pairs)] for pairs in (fake, real)]
         else:
-            judged_fake, judged_real = ops.split(self.discriminator(ops.concatenate([fake, real]), training=True), 2)
-        kind = self.config.gan_loss
-        loss = adversarial_loss(judged_fake, False, kind) + adversarial_loss(judged_real, True, kind)
+            logits = zip(*(ops.split(maps[-1], 2) for maps in self.judge(ops.concatenate([fake, real]))))
+        loss, kind = 0.0, self.config.gan_loss
+        for judged_fake, judged_real in zip(*logits):
+            loss += adversarial_loss(judged_fake, False, kind) + adversarial_loss(judged_real, True, kind)
         return {f"discriminator_{self.target}": self.discriminator_weight * loss}, {}
 
     def generator_phase(self, x, y, seeds):
-        """λ_gan L(D(x, G(x)), 1) + λ_l1 ‖y - G(x)‖₁ (equation 4), D being the updated discriminator."""
+        """λ_gan L(D(x, G(x)), 1) + λ_l1 ‖y - G(x)‖₁ (equation 4), D being the updated discriminator, + features."""
         c, losses = self.config, {}
         fake = self.generator(x, training=True, seeds=seeds)
         if c.lambda_gan:
-            judged = self.discriminator(self.judged(x, fake), training=True)
-            losses[f"gan_{c.direction}"] = c.lambda_gan * adversarial_loss(judged, True, c.gan_loss)
+            seen = self.judge(self.judged(x, fake))
+            loss = sum(adversarial_loss(maps[-1], True, c.gan_loss) for maps in seen)
+            losses[f"gan_{c.direction}"] = c.lambda_gan * loss
+        if c.lambda_features:
+            of_truth = self.judge(self.judged(x, y))
+            losses[f"features_{self.target}"] = c.lambda_features * feature_matching(seen, of_truth)
         if c.lambda_l1:
             losses[f"l1_{self.target}"] = c.lambda_l1 * l1(fake, y)
         return losses, {}

@@ -31,8 +31,10 @@ def layout(model):
         raise UserError("--pix2pix_variant=cyclegan_tables is not in the published code, whose norms learn no factors")
     if c.generator == "unet_64":
         raise UserError("--generator=unet_64 is not in the published code, which has unet_128 and unet_256")
+    if c.discriminator == "multiscale":
+        raise UserError("--discriminator=multiscale is not in the published code, which has one discriminator")
     generator = cyclegan.unet if c.generator in DOWNS else cyclegan.resnet
-    return {"G": generator(model.generator), "D": cyclegan.discriminator(model.discriminator)}
+    return {"G": generator(model.generator), "D": cyclegan.discriminator(model.discriminators[0])}
 
 
 def recognise(files, told):
