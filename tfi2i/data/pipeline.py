@@ -330,7 +330,7 @@ def check_partners(a, b, data):
             seen = " and ".join(f"{s.names[i]} is {h}x{w}" for s, (h, w) in zip((a, b), sizes))
             raise UserError(
                 f"{seen} (height x width): partners must show the same scene in the same frame. Cut them alike; "
-                "partners of one shape and different resolution need --resize with --resize_mode=exact"
+                "partners of one shape and different resolution need a --resize that brings them to one size"
             )
         progress.update(i + 1)
     progress.close()
