@@ -10,7 +10,7 @@ VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / "tfi2i" / "__init__.py").
 setup(
     name="tfi2i",
     version=VERSION,
-    description="Unpaired image-to-image translation in TensorFlow, from two folders to LiteRT",
+    description="Image-to-image translation in TensorFlow, from two folders to LiteRT",
     long_description=(HERE / "README.md").read_text("utf-8"),
     long_description_content_type="text/markdown",
     # CC-BY-SA-4.0 is for the drawings in tfi2i/data/emoji.

@@ -97,7 +97,9 @@ def table(results):
         results: row → list of `measure`, one of each seed.
     """
     measured = {name: columns()[name] for name in METRICS}
-    first = [next(iter(results.values()))[0][d]["model"] for d in DIRECTIONS]
+    every = [of_seed for of_seeds in results.values() for of_seed in of_seeds]
+    by_direction = {d: values for of_seed in reversed(every) for d, values in of_seed.items()}
+    first = [of_seed["model"] for of_seed in by_direction.values()]
     heads = [f"{d}: {tables.heading(name, first)}" for d in DIRECTIONS for name in measured]
     lines = [f"| | seeds | {' | '.join(heads)} |", "|---" * (2 + len(heads)) + "|"]
 
@@ -105,7 +107,10 @@ def table(results):
         cells = [name, str(len(of_seeds))]
         for direction in DIRECTIONS:
             for name, column in measured.items():
-                values = [of_seed[direction][key] for of_seed in of_seeds]
+                values = [of_seed[direction][key] for of_seed in of_seeds if direction in of_seed]
+                if not values:  # of a method that learns one direction
+                    cells.append("–")
+                    continue
                 values = [v[tables.key_of(v, name)] for v in values]
                 low, mean, high = map(column.text, (min(values), sum(values) / len(values), max(values)))
                 cells.append(mean if low == high else f"{mean} ({low} to {high})")
@@ -114,7 +119,7 @@ def table(results):
     for row, of_seeds in results.items():
         line(row, of_seeds, "model")
     for key in ("match_moments", "do_nothing"):
-        line(tables.NAMES[key], next(iter(results.values()))[:1], key)
+        line(tables.NAMES[key], [by_direction], key)
     return "\n".join(lines)
 
 

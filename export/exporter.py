@@ -161,6 +161,8 @@ def export(
             if "saved_model" in formats:
                 writer.write_for_servers(partial, report)
             log(reporting.table(report))
+            if report["translation_note"]:
+                log(report["translation_note"])
             for result in report["formats"].values():
                 for note in result["notes"]:
                     log(note)
@@ -325,6 +327,7 @@ class _Export:
         report = {
             "direction": self.direction,
             "method": self.model.name,
+            "translation_note": self.model.translation_note,
             "images": scores[formats[0]].images,
             "split": split,
             "size": list(self.size),

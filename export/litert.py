@@ -193,6 +193,7 @@ def _delegated_forms():
         layers.Conv2D: _conv,
         layers.Conv2DTranspose: _conv_transpose,
         keras.layers.UpSampling2D: _enlarge,
+        layers.Dropout: _dropout,
     }
     usual = {layer: layer.call for layer in forms}
     for layer, form in forms.items():
@@ -233,6 +234,16 @@ def _enlarge(layer, x):
     _, h, w, c = x.shape
     wide = tf.reshape(tf.concat([x] * s, axis=3), (-1, h, s * w, c))
     return tf.reshape(tf.concat([wide] * s, axis=2), (-1, s * h, s * w, c))
+
+
+def _dropout(layer, x, seeds=None):
+    """`layers.Dropout` on a static size, whose masks are constants."""
+    if seeds is None:
+        return x
+    known = tf.get_static_value(seeds)
+    with tf.init_scope():
+        kept = layer.kept(known, x.shape[1:]).numpy()
+    return x * (kept / np.float32(1 - layer.rate))
 
 
 def _conv_transpose(layer, x):

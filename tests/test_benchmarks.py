@@ -223,6 +223,10 @@ def test_the_table_of_methods_has_means_and_extremes():
     assert head.count("|") == row.count("|") == 9
     assert row.startswith("| CycleGAN | 2 | 2.50 (1.00 to 4.00) | 3.00 | 50.0 % | 2.50")
     assert [b.split(" | ")[3] for b in baselines] == ["8.00", "9.00"]
+    one_way = {"pix2pix": [{"a2b": run["a2b"]} for run in runs], "CycleGAN": runs}
+    _, _, row, _, *baselines = methods.table(one_way).splitlines()
+    assert row.startswith("| pix2pix | 2 | 2.50 (1.00 to 4.00)") and row.endswith("| – | – | – |")
+    assert [b.split(" | ")[3] for b in baselines] == ["8.00", "9.00"]
 
 
 def test_the_table_and_the_figure_of_students():

@@ -194,7 +194,7 @@ def test_help_of_unit_by_hand():
     assert help["generator_width"] == "channels after the generator's first layer (ngf) [64]"
     assert help["steps"].endswith("[paper: 500000, 2018: 1000000]") and help["resize_mode"].endswith("[short_side]")
     assert "upsample" not in help and "vit_width" not in help and "source" not in help
-    assert help["method"].startswith("one of cyclegan, unit, ugatit, uvcgan2, uvcgan; ")
+    assert help["method"].startswith("one of cyclegan, pix2pix, unit, ugatit, uvcgan2, uvcgan; ")
 
 
 @pytest.mark.parametrize(
@@ -235,7 +235,8 @@ def test_help_shows_the_methods_own_flags_choices_texts_and_defaults(method, tas
                 flag_of_variant = next(n for n in settings.field_names(kind) if n.endswith("_variant"))
                 for variant, values in kind.variants.items():
                     other = resolve(method, {flag_of_variant: variant})
-                    resolved = getattr(other.model, field.name, getattr(other.training, field.name, None))
+                    parts = {n: v for p in (other.model, other.data, other.training) for n, v in vars(p).items()}
+                    resolved = parts[field.name]
                     assert f"{variant}: {config.as_text(resolved)}" in default
             elif bracket and field.name != "task":
                 assert default == f"{config.as_text(getattr(part, field.name))}]"
@@ -371,7 +372,7 @@ def test_parse_size_refuses(text):
         ({"data": "a", "tfds": "b"}, "--data and --tfds both name the images"),
         (
             {"a": "a", "data": "d"},
-            "--data and --a both name the images: give one of --data, --tfds, --csv, or --a and --b",
+            "--data and --a both name the images: give one of --data, --ab, --tfds, --csv, or --a and --b",
         ),
         ({"holdout": 0.2, "data": "d"}, "--holdout=0.2 is for --a and --b"),
         ({"holdout": 1.2, "a": "a", "b": "b"}, "--holdout=1.2: expected a share from 0 to 1"),
@@ -398,8 +399,8 @@ def test_impossible_values(given, message):
 def test_unknown_methods():
     with pytest.raises(UserError, match=r"--method=cylcegan is not known: .*; did you mean --method=cyclegan\?"):
         resolve("cylcegan", {})
-    with pytest.raises(UserError, match=r"--method=pix2pix is not known: expected one of cyclegan[^?]*$"):
-        resolve("pix2pix", {})
+    with pytest.raises(UserError, match=r"--method=spade is not known: expected one of cyclegan[^?]*$"):
+        resolve("spade", {})
 
 
 def test_metrics_in_any_case():

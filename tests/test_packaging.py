@@ -13,7 +13,10 @@ import tfi2i
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 EMOJI = ROOT / "tfi2i" / "data" / "emoji"
-COUNTS = {"trainA": 429, "trainB": 429, "valA": 64, "valB": 64, "testA": 176, "testB": 176}
+COUNTS = {
+    "trainA": 429, "trainB": 429, "partnersA": 429, "partnersB": 429, "valA": 64, "valB": 64, "testA": 176,
+    "testB": 176,
+}  # fmt: skip
 
 
 def names(folder):
@@ -37,10 +40,11 @@ def test_emoji_splits_share_no_drawing():
     assert names("valA") == names("valB") and names("testA") == names("testB")
     seen = [names(folder) for folder in ("trainA", "trainB", "valA", "testA")]
     assert len(set.union(*seen)) == sum(map(len, seen)) == 1098
+    assert names("partnersA") == names("trainB") and names("partnersB") == names("trainA")
 
 
 def test_emoji_is_small_and_attributed():
-    assert sum(path.stat().st_size for path in EMOJI.rglob("*") if path.is_file()) <= 3e6
+    assert sum(path.stat().st_size for path in EMOJI.rglob("*") if path.is_file()) <= 4e6
     assert "Attribution-ShareAlike 4.0" in (EMOJI / "LICENSE.txt").read_text()
     assert "openmoji.org" in (EMOJI / "README.md").read_text()
 

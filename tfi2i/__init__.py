@@ -1,4 +1,4 @@
-"""Unpaired image-to-image translation in TensorFlow and Keras 3, from two folders of images to verified files.
+"""Image-to-image translation in TensorFlow and Keras 3, from two folders of images to verified files.
 
 Everything public is here; names are imported on first use, so that `import tfi2i` loads no TensorFlow.
 """
@@ -20,6 +20,7 @@ if typing.TYPE_CHECKING:  # what editors see; a test compares it with the names 
     from tfi2i.checkpoints import load
     from tfi2i.config import UserError
     from tfi2i.methods.cyclegan.model import CycleGAN
+    from tfi2i.methods.pix2pix.model import Pix2Pix
     from tfi2i.methods.ugatit.model import UGATIT
     from tfi2i.methods.unit.model import UNIT
     from tfi2i.methods.uvcgan2.model import UVCGAN, UVCGAN2

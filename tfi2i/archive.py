@@ -13,6 +13,7 @@ _LOCAL = (
     "data",
     "a",
     "b",
+    "ab",
     "tfds_dir",
     "csv",
     "csv_folder",

@@ -38,6 +38,11 @@ def averaging(default=0.0):
     return option(default, "momentum of the averaged generators that are used for translation; 0: no averaging")
 
 
+def one_way(help):
+    """The field `direction` of a method that learns one direction; `Translator` translates no other then."""
+    return option("a2b", help, ("a2b", "b2a"))
+
+
 Size = tuple[int, int]
 
 
@@ -108,7 +113,7 @@ def as_text(value):
 
 
 # Flags that name the images, and those that only go with some of these.
-IMAGES = ("data", "a", "b", "tfds", "csv")
+IMAGES = ("data", "a", "b", "ab", "tfds", "csv")
 OF_IMAGES = (*IMAGES, "holdout", "csv_folder", "domain_a", "domain_b")
 # Flags that say how long to train.
 DURATIONS = ("steps", "epochs", "images")
@@ -120,16 +125,22 @@ class Data:
 
     data: str | None = option(
         None,
-        "folder with trainA, trainB (and testA, testB), or 'emoji', the bundled sample",
+        "folder with trainA, trainB (and testA, testB); or with train (and val, test) of pictures that show A and B "
+        "side by side; or 'emoji', the bundled sample",
         known_as=("dataroot", "dataset", "data_dir", "dataset_path"),
     )
     a: str | None = option(
         None, "with --b, instead of --data: folder of the pictures of domain A, with its sub-folders; or a pattern"
     )
     b: str | None = option(None, "with --a: folder of the pictures of domain B, with its sub-folders; or a pattern")
+    ab: str | None = option(
+        None,
+        "instead of --a and --b: folder of pictures whose left half is of domain A and whose right half is of B, with "
+        "its sub-folders; or a pattern",
+    )
     holdout: float | None = option(
         None,
-        "with --a and --b: share of the pictures that are kept for the test, chosen by their names alone "
+        "with --a and --b, or --ab: share of the pictures that are kept for the test, chosen by their names alone "
         "(default: 0.1); 0: none",
     )
     tfds: str | None = option(None, "TFDS data set instead of a folder, e.g. cycle_gan/horse2zebra")
@@ -173,21 +184,27 @@ class Data:
     cache_gib: float = option(2.0, "keep decoded images in memory while they take no more than this, in GiB; 0: never")
     accept_changed_data: bool = option(False, "resume although the list of training files has changed")
 
+    # Whether a method learns from pairs: of both domains the same pictures, in one order, cropped and flipped alike.
+    paired: typing.ClassVar[bool] = False
+
     def __post_init__(self):
         check_choices(self)
-        check_paths(self, "data", "a", "b", "csv", "csv_folder")
-        own = next((n for n in ("a", "b") if getattr(self, n)), None)
+        check_paths(self, "data", "a", "b", "ab", "csv", "csv_folder")
+        own = next((n for n in ("a", "b", "ab") if getattr(self, n)), None)
         given = [n for n in ("data", own, "tfds", "csv") if n and getattr(self, n)]
+        if self.ab and (self.a or self.b):
+            given = ["a" if self.a else "b", "ab"]
         if len(given) > 1:
             raise UserError(
-                f"--{given[0]} and --{given[1]} both name the images: give one of --data, --tfds, --csv, or --a and --b"
+                f"--{given[0]} and --{given[1]} both name the images: give one of --data, --ab, --tfds, --csv, or --a "
+                "and --b"
             )
         if own and self.holdout is None:
             object.__setattr__(self, "holdout", 0.1)
         if self.holdout is not None and not own:
             raise UserError(
-                f"--holdout={self.holdout} is for --a and --b: the other forms of data say themselves which images "
-                "are for the test"
+                f"--holdout={self.holdout} is for --a and --b, or --ab: the other forms of data say themselves which "
+                "images are for the test"
             )
         if self.holdout is not None and not 0 <= self.holdout <= 1:
             raise UserError(f"--holdout={self.holdout}: expected a share from 0 to 1, such as 0.1")
@@ -213,7 +230,7 @@ class Data:
 
     def absolute(self):
         """The same with absolute paths, which mean the same wherever a command is started."""
-        return _absolute(self, "data", "a", "b", "csv", "csv_folder", "tfds_dir")
+        return _absolute(self, "data", "a", "b", "ab", "csv", "csv_folder", "tfds_dir")
 
     def in_folder(self, folder):
         """The same preparation of the images of another folder, which has one of the layouts of --data."""
@@ -253,6 +270,13 @@ class Data:
         return pipeline.examples(self, count, value_range)
 
 
+@dataclasses.dataclass(frozen=True)
+class PairedData(Data):
+    """Pairs of images: the `data_class` of a method that learns from pairs."""
+
+    paired: typing.ClassVar[bool] = True
+
+
 class Hyperparameters:
     """Base of the methods' configurations: frozen dataclasses whose fields are `option`s.
 
@@ -267,6 +291,8 @@ class Hyperparameters:
     follows: typing.ClassVar[dict] = {}
     # Own flags whose values a published file cannot always say, and `tfi2i.convert` can be told.
     told: typing.ClassVar[tuple] = ()
+    # Own flags that training does not look at: how the trained model translates. They may change on resume.
+    of_translation: typing.ClassVar[tuple] = ()
     # What the model learns from.
     data_class: typing.ClassVar[type] = Data
     # Whether the defaults of the data come from elsewhere, so that flags.txt must say them all.

@@ -7,6 +7,8 @@
 Every drawing exists as a colour and as a black-line version that cover each other pixel by pixel.
 Domain A is the colour version, domain B the lines. A training drawing goes to one domain only, so
 training is unpaired; the drawings of `val` and `test` go to both, so a translation has a truth.
+What a training drawing is in the other domain goes to `partnersA` and `partnersB`, for methods that
+learn from pairs.
 
 The same input gives the same files: the split depends on hashes of the drawings' names alone.
 """
@@ -154,6 +156,7 @@ def main(argv):
         for i in sorted(family, key=lambda i: name_hash(stems[i])):
             folders["trainA" if trained % 2 == 0 else "trainB"].append(i)
             trained += 1
+    folders |= {"partnersA": folders["trainB"], "partnersB": folders["trainA"]}
 
     for name, members in folders.items():
         folder = output / name

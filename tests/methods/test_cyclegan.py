@@ -191,7 +191,7 @@ def test_dropout_is_a_function_of_the_samples_seeds(kind, size):
     np.testing.assert_array_equal(y, network(x, training=True, seeds=seeds))
     np.testing.assert_allclose(y[1:], network(x[1:], training=True, seeds=seeds[1:]), atol=1e-5)
     assert np.abs(y - network(x, training=True, seeds=seeds + 1)).max() > 1e-3
-    np.testing.assert_array_equal(network(x, seeds=seeds), network(x))  # none at inference
+    assert np.abs(network(x, seeds=seeds) - network(x)).max() > 1e-3  # seeds switch it on, and translation gives none
 
 
 @pytest.mark.parametrize("kind, count", [("resnet_6blocks", 6), ("unet_128", 2)])

@@ -4,12 +4,12 @@
   tfi2i convert --source=checkpoints/maps_cyclegan --run_dir=runs/maps
   tfi2i convert --export=pytorch --run_dir=runs/mine --output=checkpoints/mine
 
---source is a file, a folder or a zip of the official PyTorch codes: CycleGAN's *_net_G[_A|_B].pth with or without
-discriminators, UNIT's gen_*.pt and dis_*.pt of 2018 and *_gen_*.pkl and *_dis_*.pkl of 2017, U-GAT-IT's *_params_*.pt,
-UVCGAN's net_*.pth of v1 and v2; or of codes in TensorFlow: UGATIT.model-*.index beside its .data file, CycleGANs of
-Keras as .h5, .keras, the .index of a checkpoint or the folder of a SavedModel. PyTorch is not needed, and nothing in a
-file is executed. The run directory translates and exports, and --init_from trains on from it; one that has a single
-generator translates and exports that direction only.
+--source is a file, a folder or a zip of the official PyTorch codes: CycleGAN's *_net_G[_A|_B].pth and pix2pix'
+*_net_G.pth, with or without discriminators, UNIT's gen_*.pt and dis_*.pt of 2018 and *_gen_*.pkl and *_dis_*.pkl of
+2017, U-GAT-IT's *_params_*.pt, UVCGAN's net_*.pth of v1 and v2; or of codes in TensorFlow: UGATIT.model-*.index beside
+its .data file, CycleGANs of Keras as .h5, .keras, the .index of a checkpoint or the folder of a SavedModel. PyTorch is
+not needed, and nothing in a file is executed. The run directory translates and exports, and --init_from trains on from
+it; one that has a single generator translates and exports that direction only.
 """
 
 import dataclasses
@@ -54,7 +54,10 @@ def define_flags(values):
     for name, field in _TOLD.items():
         owners = ", ".join(n for n, method in _PUBLISHED.items() if name in method.config_class.told)
         text = f"with files of {owners} that do not say: {field.metadata['help']}"
-        flags.DEFINE_enum(name, None, field.metadata["choices"], text, flag_values=values)
+        if field.metadata["choices"]:
+            flags.DEFINE_enum(name, None, field.metadata["choices"], text, flag_values=values)
+        else:
+            flags.DEFINE_bool(name, None, text, flag_values=values)
     flags.DEFINE_string(
         "size", None, "size of the pictures that it was trained on: N or H,W [the method's own]", flag_values=values
     )

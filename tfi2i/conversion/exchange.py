@@ -39,7 +39,8 @@ def convert(source, run_dir, method=None, epoch=None, direction=None, size=None,
         raise UserError(f"--run_dir={run_dir} is there already: give a new or empty folder")
     patterns = [pattern for module in _modules() for pattern in module.FILE_NAMES]
     contents, hashes, note = sources.read(source, patterns, epoch)
-    published = _recognise(contents, source, {k: v for k, v in told.items() if v is not None}, direction, size)
+    told = {k: v for k, v in told.items() if v is not None}
+    published = _recognise(contents, source, told, direction=direction, size=size, method=method)
     size = size or published.size
     if method and method != published.method:
         raise UserError(f"--method={method}, but --source={source} is a checkpoint of {published.method}")
@@ -57,7 +58,8 @@ def convert(source, run_dir, method=None, epoch=None, direction=None, size=None,
         filled |= {id(place.variable) for place in layout[part].values()}
     kept = model.networks | model.averages
     missing = [n for n, net in kept.items() if not any(id(v) in filled for v in net.variables)]
-    for line in _report(source, note, published, given, run, unused, missing):
+    lacking = [d for d in model.directions if d not in published.directions]
+    for line in _report(source, note, published, given, run, unused, missing, lacking):
         log(line)
     origin = {"source": os.path.basename(os.path.normpath(source)), "sha256": hashes}
     origin |= {"directions": published.directions, "missing": missing}
@@ -152,9 +154,9 @@ def _modules():
     return list(dict.fromkeys(method.published_module for method in _PUBLISHED.values()))
 
 
-def _recognise(contents, source, told, direction, size):
+def _recognise(contents, source, told, **more):
     """The `PublishedModel` of the method that the files are of."""
-    given = told | {"direction": direction, "size": size}
+    given = told | more
     published = next((f for module in _modules() if (f := module.recognise(contents, given))), None)
     if published is None:
         content = next(iter(contents.values()))
@@ -171,7 +173,7 @@ def _recognise(contents, source, told, direction, size):
     return published
 
 
-def _report(source, note, published, given, run, unused, missing):
+def _report(source, note, published, given, run, unused, missing, lacking):
     """What is known and what is not, in lines."""
     count = sum(math.prod(t.shape) for state in published.states.values() for t in state.values())
     more = [f"{published.step} steps"] * bool(published.step) + [note] * bool(note)
@@ -182,10 +184,8 @@ def _report(source, note, published, given, run, unused, missing):
     if unused:
         yield f"left out: {unused} statistics that its norms do not use"
     if missing:
-        yield f"not there: {', '.join(missing)}" + (
-            "; --init_from starts them anew" if len(published.directions) == 2 else ""
-        )
-    if len(published.directions) == 1:
+        yield f"not there: {', '.join(missing)}" + ("" if lacking else "; --init_from starts them anew")
+    if lacking:
         yield f"translates and exports {published.directions[0]} only; training needs both generators"
     for what in published.unknown:
         yield f"not known: {what}"

@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-from tfi2i.config import as_text
+from tfi2i.config import UserError, as_text
 from tfi2i.data import images, sources
 from tfi2i.progress import Progress
 
@@ -111,8 +111,11 @@ def _read(source, i):
     try:
         encoded = source.encoded(i)
         pixels, alpha = images.read_image(encoded, keep_alpha=True, name=source.names[i])
+        pixels, alpha = source.part(pixels, i), alpha if alpha is None else source.part(alpha, i)
     except images.BadImage as bad:
         return bad.reason
+    except UserError as error:  # no two equal halves
+        return str(error)
     except OSError as error:
         return error.strerror
     kind = "grey" if pixels.shape[-1] == 1 else "RGB"

@@ -16,6 +16,7 @@ from tfi2i.levels import to_range
 from tfi2i.progress import Progress
 
 _ORDER, _AUGMENT = range(2)  # purposes of random draws
+_SQUEEZED = 1.02  # ratio of partners' aspects that counts as rounding
 _PROBES = 16  # images per domain that are looked at before training, where one size comes out of all
 
 
@@ -53,11 +54,14 @@ _calls = _Calls()
 
 
 class TrainingStream:
-    """Unpaired training batches of (A, B), seekable and equal for every number of hosts and replicas.
+    """Training batches of (A, B), seekable and equal for every number of hosts and replicas.
 
     Sample k of a domain with n images is image k mod n of that domain's permutation number k // n, resized, cropped
     and flipped by draws that depend on (seed, domain, k) alone. Step s consists of the samples s·B … s·B + B-1.
     A file that cannot be read is replaced by the next one of its permutation, with one warning.
+
+    Of pairs there is one permutation, and both partners are cropped and flipped by the same draws. A pair with a file
+    that cannot be read is replaced by the next pair.
 
     Errors inside tf.data's threads reach the consumer as `tf.errors.OpError` without their type, so a loop does:
 
@@ -85,14 +89,17 @@ class TrainingStream:
             batch_size: images per domain in one step, over all replicas and hosts.
 
         Raises:
-            UserError: images smaller than the crop, or of different sizes where nothing makes them equal.
+            UserError: images smaller than the crop, of different sizes where nothing makes them equal, or partners of
+                different shapes.
         """
         self._sources, self._data = (source_a, source_b), data
         self._range, self._seed, self._batch_size = value_range, seed % 2**64, batch_size
         self.bad_files, self.error = [], None
         self._bad, self._cache, self._lock = set(), {}, threading.Lock()
         sizes = [check(source, data) for source in self._sources]
-        self.crops = describe_crops(sizes, data)
+        if data.paired:
+            check_partners(source_a, source_b, data)
+        self.crops = [*describe_halves(source_a, data), *describe_crops(sizes, data)]
         self.shapes = tuple(self._static_shape(*pair) for pair in zip(self._sources, sizes))
         self._caching = self._cache_fits(sizes)
         # Keyed by (domain, epoch); in a closure so that the cache goes with the stream.
@@ -136,7 +143,7 @@ class TrainingStream:
         """The names (list of A, list of B) of the global batch of `step`, as far as bad files are known."""
         steps = range(step * self._batch_size, (step + 1) * self._batch_size)
         return tuple(
-            [source.names[next(self._candidates(domain, k))] for k in steps]
+            [source.names[next(self._candidates(self._drawn_with(domain), k))] for k in steps]
             for domain, source in enumerate(self._sources)
         )
 
@@ -152,7 +159,7 @@ class TrainingStream:
             UserError: too many bad files, or an image smaller than the crop.
         """
         data = self._data
-        entropy = np.random.SeedSequence([self._seed, domain, k, _AUGMENT])
+        entropy = np.random.SeedSequence([self._seed, self._drawn_with(domain), k, _AUGMENT])
         draw = np.random.Generator(np.random.Philox(entropy))
         u_top, u_left, u_flip = draw.random(3)
         flipped = u_flip < (data.flip or 0)
@@ -182,10 +189,19 @@ class TrainingStream:
             h, w = resized.pop()
         return (h, w, source.channels)
 
+    def _drawn_with(self, domain):
+        """The domain whose draws another one takes: its own, or of pairs those of A."""
+        return 0 if self._data.paired else domain
+
     def _load_pair(self, k):
         with _calls:
             try:
-                return self.sample(0, int(k)), self.sample(1, int(k))
+                while True:
+                    seen = len(self._bad)
+                    pair = self.sample(0, int(k)), self.sample(1, int(k))
+                    if not self._data.paired or len(self._bad) == seen:
+                        return pair
+                    # A partner could not be read, and its pair was passed over by the second domain alone.
             except UserError as error:
                 with self._lock:
                     self.error = self.error or error
@@ -200,7 +216,8 @@ class TrainingStream:
             index = int(order[(position + i) % n])
             if (domain, index) not in self._bad:
                 yield index
-        raise UserError(f"none of the files of domain {'AB'[domain]} can be read:\n{self._bad_list()}")
+        which = "any pair" if self._data.paired else f"domain {'AB'[domain]}"
+        raise UserError(f"none of the files of {which} can be read:\n{self._bad_list()}")
 
     def _draw_permutation(self, domain, epoch):
         n = len(self._sources[domain])
@@ -210,7 +227,7 @@ class TrainingStream:
         return order.numpy()
 
     def _read(self, domain, k, mirrored):
-        for index in self._candidates(domain, k):
+        for index in self._candidates(self._drawn_with(domain), k):
             key = (domain, index, mirrored)
             try:
                 pixels = self._cache.get(key)
@@ -226,11 +243,12 @@ class TrainingStream:
                 self._count(domain, index, bad)
 
     def _count(self, domain, index, bad):
+        key = (self._drawn_with(domain), index)
         with self._lock:  # several threads may meet the same file
-            if (domain, index) not in self._bad:
+            if key not in self._bad:
                 # In this order: who passes over a known bad file finds it counted.
                 self.bad_files.append((bad.path, bad.reason))
-                self._bad.add((domain, index))
+                self._bad.add(key)
                 logging.warning("skipped an image that cannot be read: %s (%s)", bad.path, bad.reason)
         self._check_bad_files()
 
@@ -287,6 +305,43 @@ def check(source, data):
     if progress:
         progress.close()
     return sizes
+
+
+def check_partners(a, b, data):
+    """Looks at the headers of all pairs; unreadable ones are left out, they are counted when their turn comes.
+
+    Args:
+        a, b: `sources.Source` of as many images, whose partners have the same positions.
+        data: `config.Data`.
+
+    Raises:
+        UserError: partners that are not of one size after resizing, or that are squeezed differently by it; pictures of
+            both domains that have no two equal halves.
+    """
+    progress = Progress(len(a), "sizes of partners compared", active=len(a) > 1000)
+    for i in range(len(a)):
+        try:
+            sizes = a.image_size(i), b.image_size(i)
+        except images.BadImage:
+            continue
+        (height_a, width_a), (height_b, width_b) = sizes
+        squeezed = height_a * width_b / (width_a * height_b)
+        if len({_resized_size(size, data) for size in sizes}) > 1 or not 1 / _SQUEEZED < squeezed < _SQUEEZED:
+            seen = " and ".join(f"{s.names[i]} is {h}x{w}" for s, (h, w) in zip((a, b), sizes))
+            raise UserError(
+                f"{seen} (height x width): partners must show the same scene in the same frame. Cut them alike; "
+                "partners of one shape and different resolution need a --resize that brings them to one size"
+            )
+        progress.update(i + 1)
+    progress.close()
+
+
+def describe_halves(source, data):
+    """Where each picture shows both domains side by side, a line that says so; else none."""
+    if source.half is None:
+        return []
+    line = f"every picture in {source.folder} shows A and B side by side and is cut in the middle"
+    return [line if data.paired else f"{line}; the method does not learn from pairs and mixes the halves"]
 
 
 def describe_crops(sizes, data):
@@ -383,7 +438,7 @@ def examples(data, count, value_range):
         value_range: (low, high) of the float images.
 
     Returns:
-        (A, B), float32 tensors [N, h, w, C].
+        (A, B), float32 tensors [N, h, w, C]; partners side by side where `data` is paired.
 
     Raises:
         UserError: none of the chosen images can be read.
@@ -393,14 +448,14 @@ def examples(data, count, value_range):
             pair = data.open_domains(split)
         except sources.MissingSplit:
             continue
-        batches = []
-        for source in pair:
-            chosen = np.unique(np.linspace(0, len(source) - 1, count).astype(int))
-            shown = [image for _, image in eval_images(source, data, chosen)]
-            batches.append([scale(image, value_range) for image in shown if image.shape == shown[0].shape])
-        n = min(map(len, batches))
-        if n:
-            return tuple(tf.constant(np.stack(batch[:n])) for batch in batches)
+        chosen = [np.unique(np.linspace(0, len(source) - 1, count).astype(int)) for source in pair]
+        shown = []
+        for positions in zip(*chosen):
+            both = [image for s, i in zip(pair, positions) for _, image in eval_images(s, data, [i])]
+            if len(both) == 2 and [x.shape for x in both] == [x.shape for x in (shown or [both])[0]]:
+                shown.append(both)
+        if shown:
+            return tuple(tf.constant(np.stack([scale(x, value_range) for x in domain])) for domain in zip(*shown))
     raise UserError("none of the images chosen for samples/ can be read")
 
 

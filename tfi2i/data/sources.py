@@ -14,9 +14,9 @@ import unicodedata
 
 import numpy as np
 
-from tfi2i.config import UserError
+from tfi2i.config import IMAGES, UserError
 from tfi2i.data import images
-from tfi2i.metrics.pairs import without_side
+from tfi2i.metrics.pairs import find_pairs, without_side
 
 SAMPLE = pathlib.Path(__file__).parent / "emoji"
 _SPLITS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
@@ -39,6 +39,7 @@ class Source:
         channels: 1 or 3, what `read` returns.
         background: R, G, B (0-255) behind transparent pixels.
         store: the encoded images, where they are not files.
+        half: where each picture shows both domains side by side, which half is this one's: 0 left, 1 right; else None.
         named: whether images of one name in two domains belong together; names of TFDS are numbers.
         folder: the folder or pattern that was searched for them, or None where they are listed elsewhere.
     """
@@ -50,6 +51,7 @@ class Source:
     channels: int = 3
     background: tuple = (255, 255, 255)
     store: mmap.mmap | None = None
+    half: int | None = None
     named: bool = True
     folder: str | None = None
 
@@ -59,11 +61,32 @@ class Source:
     def read(self, i):
         """Image `i` as [H, W, channels], uint8 or uint16. Raises `images.BadImage`."""
         pixels = images.read_image(self._item(i), self.background, name=self.names[i])
-        return images.to_channels(pixels, self.channels)
+        return images.to_channels(self.part(pixels, i), self.channels)
+
+    def part(self, pixels, i):
+        """What of the picture of image `i`, [H, W, …], is this domain's: all of it, or a half, see `half`."""
+        if self.half is None:
+            return pixels
+        width = self._width_of_half(i, pixels.shape[1])
+        return pixels[:, self.half * width : (self.half + 1) * width]
 
     def image_size(self, i):
-        """(height, width) of image `i` from its header. Raises `images.BadImage`."""
-        return images.image_size(self._item(i), name=self.names[i])
+        """(height, width) of image `i` from its header. Raises `images.BadImage`; `UserError`: no two equal halves."""
+        height, width = images.image_size(self._item(i), name=self.names[i])
+        return height, width if self.half is None else self._width_of_half(i, width)
+
+    def _width_of_half(self, i, width):
+        if width % 2:
+            raise UserError(
+                f"{self.names[i]} is {width} pixels wide, an odd number, so it does not show two pictures of one size "
+                "side by side: bring it to an even width, or remove it"
+            )
+        return width // 2
+
+    def chosen(self, positions):
+        """The source of the images at these positions alone."""
+        names, items, sizes = ([values[i] for i in positions] for values in (self.names, self.items, self.sizes))
+        return dataclasses.replace(self, names=names, items=items, sizes=sizes)
 
     @property
     def fingerprint(self):
@@ -85,6 +108,8 @@ class Source:
             except OSError:
                 encoded = self.names[i].encode(errors="surrogateescape")
             total.update(hashlib.sha256(encoded).digest())
+        if self.half is not None:
+            total.update(bytes([self.half]))
         return total.hexdigest()
 
     def _item(self, i):
@@ -100,14 +125,17 @@ def open_domains(data, split="train"):
         split: 'train', 'val' or 'test'.
 
     Returns:
-        The pair of `Source` A and B, exchanged where `data.swap_domains` says so.
+        The pair of `Source` A and B, exchanged where `data.swap_domains` says so. Where `data` is `paired`, image i of
+        A belongs to image i of B.
 
     Raises:
         MissingSplit: one domain or both have nothing for 'val' or 'test'.
         UserError: folder missing, unreadable or without images, one domain missing or with a single training image,
-            TFDS data not prepared, a rule that is wrong or matches nothing.
+            TFDS data not prepared, a rule that is wrong or matches nothing, or pictures without a partner.
     """
     pair = _open(data, split, "AB")
+    if data.paired:
+        pair = _partners(*pair, data)
     for letter, source in zip("AB", pair):
         if split == "train" and len(source) < 2:
             rest, hint = "", ""
@@ -120,6 +148,32 @@ def open_domains(data, split="train"):
     return pair
 
 
+def _partners(a, b, data):
+    """Two domains without the pictures that have no partner in the other one, in one order."""
+    if a.half is not None:
+        return a, b
+    pairs = find_pairs(a, b)
+    if not pairs:
+        why = "" if a.named and b.named else ": images of TFDS have numbers for names"
+        raise UserError(
+            f"this method learns from pairs, and none of the {len(a)} pictures of A ({a.names[0]}, …) has the name of "
+            f"one of the {len(b)} of B ({b.names[0]}, …){why}. Give partners one name, or give pictures that show both "
+            "side by side, see --ab"
+        )
+    of_a, of_b = (set(positions) for positions in zip(*pairs))
+    alone = [f"A {name}" for i, name in enumerate(a.names) if i not in of_a]
+    alone += [f"B {name}" for i, name in enumerate(b.names) if i not in of_b]
+    if alone:
+        listed = ", ".join(alone[:10]) + (f", and {len(alone) - 10} more" if len(alone) > 10 else "")
+        if len(alone) > data.max_bad_files:
+            raise UserError(
+                f"{len(alone)} pictures have no partner of their name in the other domain, more than "
+                f"--max_bad_files={data.max_bad_files}: {listed}. Rename or remove them, or raise the limit"
+            )
+        images.warn_once(listed, f"{len(alone)} pictures without a partner are left out: {listed}")
+    return a.chosen([i for i, _ in pairs]), b.chosen([j for _, j in pairs])
+
+
 def open_domain(data, letter, split):
     """Opens domain 'A' or 'B' alone: of the other one nothing is needed but names, to split --a and --b.
 
@@ -130,11 +184,13 @@ def open_domain(data, letter, split):
 
 def held_out(data):
     """The paths of the images that --holdout keeps for the test, those of A first; none for other forms of data."""
-    given = [letter for letter in ("BA" if data.swap_domains else "AB") if getattr(data, letter.lower())]
+    letters = "BA" if data.swap_domains else "AB"
+    given = [letter for letter in letters if data.ab or getattr(data, letter.lower())]
     if not given:
         return []
     try:
-        return [os.path.abspath(path) for source in _open_own(data, "test", given) for path in source.items]
+        paths = [os.path.abspath(path) for source in _open_own(data, "test", given) for path in source.items]
+        return [*dict.fromkeys(paths)]
     except MissingSplit:
         return []
 
@@ -148,7 +204,7 @@ def check_found(data):
     Raises:
         UserError: the run names no images, or they are not there.
     """
-    named = [n for n in ("data", "a", "b", "tfds", "csv") if getattr(data, n)]
+    named = [n for n in IMAGES if getattr(data, n)]
     if not named:
         raise UserError("the run says nothing of its images: give --data=FOLDER with testA and testB")
     paths = {n: getattr(data, n) for n in named if n != "tfds" and getattr(data, n) != "emoji"}
@@ -159,10 +215,15 @@ def check_found(data):
 
 
 def has_layout(folder):
-    """Whether a folder holds trainA, testB and the like, or is the sample; else its images are of one domain."""
+    """Whether a folder has one of the layouts of --data, or is the sample; else its images are of one domain."""
     if folder == "emoji" or not os.path.isdir(folder):
         return True  # what is wrong is said where it is opened
     folder = pathlib.Path(folder)
+    return _has_domains(folder) or any(_folder_of_both(folder, _subfolders(folder), split) for split in _SPLITS)
+
+
+def _has_domains(folder):
+    """Whether a folder holds trainA, testB and the like."""
     subfolders = _subfolders(folder)
     return any(_domain_folders(folder, subfolders, split, letter) for split in _SPLITS for letter in "AB")
 
@@ -196,11 +257,12 @@ def _open(data, split, letters):
         domains = _open_csv(data, split, stored)
     elif data.data:
         domains = _open_folders(data, split, stored)
-    elif data.a or data.b:
+    elif data.a or data.b or data.ab:
         domains = _open_own(data, split, stored)
     else:
         raise UserError(
-            "nothing to read: give --a=FOLDER and --b=FOLDER, --data=FOLDER, --data=emoji, --tfds=NAME or --csv=FILE"
+            "nothing to read: give --a=FOLDER and --b=FOLDER, --data=FOLDER, --data=emoji, --ab=FOLDER, --tfds=NAME or "
+            "--csv=FILE"
         )
     channels = {"A": data.channels_a, "B": data.channels_b}
     return tuple(
@@ -218,9 +280,12 @@ def _open_folders(data, split, letters):
         seen = "is a file" if root.exists() else "does not exist"
         raise UserError(f"--data={data.data} {seen}: expected a folder with trainA and trainB, or 'emoji'")
     subfolders = _subfolders(root)
+    both = None if _has_domains(root) else _folder_of_both(root, subfolders, split)
+    if both:
+        return _halves(root, both, letters)
     candidates = {letter: _domain_folders(root, subfolders, split, letter) for letter in letters}
     holds = f"it holds {', '.join(subfolders) or 'no folders'}"
-    if len(subfolders) == 2:
+    if len(subfolders) == 2 and not any(s.lower() in sum(_SPLITS.values(), ()) for s in subfolders):
         holds += f"; two folders of any names are given as --a={root / subfolders[0]} --b={root / subfolders[1]}"
     if split != "train" and not any(candidates.values()):
         names = ", ".join(f"{split}{letter}" for letter in letters)
@@ -243,8 +308,35 @@ def _open_folders(data, split, letters):
                 raise
             raise MissingSplit(str(error)) from error  # an empty folder is as good as none
         names = [p.relative_to(root).as_posix() for p in paths]
+        partners = root / f"partners{letter}"
+        if data.paired and split == "train" and partners.is_dir():
+            # The sample's: what the other domain's training pictures are in this one, under the same names.
+            paths = paths + _find_images(partners)
+            names = [p.name for p in paths]
         domains.append(_file_source(names, paths, str(folders[0]), str(folders[0])))
     return domains
+
+
+def _folder_of_both(root, subfolders, split):
+    """The folder of a split that itself holds pictures, of both domains side by side as pix2pix has them; or None."""
+    found = [root / s for s in subfolders if s.lower() in _SPLITS[split]]
+    held = [f for f in found if any(e.name.lower().endswith(images.EXTENSIONS) for e in os.scandir(f))]
+    if len(held) > 1:
+        raise UserError(f"--data={root}: {' and '.join(f.name for f in held)} are both for {split}: rename one")
+    return held[0] if held else None
+
+
+def _halves(root, folder, letters):
+    """The sources of the domains `letters`, whose pictures are the halves of those of one folder."""
+    paths = _find_images(folder)
+    names = [p.relative_to(root).as_posix() for p in paths]
+    return [_half_source(letter, names, paths, str(folder)) for letter in letters]
+
+
+def _half_source(letter, names, paths, folder):
+    half = "AB".index(letter)
+    source = _file_source(names, paths, f"{folder}, their {('left', 'right')[half]} halves", folder)
+    return dataclasses.replace(source, half=half)
 
 
 def _find_images(path):
@@ -283,7 +375,8 @@ def _domain_folders(root, subfolders, split, letter):
 
 
 def _open_own(data, split, letters):
-    given = {"A": data.a, "B": data.b}
+    given = {"A": data.a or data.ab, "B": data.b or data.ab}
+    flags = {letter: f"--{'ab' if data.ab else letter.lower()}={path}" for letter, path in given.items()}
     for letter in letters:
         if not given[letter] and split == "train":
             raise UserError(
@@ -294,43 +387,44 @@ def _open_own(data, split, letters):
                 f"{data.a or data.b} has images of one domain, and those of {letter} are needed too; "
                 "--metrics=l1,il2 of tfi2i evaluate needs none"
             )
-    found = {letter: _own_images(letter, path) for letter, path in given.items() if path}
+    found = {letter: _own_images(flags[letter], path) for letter, path in given.items() if path}
     of_a, of_b = ({os.path.realpath(path) for path in found.get(letter, {}).values()} for letter in "AB")
-    if of_a & of_b:
+    if of_a & of_b and not data.ab:
         twice = min(of_a & of_b)
         raise UserError(f"--a={data.a} and --b={data.b} both hold {twice}: give two folders that share no pictures")
     held_out = split_by_name([[*names] for names in found.values()], data.holdout)
     domains = []
     for letter in letters:
         chosen = {n: path for n, path in found[letter].items() if (split == "test") == (_key(n) in held_out)}
-        flag = f"--{letter.lower()}={given[letter]}"
+        flag = flags[letter]
         if split == "val":
             raise MissingSplit(f"{flag} has no val images: those that --holdout keeps are the test images")
         if not chosen and split == "test":
             raise MissingSplit(f"{flag} has no test images: --holdout={data.holdout} keeps none")
         if not chosen:
             raise UserError(f"{flag}: --holdout={data.holdout} leaves no image to learn from: lower it")
-        domains.append(_file_source([*chosen], [*chosen.values()], given[letter], given[letter]))
+        if data.ab:
+            domains.append(_half_source(letter, [*chosen], [*chosen.values()], data.ab))
+        else:
+            domains.append(_file_source([*chosen], [*chosen.values()], given[letter], given[letter]))
     return domains
 
 
-def _own_images(letter, path):
-    """dict of name below the folder → path, of the images that --a or --b names."""
-    flag = f"--{letter.lower()}={path}"
+def _own_images(flag, path):
+    """dict of name below the folder → path, of the images that a flag such as --a=PATH names."""
     if os.path.isfile(path):
         raise UserError(f"{flag} is a file: expected a folder of pictures, or a pattern in quotes")
     root = images.root(path)
     if not os.path.exists(root):
         raise UserError(f"{flag} does not exist: expected a folder of pictures, or a pattern in quotes")
     if os.path.isdir(path):
-        if has_layout(path):
+        if _has_domains(pathlib.Path(path)):
             raise UserError(f"{flag} holds folders such as trainA and trainB: give --data={path}")
         splits = [s for s in _subfolders(root) if s.lower() in sum(_SPLITS.values(), ())]
         if splits:
             raise UserError(
                 f"{flag} holds the folders {', '.join(splits)}, and --holdout would mix them: give one of them "
-                f"(--{letter.lower()}={path}/{splits[0]}), or arrange all as --data wants it: {splits[0]}/A, "
-                f"{splits[0]}/B"
+                f"({flag}/{splits[0]}), or arrange all as --data wants it: {splits[0]}/A, {splits[0]}/B"
             )
     return {p.relative_to(root).as_posix(): p for p in _find_images(path)}
 

@@ -136,6 +136,8 @@ class BatchNormalization(keras.layers.Layer):
         offset: float, beta starts at N(0, offset²).
         scale: bool, whether gamma, a factor for each channel, is learned. beta, an offset, is always learned.
         seed: int, seeds gamma and beta.
+        per_image: bool, whether inference normalises each image by its own statistics, which is what training computes
+            of a batch of one, instead of the moving ones.
         **kwargs: those of any Keras layer.
 
     Call: [N, H, W, C] → the same shape.
@@ -143,7 +145,9 @@ class BatchNormalization(keras.layers.Layer):
     Source: Ioffe and Szegedy, arXiv 1502.03167; torch.nn.BatchNorm2d.
     """
 
-    def __init__(self, epsilon=1e-5, momentum=0.9, gain=0.02, offset=0.0, scale=True, seed=0, **kwargs):
+    def __init__(
+        self, epsilon=1e-5, momentum=0.9, gain=0.02, offset=0.0, scale=True, seed=0, per_image=False, **kwargs
+    ):
         super().__init__(**kwargs)
         self.epsilon = epsilon
         self.momentum = momentum
@@ -151,6 +155,7 @@ class BatchNormalization(keras.layers.Layer):
         self.offset = offset
         self.scale = scale
         self.seed = seed
+        self.per_image = per_image
         self.input_spec = keras.InputSpec(ndim=4)
 
     def build(self, input_shape):
@@ -175,6 +180,9 @@ class BatchNormalization(keras.layers.Layer):
             old, new = self.momentum, 1 - self.momentum
             self.moving_mean.assign(old * self.moving_mean + new * mean)
             self.moving_variance.assign(old * self.moving_variance + new * unbiased)
+        elif self.per_image:
+            mean = ops.mean(y, axis=(1, 2), keepdims=True)
+            variance = ops.mean(ops.square(y - mean), axis=(1, 2), keepdims=True)
         else:
             mean, variance = self.moving_mean, self.moving_variance
         factor = ops.rsqrt(variance + self.epsilon)
@@ -186,7 +194,7 @@ class BatchNormalization(keras.layers.Layer):
         return input_shape
 
     def get_config(self):
-        names = ("epsilon", "momentum", "gain", "offset", "scale", "seed")
+        names = ("epsilon", "momentum", "gain", "offset", "scale", "seed", "per_image")
         return {**super().get_config(), **{n: getattr(self, n) for n in names}}
 
 

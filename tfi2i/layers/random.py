@@ -103,7 +103,8 @@ class Dropout(keras.layers.Layer):
         index: int, different for every dropout of a model, so that no two of them share a mask.
         **kwargs: those of any Keras layer.
 
-    Call: x [N, …] and seeds, int32 [N, 2] of `sample_seeds` with static N, or None → the shape of x.
+    Call: x [N, …] and seeds, int32 [N, 2] of `sample_seeds` with static N, or [1, 2], one mask for all samples, or
+    None → the shape of x.
 
     Raises:
         ValueError: `rate` is outside [0, 1).
@@ -119,9 +120,12 @@ class Dropout(keras.layers.Layer):
     def call(self, x, seeds=None):
         if seeds is None:
             return x
+        return ops.where(self.kept(seeds, tf.shape(x)[1:]), x / ops.cast(1 - self.rate, x.dtype), ops.zeros_like(x))
+
+    def kept(self, seeds, shape):
+        """Which values of samples of `shape` are kept: bool, a mask for each of the seeds."""
         seeds = tf.stack([tf.random.experimental.stateless_fold_in(s, self.index) for s in tf.unstack(seeds)])
-        kept = uniform(seeds, tf.shape(x)[1:]) >= self.rate
-        return ops.where(kept, x / ops.cast(1 - self.rate, x.dtype), ops.zeros_like(x))
+        return uniform(seeds, shape) >= self.rate
 
     def compute_output_shape(self, input_shape):
         return input_shape

@@ -55,6 +55,7 @@ class Method:
 
 METHODS = {
     "cyclegan": Method("tfi2i.methods.cyclegan", "CycleGAN"),
+    "pix2pix": Method("tfi2i.methods.pix2pix", "Pix2Pix"),
     "unit": Method("tfi2i.methods.unit", "UNIT"),
     "ugatit": Method("tfi2i.methods.ugatit", "UGATIT"),
     "uvcgan2": Method("tfi2i.methods.uvcgan2", "UVCGAN2", pretraining="Inpainting"),

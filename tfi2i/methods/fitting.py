@@ -16,7 +16,8 @@ def as_dataset(model, x, y=None, batch_size=None, shuffle=False, training=True):
             generator of (A, B) batches. Pixels are uint8, uint16, or floats in `model.value_range`.
         y: B, where `x` is A.
         batch_size: of arrays, over all replicas; None: the least that replicas and `accumulate` take, mostly 1.
-        shuffle: whether arrays, each by itself, and the batches of a PyDataset are shuffled for each epoch.
+        shuffle: whether arrays, each by itself or as pairs where the model learns from these, and the batches of a
+            PyDataset are shuffled for each epoch.
         training: True: each epoch leaves out a different remainder of arrays. False: a remainder raises `ValueError`.
 
     Returns:
@@ -49,7 +50,7 @@ def as_dataset(model, x, y=None, batch_size=None, shuffle=False, training=True):
         data = _generated(model, first, lambda: batches)  # epochs share it
     else:
         raise ValueError(
-            f"{type(x).__name__}: expected two arrays (A, B), or a data set or generator of (A, B) batches; unpaired "
+            f"{type(x).__name__}: expected two arrays (A, B), or a data set or generator of (A, B) batches: "
             "translation learns from two domains"
         )
     data = data.map(lambda a, b: (_in_range(model, a), _in_range(model, b)), tf.data.AUTOTUNE)
@@ -96,12 +97,17 @@ def _of_arrays(model, arrays, batch_size, shuffle, training):
             + (f"{rest} would be left out" if steps and rest and not training else "there is no whole batch")
             + "; choose another batch_size"
         )
-    domains = []
-    for images in arrays:
+
+    def batches(images, count):
         domain = tf.data.Dataset.from_tensor_slices(images)
-        domain = domain.shuffle(len(images)) if shuffle else domain
-        domains.append(domain.repeat().batch(batch_size, drop_remainder=True))
-    return tf.data.Dataset.zip(*domains).take(steps)
+        domain = domain.shuffle(count) if shuffle else domain
+        return domain.repeat().batch(batch_size, drop_remainder=True)
+
+    if getattr(model.config_class.data_class, "paired", False):
+        if len(arrays[0]) != len(arrays[1]):
+            raise ValueError(f"{len(arrays[0])} and {len(arrays[1])} images: {model.name} learns from pairs")
+        return batches(tuple(arrays), length).take(steps)
+    return tf.data.Dataset.zip(*(batches(images, len(images)) for images in arrays)).take(steps)
 
 
 def _of_pydataset(model, batches, shuffle):

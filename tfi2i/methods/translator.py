@@ -74,6 +74,8 @@ class Translator(keras.Model):
         self.channels_a = channels_a
         self.channels_b = channels_b
         self.seed = seed
+        if direction := getattr(self.config, "direction", None):
+            self.directions = (direction,)
         # Batches learned from, on all replicas; numbers the random draws.
         self.step = self.add_weight(
             shape=(), dtype="int64", initializer="zeros", trainable=False, name="step", aggregation="only_first_replica"
@@ -199,6 +201,11 @@ class Translator(keras.Model):
         The first letter after the underscore names the domain: generator_a2b takes A, discriminator_b takes B.
         """
         return (None, None, None, self.channels_of(name.split("_")[1][0]))
+
+    @property
+    def translation_note(self):
+        """A sentence about how it translates that users should know, or None."""
+        return None
 
     @property
     def background(self):
@@ -351,7 +358,7 @@ class Translator(keras.Model):
 
         Args:
             x, y, batch_size: what it learns from, see `fitting.as_dataset`. It looks at the first batch before it
-                begins. Arrays are shuffled each by itself.
+                begins. Arrays are shuffled each by itself, those of pairs together.
             epochs, verbose, callbacks, shuffle, **kwargs: as Keras'.
             validation_split: the last part of two arrays to validate with, 0 to 1.
             validation_data: arrays (A, B), or a data set, whose losses are computed after each epoch.
@@ -477,7 +484,8 @@ class Translator(keras.Model):
         Args:
             compute: method (**inputs) → (dict of losses, dict of outputs); losses are means over the batch, weights
                 included, outputs have the batch on axis 0. Pure: it may assign network state, nothing else.
-            role: one of the `roles`: whose weights learn, with that role's optimizer.
+            role: one of the `roles`: whose weights learn, with that role's optimizer; None: nothing learns and no
+                state changes, for what a step needs before its phases.
             unbatched: dict of further arguments of `compute`, nests of tensors that are no samples of this batch.
             **inputs: tensors with the batch on axis 0.
 
@@ -486,8 +494,8 @@ class Translator(keras.Model):
         """
         if not self.active:
             return compute(**inputs, **(unbatched or {}))
-        optimizer = self.optimizer_of(role)
-        learned = self.weights_of(role)
+        optimizer = role and self.optimizer_of(role)
+        learned = self.weights_of(role) if role else []
         learning = self.networks.values()
         variables = [v for network in (*learning, *self.frozen.values()) for v in network.variables]
         state = [v for network in learning for v in network.non_trainable_variables]
@@ -505,7 +513,7 @@ class Translator(keras.Model):
                 tape.watch(watched)
                 with keras.StatelessScope(state_mapping=list(zip(variables, values))) as scope:
                     losses, outputs = compute(**inputs)
-                total = scale * tf.add_n(list(losses.values()))
+                total = scale * tf.add_n(list(losses.values())) if role else scale
             gradients = tape.gradient(total, watched, unconnected_gradients=tf.UnconnectedGradients.ZERO)
             return losses, gradients, [scope.get_current_value(v) for v in state], outputs
 
@@ -517,6 +525,8 @@ class Translator(keras.Model):
             )
         else:
             losses, gradients, news, outputs = pure(values, scale, inputs | (unbatched or {}))
+        if not role:
+            return losses, outputs
         # Optimizers add up the gradients of all replicas; each holds the mean over its own part of the batch.
         replicas = tf.distribute.get_replica_context().num_replicas_in_sync
         optimizer.apply([g / replicas for g in gradients] if replicas > 1 else gradients, learned)

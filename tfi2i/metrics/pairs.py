@@ -67,7 +67,7 @@ def _join(stems_a, stems_b, names_a, names_b):
             if len(of_domain[stem]) > 1:
                 first, second = (names[i] for i in of_domain[stem][:2])
                 raise UserError(
-                    f"{first} and {second} are both called '{stem}' where pairs are sought: rename one, or give "
-                    "--nopairs"
+                    f"{first} and {second} are both called '{stem}' where pairs are sought: rename one, or measure "
+                    "with --nopairs"
                 )
     return [(positions[0][stem][0], positions[1][stem][0]) for stem in common]

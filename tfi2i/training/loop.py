@@ -30,7 +30,7 @@ _MAY_CHANGE = {
     "download", "tfds_dir", "cache_gib", "max_bad_files", "accept_changed_data",
 }  # fmt: skip
 # These too: fingerprints say whether the files there are the same.
-_PATHS = {"data", "a", "b", "csv", "csv_folder", "teacher", "more_pictures"}
+_PATHS = {"data", "a", "b", "ab", "csv", "csv_folder", "teacher", "more_pictures"}
 # A schedule that looks at the duration would have had other rates from the start.
 _OPEN_ENDED = ("constant", "step", "halving", "cosine_restarts")
 _SAMPLES = 6
@@ -167,8 +167,10 @@ def train(run, run_dir, dry_run=False, prepare=None, learned_from=None):
     logging.info("A: %s; B: %s", source_a.description, source_b.description)
     if held_out and writes:
         _say(f"{len(held_out)} pictures are held out for the test: {folder / 'held_out.txt'} names them", chief)
+    paired = getattr(run.data, "paired", False)
+    counted = f"{len(source_a)} pairs" if paired else f"{len(source_a)} + {len(source_b)} images"
     _say(
-        f"{run.method}: {len(source_a)} + {len(source_b)} images, {total} steps ({per_epoch} an epoch), "
+        f"{run.method}: {counted}, {total} steps ({per_epoch} an epoch), "
         f"global batch {batch_size}, on {machine.devices()}"
         + (f" ({replicas} replicas)" if replicas > 1 else "")
         + f", {precision}, XLA {'on' if xla else 'off'}"
@@ -350,7 +352,7 @@ def _compare(stored, run, fingerprints, folder):
     for part in ("model", "data", "training"):
         for name in new[part]:
             before, now = old[part].get(name), new[part][name]
-            if before == now or name in _MAY_CHANGE | _PATHS:
+            if before == now or name in _MAY_CHANGE | _PATHS | {*run.model.of_translation}:
                 continue
             if (
                 name in settings.DURATIONS

@@ -38,12 +38,16 @@ class _Network(layers.Network):
     """What the variants and norms do differently in all networks.
 
     With PyTorch's instance norm inner convolutions have biases; with batch norm, none and TensorFlow's they do not.
+    `affine`: instance norms have a factor and an offset for each channel, as TensorFlow's do. `batch_norm`: further
+    arguments of batch norms.
     """
 
-    def __init__(self, norm, dropout, epsilon=1e-5, variant="pytorch", **kwargs):
+    def __init__(self, norm, dropout, epsilon=1e-5, variant="pytorch", affine=False, batch_norm=None, **kwargs):
         super().__init__(**kwargs)
         self.norm_kind, self.epsilon = norm, epsilon
         self.variant, self.tensorflow = variant, variant == "tensorflow"
+        self.affine = affine or self.tensorflow
+        self.batch_norm = batch_norm or {}
         self.dropout_on = dropout
         self.inner_bias = norm == "instance" and not self.tensorflow
 
@@ -56,18 +60,19 @@ class _Network(layers.Network):
     def norm(self):
         named, epsilon = self.next_layer("norm"), self.epsilon
         if self.norm_kind == "instance":
-            learned = {"center": self.tensorflow, "scale": self.tensorflow}
+            learned = {"center": self.affine, "scale": self.affine}
             return layers.InstanceNormalization(epsilon=epsilon, **learned, **named)
         if self.norm_kind == "batch":
             momentum = {"momentum": 0.99} if self.tensorflow else {}
             drawn = {"gain": self.init_gain, "seed": self.layer_seed}
-            return layers.BatchNormalization(epsilon=epsilon, **momentum, **drawn, **named)
+            return layers.BatchNormalization(epsilon=epsilon, **momentum | self.batch_norm, **drawn, **named)
         return keras.layers.Identity(**named)
 
     @property
     def shared(self):
         """What the networks that are part of this one have in common with it."""
-        return {"norm": self.norm_kind, "epsilon": self.epsilon, "variant": self.variant}
+        norms = {"norm": self.norm_kind, "epsilon": self.epsilon, "affine": self.affine, "batch_norm": self.batch_norm}
+        return norms | {"variant": self.variant}
 
     def dropout(self):
         if not self.dropout_on:
@@ -89,7 +94,7 @@ class ResnetBlock(_Network):
     def call(self, x, training=False, seeds=None):
         y = ops.relu(self.norm_1(self.conv_1(x), training=training))
         if self.drop:
-            y = self.drop(y, seeds if training else None)
+            y = self.drop(y, seeds)
         return x + self.norm_2(self.conv_2(y), training=training)
 
     def compute_output_shape(self, input_shape):
@@ -181,7 +186,7 @@ class UnetBlock(_Network):
             return y
         y = self.up_norm(y, training=training)
         if self.drop:
-            y = self.drop(y, seeds if training else None)
+            y = self.drop(y, seeds)
         return ops.concatenate([ops.relu(y), activated] if self.tensorflow else [x, y], axis=-1)
 
     def compute_output_shape(self, input_shape):
@@ -190,20 +195,23 @@ class UnetBlock(_Network):
 
 
 class UnetGenerator(_Network):
-    """pix2pix' U-Net with `downs` halvings: [N, H, W, C] → [N, H, W, channels]; H, W multiples of 2 ** downs."""
+    """pix2pix' U-Net with `downs` halvings: [N, H, W, C] → [N, H, W, channels]; H, W multiples of 2 ** downs.
 
-    def __init__(self, channels, width, downs, **kwargs):
+    Dropout is in the levels of 8 times the width but the innermost; with `innermost_dropout` in the three innermost.
+    Seeds switch it on.
+    """
+
+    def __init__(self, channels, width, downs, innermost_dropout=False, **kwargs):
         super().__init__(**kwargs)
 
         def level(i, *args, dropout=False):
             named = self.next_network("level") | {"name": f"level_{i}"}  # counted from the outermost inwards
             return UnetBlock(*args, dropout=dropout, **named, **self.shared)
 
-        # (channels out, channels after the down convolution), from the innermost outwards. Dropout is in the levels
-        # above the innermost, in TensorFlow's in the three innermost.
-        block = level(downs, width * 8, width * 8, None, "innermost", dropout=self.dropout_on and self.tensorflow)
+        # (channels out, channels after the down convolution), from the innermost outwards.
+        block = level(downs, width * 8, width * 8, None, "innermost", dropout=self.dropout_on and innermost_dropout)
         for i in range(downs - 5):
-            dropout = self.dropout_on and not (self.tensorflow and i >= 2)
+            dropout = self.dropout_on and not (innermost_dropout and i >= 2)
             block = level(downs - 1 - i, width * 8, width * 8, block, "middle", dropout=dropout)
         for i, m in zip((4, 3, 2), (4, 2, 1)):
             block = level(i, width * m, width * m * 2, block, "middle")
@@ -217,7 +225,8 @@ class UnetGenerator(_Network):
 class Discriminator(_Network):
     """PatchGAN of `layer_count` stride-2 convolutions, or the 1×1 pixel network: [N, H, W, C] → [N, h, w, 1] logits.
 
-    The 3-layer PatchGAN sees 70×70 pixels and maps 256×256 to 30×30, TensorFlow's to 32×32.
+    The 3-layer PatchGAN sees 70×70 pixels and maps 256×256 to 30×30, TensorFlow's to 32×32. With `features` the result
+    is the list of the maps after each convolution, of which the last are the logits.
     """
 
     def __init__(self, kind, layer_count, width, **kwargs):
@@ -239,11 +248,12 @@ class Discriminator(_Network):
         self.last = self.conv(1, kernel, 1, pad, bias=None if kind == "pixel" else True)
         self.stack = [self.first, *[layer for pair in self.inner for layer in pair], self.last]
 
-    def call(self, x, training=False):
-        x = ops.leaky_relu(self.first(x), 0.2)
+    def call(self, x, training=False, features=False):
+        maps = [ops.leaky_relu(self.first(x), 0.2)]
         for conv, norm in self.inner:
-            x = ops.leaky_relu(norm(conv(x), training=training), 0.2)
-        return ops.cast(self.last(x), "float32")
+            maps.append(ops.leaky_relu(norm(conv(maps[-1]), training=training), 0.2))
+        logits = ops.cast(self.last(maps[-1]), "float32")
+        return [*maps, logits] if features else logits
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -288,9 +298,8 @@ class CycleGAN(Translator):
         def generator(channels, name):
             shared_g = shared | {"dropout": c.dropout, "name": name}
             if c.generator.startswith("unet"):
-                return UnetGenerator(
-                    channels, c.generator_width, {"unet_256": 8, "unet_128": 7}[c.generator], **shared_g
-                )
+                downs, innermost = {"unet_256": 8, "unet_128": 7}[c.generator], c.cyclegan_variant == "tensorflow"
+                return UnetGenerator(channels, c.generator_width, downs, innermost, **shared_g)
             blocks = c.residual_blocks or {"resnet_9blocks": 9, "resnet_6blocks": 6}[c.generator]
             return ResnetGenerator(channels, c.generator_width, blocks, c.upsample, **shared_g)
 

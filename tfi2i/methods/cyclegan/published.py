@@ -49,16 +49,16 @@ def layout(model, tensorflow=False):
         raise UserError(f"--cyclegan_variant={model.config.cyclegan_variant} is not in the published code")
     if model.config.upsample != "transposed":
         raise UserError(f"--upsample={model.config.upsample} is not in the published code, which has transposed only")
-    generator = _unet if model.config.generator.startswith("unet") else _resnet
+    generator = unet if model.config.generator.startswith("unet") else resnet
     parts = {part: generator(getattr(model, name)) for part, name in _GENERATORS.items()}
-    return parts | {part: _discriminator(getattr(model, name)) for part, name in _DISCRIMINATORS.items()}
+    return parts | {part: discriminator(getattr(model, name)) for part, name in _DISCRIMINATORS.items()}
 
 
 def _norm(key, layer):
     return batch_norm(key, layer) if isinstance(layer, BatchNormalization) else {}
 
 
-def _resnet(network):
+def resnet(network):
     layers = [(1, network.head, network.head_norm)]
     layers += [(4 + 3 * i, *pair) for i, pair in enumerate(network.down)]
     after = 10 + len(network.blocks)
@@ -74,7 +74,7 @@ def _resnet(network):
     return places | convolution(f"model.{after + 7}", network.tail)
 
 
-def _unet(network):
+def unet(network):
     def level(block, key):
         if block.place == "outermost":
             down, inner, up = 0, 1, 3
@@ -88,7 +88,7 @@ def _unet(network):
     return level(network.outermost, "model.model")
 
 
-def _discriminator(network):
+def discriminator(network):
     pixel = network.last.kernel_size == (1, 1)
     key = "net" if pixel else "model"
     places = convolution(f"{key}.0", network.first)
@@ -115,11 +115,42 @@ def recognise(files, told):
         UserError: they are, but not of one model that tfi2i has.
     """
     direction = told.get("direction")
+    if paired_parts(files, told.get("method")):
+        return None
     return _recognise_pytorch(files, direction) or published_keras.recognise(files, direction)
 
 
+def paired_parts(files, method=None):
+    """The parts of a pix2pix model, which the same code writes, among files: dict of "G", "D" → state; or None.
+
+    CycleGAN's parts have a letter in their names, or are a released ResNet alone. A U-Net without a letter is pix2pix',
+    and so is a ResNet beside a discriminator that judges its input and output together.
+
+    Args:
+        files: dict of file name without its extension → content.
+        method: "cyclegan" or "pix2pix" where the user said which of them it is, else None.
+    """
+    parts = {}
+    for name, state in files.items():
+        if is_state(state) and not re.search(r"net_[GD]_[AB]$", name):
+            if _reader(state) is generator_options:
+                parts["G"] = state
+            elif {"model.0.weight", "net.0.weight"} & state.keys():
+                parts["D"] = state
+    told = "model.model.0.weight" in parts.get("G", ())
+    if not told and parts.keys() == {"G", "D"}:
+        told = judged_channels(parts["D"]) == sum(generator_options(parts["G"], "G")[1])
+    return parts if parts and method != "cyclegan" and (told or method == "pix2pix") else None
+
+
+def judged_channels(state):
+    """Channels that a discriminator's state takes."""
+    shapes = kernels(state)
+    return shapes.get("model.0", shapes.get("net.0"))[1]
+
+
 def _recognise_pytorch(files, direction):
-    if not any(_reader(state) is _generator_options or re.search(_FILE, name) for name, state in files.items()):
+    if not any(_reader(state) is generator_options or re.search(_FILE, name) for name, state in files.items()):
         return None  # discriminators look like those of other codes
     parts, described = {}, {}
     for name, state in files.items():
@@ -128,7 +159,7 @@ def _recognise_pytorch(files, direction):
             continue
         said = re.search(_FILE, name)
         letter = said.group(2) if said else None
-        kind = "G" if read is _generator_options else "D"
+        kind = "G" if read is generator_options else "D"
         if letter is None and kind == "G":
             letter = "B" if direction == "b2a" else "A"
         if letter is None:
@@ -167,9 +198,9 @@ def _reader(state):
         return None
     shapes = kernels(state)
     if any(shapes.get(key, ())[2:] == side for key, side in _FIRST.values()):
-        return _generator_options
+        return generator_options
     if shapes.get("model.0", ())[2:] == (4, 4) and shapes["model.0"][1] <= 4 or "net.0" in shapes and "net.2" in shapes:
-        return _discriminator_options
+        return discriminator_options
     return None
 
 
@@ -182,7 +213,7 @@ def _norm_of(state, inner, name):
     return "batch" if scaled else "instance" if bias else "none"
 
 
-def _generator_options(state, name):
+def generator_options(state, name):
     shapes = kernels(state)
     if "model.model.0" in shapes:
         downs = len(shapes) // 2
@@ -210,7 +241,7 @@ def _generator_options(state, name):
     return published_keras.resnet_options(len(blocks)) | options, (channels, made)
 
 
-def _discriminator_options(state, name):
+def discriminator_options(state, name):
     shapes = kernels(state)
     if "net.0" in shapes:
         width, channels = shapes["net.0"][:2]

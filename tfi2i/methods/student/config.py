@@ -14,6 +14,7 @@ from tfi2i.config import (
     check_not_negative,
     check_paths,
     check_positive,
+    one_way,
     option,
 )
 
@@ -61,7 +62,7 @@ class Student(Hyperparameters):
     teacher_checkpoint: str | None = option(
         None, "step of a kept checkpoint of --teacher, or best (default: the newest)"
     )
-    direction: str = option("a2b", "which of the teacher's directions to learn (default: its first)", ("a2b", "b2a"))
+    direction: str = one_way("which of the teacher's directions to learn (default: its first)")
     student_macs: float = option(
         0.05,
         "multiply-accumulates of the student for one picture, at most: up to 1 as a part of the teacher's, above 1 as "

@@ -145,7 +145,6 @@ class Student(Translator):
         c = self.config
         if c.student_width is None or c.student_blocks is None:
             raise ValueError("a student needs student_width and student_blocks: `tfi2i distill` finds them")
-        self.directions = (c.direction,)
         named = {"seed": seed, "dtype": self.dtype_policy, "name": f"generator_{c.direction}"}
         self.generator = Generator(self.channels_of(c.direction[-1]), c.student_width, c.student_blocks, **named)
         self.discriminator = None
