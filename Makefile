@@ -65,12 +65,13 @@ test-docs: install-test
 # Debian's Chromium, or another one: make test-web CHROMIUM=/path/to/chrome
 CHROMIUM ?= $(shell command -v chromium chromium-browser google-chrome | head -1)
 test-web: install-test tests/web/node_modules/.installed
-	@chromium="$(CHROMIUM)"; if [ -z "$$chromium" ] && [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
-	  apt-get install --yes --no-install-recommends chromium && chromium=chromium; fi; \
-	  [ -n "$$chromium" ] || { echo "make: there is no Chromium; on Debian: apt install chromium; or" \
-	    "make test-web CHROMIUM=/path/to/chrome" >&2; exit 1; }; \
-	  LITERT_JS="$$(ls tests/web/node_modules/*.tgz)" CHROMIUM="$$(command -v $$chromium)" \
-	  $(BIN)/python -m pytest -m web
+	@chromium="$(or $(CHROMIUM),chromium)"; \
+	  if ! command -v "$$chromium" > /dev/null && [ "$$chromium $$(id -u)" = "chromium 0" ]; then \
+	    apt-get install --yes --no-install-recommends chromium; fi; \
+	  command -v "$$chromium" > /dev/null || { echo "make: there is no $$chromium; on Debian: apt install chromium;" \
+	    "or make test-web CHROMIUM=/path/to/chrome" >&2; exit 1; }; \
+	  LITERT_JS="$$(ls tests/web/node_modules/*.tgz)" CHROMIUM="$$(command -v "$$chromium")" \
+	    $(BIN)/python -m pytest -m web tests/test_web.py
 
 # In a folder where no checkout can be imported instead.
 test-package: install
