@@ -100,6 +100,13 @@ def test_a_folder_of_train_and_val_is_cut_in_the_middle(tmp_path):
     assert domain.read(0).shape == (10, 12, 1)
 
 
+def test_halves_of_one_picture_belong_together_whatever_its_name(tmp_path):
+    write_halves(tmp_path / "train", 2)
+    images.write_image(tmp_path / "train" / "1.bmp", np.concatenate([picture(9)] * 2, axis=1))
+    a, b = sources.open_domains(PairedData(data=str(tmp_path)))
+    assert a.names == b.names == ["train/0.png", "train/1.bmp", "train/1.png"]
+
+
 def test_folders_of_classes_are_not_taken_for_pairs(tmp_path):
     write(tmp_path / "train" / "cats", "x.png")
     write(tmp_path / "train" / "dogs", "x.png")
