@@ -107,7 +107,7 @@ def test_constant_images_give_losses_known_by_hand():
 def test_a_black_mask_keeps_the_input_to_the_last_digit(mask, kept):
     model = constant_model(mask, 0.5, {"a": 0.0, "b": 0.0})
     x = np.random.default_rng(0).uniform(-1, 1, (1, 18, 21, 3)).astype(np.float32)
-    y, mask = model.translate(x, return_heatmap=True)
+    y, mask = model.generate(tf.constant(x)), model.attention(tf.constant(x))
     if kept:
         np.testing.assert_array_equal(y, x)
     else:
@@ -216,15 +216,15 @@ def recorded(file, key):
     return {name: part.reshape(shape) for (name, shape), part in zip(variables, parts, strict=True)}
 
 
-def test_four_steps_through_the_switch():
-    """Images, losses, gradients and weights of two steps of each stage, one optimizer's powers of β throughout."""
+def test_two_steps_through_the_switch():
+    """Images, losses, gradients and weights of a step of each stage, one optimizer's powers of β throughout."""
     file = np.load(GOLDEN / "aggan_steps.npz")
     batches = file["images"][:, :, None]  # [step, domain, 1, H, W, C]
     shape = batches.shape[2:]
     rate = float(file["rate"])
     model = AGGAN(generator_width=1, discriminator_width=2, mask_threshold=float(file["threshold"]))
-    # The rates that were recorded: 1, 7/8, 6/8, 5/8.
-    falling = Schedule(rate, "linear_torch7", 8, 1, 1.0, updates_per_step=2)
+    # The rates that were recorded: 1, then 3/4.
+    falling = Schedule(rate, "linear_torch7", 4, 1, 1.0, updates_per_step=2)
     model.compile(**{f"{role}_optimizer": model.published_optimizer(role, falling) for role in model.roles})
     model.build_for_training(shape, shape)
     model.build_optimizers()
@@ -252,8 +252,7 @@ def test_four_steps_through_the_switch():
         norm = "/".join(name.split("/")[:-2]) + "/instance_norm/scale"
         return not (name.endswith("biases") and norm in places)
 
-    for k in range(4):
-        stage = "foreground" if k >= 2 else None
+    for k, stage in enumerate((None, "foreground")):
         losses = model.train_step(tuple(map(tf.constant, batches[k])), stage)
         expected = {n: float(file[f"losses{k + 1}/{n}"]) for n in ("discriminator_a", "discriminator_b")}
         expected |= {f"gan_{d}": float(file[f"losses{k + 1}/gan_{d}/{d}"]) for d in ("a2b", "b2a")}
@@ -266,15 +265,14 @@ def test_four_steps_through_the_switch():
                 role = "discriminator" if "/d_" in name else "generator"
                 path = places[name].variable.path.replace("/", "_")
                 theirs, ours = places[name].ours(gradients[name]), 2 * momenta[f"{role}_adam/{path}_momentum"]
-                np.testing.assert_allclose(ours, theirs, rtol=0, atol=2e-4 * np.abs(theirs).max(), err_msg=name)
-        if f"after{k + 1}" in file.files:
-            after = recorded(file, f"after{k + 1}")
-            for name in filter(known, places):
-                # After the switch norms of the discriminators rest here, and are moved by momentum there.
-                if not (k >= 2 and "/d_" in name and "instance_norm" in name):
-                    # A step moves a weight by about its rate, 1e-3.
-                    theirs, ours = places[name].ours(after[name]), places[name].variable.numpy()
-                    np.testing.assert_allclose(ours, theirs, rtol=0, atol=3e-5, err_msg=f"{k} {name}")
+                np.testing.assert_allclose(ours, theirs, rtol=0, atol=5e-4 * np.abs(theirs).max(), err_msg=name)
+        after = recorded(file, f"after{k + 1}")
+        for name in filter(known, places):
+            # After the switch norms of the discriminators rest here, and are moved by momentum there.
+            if not (stage and "/d_" in name and "instance_norm" in name):
+                # A step moves a weight by about its rate, 1e-3.
+                theirs, ours = places[name].ours(after[name]), places[name].variable.numpy()
+                np.testing.assert_allclose(ours, theirs, rtol=0, atol=3e-5, err_msg=f"{k} {name}")
 
 
 def test_what_is_frozen_from_the_switch_on():
@@ -367,7 +365,7 @@ def test_defaults_are_the_papers():
         ({"switch_epoch": -1.0}, "--switch_epoch=-1.0: expected 0 or more"),
         ({"residual_blocks": -1}, "--residual_blocks=-1: expected 0 or more"),
         ({"generator_width": 0}, "--generator_width=0: expected more than 0"),
-        ({"channels_a": 1}, "keeps a part of its input, but A has 1 and B 3 channels: make the channels equal"),
+        ({"channels_a": 1}, "--channels_a=1 --channels_b=3: aggan keeps a part of its input"),
     ],
 )
 def test_impossible_configurations(options, message):
@@ -384,10 +382,9 @@ def test_weight_0_drops_a_cycle(monkeypatch):
 
 
 def test_grey_images():
-    model = ready((1, SIDE, SIDE, 1), channels_a=1, channels_b=1)
-    losses = model.train_step(tuple(x[..., :1] for x in noise()))
-    assert np.isfinite([float(v) for v in losses.values()]).all()
-    assert model.translate(np.zeros((9, 9, 1), np.uint8)).shape == (9, 9, 1)
+    model = built(channels_a=1, channels_b=1, pool_size=0)
+    assert np.isfinite([*losses_of(model, *(x[..., :1] for x in noise())).values()]).all()
+    assert model.generate(tf.zeros((1, 9, 9, 1))).shape == (1, 9, 9, 1)
 
 
 def test_model_survives_serialization():

@@ -1,4 +1,4 @@
-"""What the official AGGAN computes: losses and images of both stages, four steps through the switch, a checkpoint.
+"""What the official AGGAN computes: losses and images of both stages, two steps through the switch, a checkpoint.
 
 Checkout: github.com/AlamiMejjati/Unsupervised-Attention-guided-Image-to-Image-Translation at commit a691e3a. It is
 code of TensorFlow 1, which runs here on TensorFlow 2's `compat.v1`: all of it is the authors', networks, losses,
@@ -148,8 +148,8 @@ def step(gan, session, a, b, rate, second):
 
 
 def record_steps(gan, session, rng, output):
-    """Two steps of the first stage and two of the second; images and masks before them."""
-    images = files.random_images(rng, (4, 2, 1, *SIZE, 3))
+    """A step of the first stage and one of the second; images and masks before them."""
+    images = files.random_images(rng, (2, 2, 1, *SIZE, 3))
     weights = randomize(gan, session, rng)
     arrays = {"images": images[:, :, 0], "rate": np.float32(RATE), "threshold": np.float32(THRESHOLD)}
     arrays["variables"] = np.array(json.dumps([(name, value.shape) for name, value in weights.items()]))
@@ -171,14 +171,13 @@ def record_steps(gan, session, rng, output):
         answers = session.run(judged, given | changes)
         arrays |= {f"judged{stage}/{name}": value for name, value in answers.items()}
     slots = {v.op.name.removesuffix("/Adam"): v for v in tf.global_variables() if v.op.name.endswith("/Adam")}
-    for k in range(4):
+    for k in range(2):
         # A rate that falls, as in the second half of the training.
-        losses = step(gan, session, *images[k], RATE * (1 - k / 8), second=k >= 2)
+        losses = step(gan, session, *images[k], RATE * (1 - k / 4), second=k == 1)
         arrays |= {f"losses{k + 1}/{name}": np.float32(value) for name, value in losses.items()}
         if k == 0:  # (1 - β1) times the gradient
             arrays["gradients1"] = 2 * flat(session.run(slots))
-        if k in (0, 1, 3):
-            arrays[f"after{k + 1}"] = flat(session.run({v.op.name: v for v in gan.model_vars}))
+        arrays[f"after{k + 1}"] = flat(session.run({v.op.name: v for v in gan.model_vars}))
     files.save(output, "aggan_steps", arrays)
 
 

@@ -185,8 +185,8 @@ class AGGAN(AttentiveTranslator):
         c = self.config
         if channels_a != channels_b:
             raise UserError(
-                f"aggan keeps a part of its input, but A has {channels_a} and B {channels_b} channels: make the "
-                "channels equal"
+                f"--channels_a={channels_a} --channels_b={channels_b}: aggan keeps a part of its input, so that both "
+                "domains need the same number of channels"
             )
 
         def named(name):

@@ -113,7 +113,7 @@ def recognise(files, told):
         "discriminator_width": judge_width,
     }
     epochs = re.search(r"-(\d+)$", name)
-    facts = [f"{epochs[1]} epochs of training" + ", attention is frozen from 30 on, if as published"] if epochs else []
+    facts = [f"{epochs[1]} epochs of training"] if epochs else []
     return PublishedModel(
         "aggan",
         options,
@@ -121,8 +121,8 @@ def recognise(files, told):
         states,
         facts=facts,
         unknown=[
-            "which domain is which: in the released model of horses and zebras A are the zebras",
-            "the size of the pictures that it was trained on: 256x256 in the code, is assumed",
+            "which domain is which; in the released model of horses and zebras, A are the zebras",
+            "the size of the pictures that it was trained on; the code's 256x256 is assumed",
         ],
         tensorflow=True,
     )
