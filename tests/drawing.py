@@ -16,7 +16,7 @@ def nothing_drawn():
     def zeros(self, shape, dtype=None):
         return keras.ops.zeros(shape, dtype)
 
-    kinds = ("RandomNormal", "RandomUniform", "VarianceScaling", "Orthogonal")
+    kinds = ("RandomNormal", "TruncatedNormal", "RandomUniform", "VarianceScaling", "Orthogonal")
     with pytest.MonkeyPatch.context() as patch:
         for kind in kinds:
             patch.setattr(getattr(keras.initializers, kind), "__call__", zeros)

@@ -86,7 +86,9 @@ def test_a_young_average_follows_faster():
         assert float(average.averages[0]) == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("method, generators", [("cyclegan", 2), ("unit", 6), ("ugatit", 2), ("uvcgan", 2)])
+@pytest.mark.parametrize(
+    "method, generators", [("cyclegan", 2), ("unit", 6), ("ugatit", 2), ("uvcgan", 2), ("aggan", 4)]
+)
 def test_averages_translate_and_weights_learn(method, generators):
     model, plain = with_averages(method)
     learned = {n for n in model.networks if not n.startswith("discriminator")}
@@ -97,7 +99,7 @@ def test_averages_translate_and_weights_learn(method, generators):
     x = np.random.default_rng(0).uniform(*model.value_range, (1, 16, 20, 3)).astype(np.float32)
     for direction in ("a2b", "b2a"):
         np.testing.assert_array_equal(model.generate(x, direction), plain.generate(x, direction))
-    if method == "ugatit":
+    if method in ("ugatit", "aggan"):
         np.testing.assert_array_equal(model.heatmaps(x)["generator"], plain.heatmaps(x)["generator"])
     for average in model.averages.values():
         average.restart()

@@ -67,9 +67,10 @@ def test_a_place_by_hand():
 @pytest.mark.parametrize("method", [name for name, row in METHODS.items() if row.published])
 def test_modules_of_published_checkpoints_have_what_the_command_asks_for(method):
     module = METHODS[method].published_module
-    assert module.FILE_NAMES and all("(?P<epoch>" in pattern for pattern in module.FILE_NAMES)
+    assert all("(?P<epoch>" in pattern for pattern in module.FILE_NAMES)
     assert module.recognise({"notes": {"text": "nothing"}}, {}) is None
-    assert callable(module.layout) and callable(module.files_of)
+    # A checkpoint of TensorFlow is one model, whatever its name, and is not written.
+    assert callable(module.layout) and hasattr(module, "files_of") == bool(module.FILE_NAMES)
 
 
 # Run directories

@@ -190,6 +190,11 @@ def test_initializers_draw_normal_numbers(name, deviation, shape):
     assert (np.abs(kernel) > 2 * expected).mean() == pytest.approx(0.0455, rel=0.1)
 
 
+def test_a_truncated_normal_initializer_draws_again_beyond_two_deviations():
+    kernel = np.asarray(layers.initializer("truncated_normal", 0.5, 1)((3, 3, 64, 128)))
+    assert np.abs(kernel).max() <= 1 and kernel.std() == pytest.approx(0.5 * 0.88, rel=0.01)
+
+
 def test_orthogonal_initializer():
     kernel = np.asarray(layers.initializer("orthogonal", 0.5, 1)((3, 3, 8, 16))).reshape(-1, 16)
     np.testing.assert_allclose(kernel.T @ kernel, 0.25 * np.eye(16), atol=1e-5)
@@ -201,7 +206,7 @@ def test_initializers_depend_on_their_seed():
 
 
 def test_initializer_refuses_an_unknown_name():
-    with pytest.raises(ValueError, match="init='lecun': expected normal, xavier, kaiming, orthogonal or torch"):
+    with pytest.raises(ValueError, match="init='lecun': expected normal, truncated_normal, xavier, .* or torch"):
         layers.initializer("lecun", 1.0, 0)
 
 
@@ -301,7 +306,12 @@ PUBLIC_LAYERS = [
     (layers.QuantizableConv2D, {"filters": 3, "kernel_size": 3, "padding": "same"}, MAP, (2, 8, 6, 3)),
     (layers.QuantizableDepthwiseConv2D, {"kernel_size": 3, "padding": "same"}, MAP, MAP),
     (layers.InstanceNormalization, {}, MAP, MAP),
-    (layers.InstanceNormalization, {"epsilon": 0.1, "center": True, "scale": True}, MAP, MAP),
+    (
+        layers.InstanceNormalization,
+        {"epsilon": 0.1, "center": True, "scale": True, "gamma_initializer": keras.initializers.Constant(3.0)},
+        MAP,
+        MAP,
+    ),
     (layers.BatchNormalization, {"epsilon": 0.1, "momentum": 0.8, "gain": 0.3, "offset": 0.2, "seed": 4}, MAP, MAP),
     (layers.BatchNormalization, {"scale": False}, MAP, MAP),
     (layers.SampleNormalization, {"epsilon": 0.1, "seed": 4}, MAP, MAP),

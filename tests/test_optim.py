@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfi2i.optim import Adam, Schedule
+from tfi2i.optim import Adam, AlternatingAdam, Schedule
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 
@@ -34,6 +34,28 @@ def test_adam_is_torchs(in_graph, case):
         step(tf.constant(gradient))
         np.testing.assert_allclose(weights.numpy(), after, rtol=0, atol=5e-7)
     assert np.abs(after - file["start"]).min() > 1e-5  # tiny gradients move weights too
+
+
+def test_alternating_adams_share_their_powers_of_beta():
+    """Two weights of gradient 2 by turns, as one optimizer of TensorFlow 1 with `minimize` for each moves them."""
+    x, y = keras.Variable(1.0, name="x"), keras.Variable(1.0, name="y")
+    optimizers = {id(v): AlternatingAdam(0.1, turn, beta_1=0.5) for v, turn in ((x, 1), (y, 2))}
+    for v, expected in ((x, 0.9), (y, 0.905743), (x, 0.795049), (y, 0.792663)):
+        optimizers[id(v)].apply([tf.constant(2.0)], [v])
+        assert float(v) == pytest.approx(expected, abs=3e-6)
+    # Epsilon is added to the uncorrected sqrt(v), 1e-8 * 0.001 ** 0.5 here.
+    v = keras.Variable(0.0)
+    AlternatingAdam(0.5, beta_1=0.5).apply([tf.constant(1e-8)], [v])
+    assert float(v) == pytest.approx(-0.5 * 0.001**0.5 / (0.001**0.5 + 1), rel=1e-4)
+    again = keras.optimizers.deserialize(keras.optimizers.serialize(optimizers[id(y)]))
+    assert type(again) is AlternatingAdam and (again.turn, again.beta_1) == (2, 0.5)
+
+
+def test_a_step_with_several_updates_has_one_rate():
+    schedule = Schedule(1.0, "linear_steps", 4, 1, 1.0, updates_per_step=2)
+    assert [float(schedule(update)) for update in range(8)] == [1, 1, 0.75, 0.75, 0.5, 0.5, 0.25, 0.25]
+    again = Schedule.from_config(schedule.get_config())
+    assert float(again(2)) == 0.75
 
 
 def test_adam_and_its_schedule_survive_serialization():

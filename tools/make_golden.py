@@ -1,8 +1,8 @@
-"""Records what the official PyTorch code of a method computes, as small .npz files for tests/golden/.
+"""Records what the official code of a method computes, as small .npz files for tests/golden/.
 
 The files hold numbers only: random weights, random inputs and the official code's answers. Needs an
-environment with torch, numpy, pillow and absl-py, and a checkout of the official code; which one and
-at which commit says the method's recorder in tools/golden/:
+environment with torch, numpy, pillow and absl-py (AGGAN: TensorFlow instead of torch), and a checkout
+of the official code; which one and at which commit says the method's recorder in tools/golden/:
 
     python tools/make_golden.py --method=cyclegan --checkout=FOLDER
 
@@ -13,9 +13,9 @@ of two: exact in float32, and they compress well.
 
 import importlib
 import pathlib
+import sys
 
 import numpy as np
-import torch
 from absl import app, flags
 
 FLAGS = flags.FLAGS
@@ -25,7 +25,7 @@ flags.DEFINE_string(
     "whose answers to record: a module of tools/golden, such as cyclegan, unit_2018 or metrics",
     required=True,
 )
-flags.DEFINE_string("checkout", None, "folder of the official PyTorch code, or of packages", required=True)
+flags.DEFINE_string("checkout", None, "folder of the official code, or of packages", required=True)
 flags.DEFINE_string(
     "output", str(pathlib.Path(__file__).resolve().parents[1] / "tests" / "golden"), "where the .npz files go"
 )
@@ -42,9 +42,11 @@ def main(argv):
         raise app.UsageError(f"--method={FLAGS.method}: there is no tools/golden/{FLAGS.method}.py.") from error
     output = pathlib.Path(FLAGS.output)
     output.mkdir(parents=True, exist_ok=True)
-    torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(True)
-    print(f"torch {torch.__version__}, numpy {np.__version__}")
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(1)
+        torch.use_deterministic_algorithms(True)
+        print(f"torch {torch.__version__}")
+    print(f"numpy {np.__version__}")
     recorder.record(pathlib.Path(FLAGS.checkout).resolve(), output)
 
 

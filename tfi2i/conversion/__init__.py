@@ -5,7 +5,7 @@ The readers of files here know no method. What a method's files look like says `
   FILE_NAMES    patterns of the names of its files, see `sources.read`
   recognise     looks at the names and shapes in files and says which configuration of ours they are, a `PublishedModel`
   layout        names every array of a model as the published code names it, a `Place`; reading and writing go by it
-  files_of      which of these arrays the published code keeps in one file
+  files_of      which of these arrays the published code keeps in one file; where such files are written
   constants     what else the published code stores; where it does
   GENERATOR_OF  which part translates one way; where a published file may hold that alone
 """

@@ -151,9 +151,10 @@ def initializer(name, gain, seed):
     """Kernel initialiser of the published code, by name.
 
     Args:
-        name: "normal": N(0, gain²). "xavier": Glorot's normal distribution with its variance times gain². "kaiming":
-            He's normal distribution by fan in; `gain` has no effect. "orthogonal": an orthogonal matrix times gain.
-            "torch": U(-1/√fan in, 1/√fan in), the default of torch.nn; `gain` has no effect.
+        name: "normal": N(0, gain²). "truncated_normal": the same, drawn again beyond 2 gain. "xavier": Glorot's normal
+            distribution with its variance times gain². "kaiming": He's normal distribution by fan in; `gain` has no
+            effect. "orthogonal": an orthogonal matrix times gain. "torch": U(-1/√fan in, 1/√fan in), the default of
+            torch.nn; `gain` has no effect.
         gain: float above 0, the `init_gain` flag.
         seed: int, different for every kernel.
 
@@ -165,6 +166,8 @@ def initializer(name, gain, seed):
     """
     if name == "normal":
         return keras.initializers.RandomNormal(stddev=gain, seed=seed)
+    if name == "truncated_normal":
+        return keras.initializers.TruncatedNormal(stddev=gain, seed=seed)
     if name == "xavier":
         return keras.initializers.VarianceScaling(gain**2, "fan_avg", "untruncated_normal", seed=seed)
     if name == "kaiming":
@@ -173,7 +176,7 @@ def initializer(name, gain, seed):
         return keras.initializers.Orthogonal(gain=gain, seed=seed)
     if name == "torch":
         return keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform", seed=seed)
-    raise ValueError(f"init='{name}': expected normal, xavier, kaiming, orthogonal or torch")
+    raise ValueError(f"init='{name}': expected normal, truncated_normal, xavier, kaiming, orthogonal or torch")
 
 
 def bias_initializer(init, fan_in, seed):

@@ -23,6 +23,7 @@ class InstanceNormalization(keras.layers.Layer):
         epsilon: float, added to the variance. The default is PyTorch's; Keras' norms have 1e-3.
         center: bool, whether an offset for each channel is learned.
         scale: bool, whether a factor for each channel is learned.
+        gamma_initializer: where that factor starts.
         **kwargs: those of any Keras layer.
 
     Call: [N, H, W, C] → the same shape.
@@ -30,11 +31,12 @@ class InstanceNormalization(keras.layers.Layer):
     Source: Ulyanov et al., arXiv 1607.08022; torch.nn.InstanceNorm2d(affine=False).
     """
 
-    def __init__(self, epsilon=1e-5, center=False, scale=False, **kwargs):
+    def __init__(self, epsilon=1e-5, center=False, scale=False, gamma_initializer="ones", **kwargs):
         super().__init__(**kwargs)
         self.epsilon = epsilon
         self.center = center
         self.scale = scale
+        self.gamma_initializer = keras.initializers.get(gamma_initializer)
         self.input_spec = keras.InputSpec(ndim=4)
         # A model that XLA compiles sets this to False: XLA computes the fused operation's variance as E[x²] - E[x]²,
         # which is less exact.
@@ -42,7 +44,8 @@ class InstanceNormalization(keras.layers.Layer):
 
     def build(self, input_shape):
         channels = input_shape[-1]
-        self.gamma = self.add_weight(shape=(channels,), initializer="ones", name="gamma") if self.scale else None
+        start = self.gamma_initializer
+        self.gamma = self.add_weight(shape=(channels,), initializer=start, name="gamma") if self.scale else None
         self.beta = self.add_weight(shape=(channels,), initializer="zeros", name="beta") if self.center else None
         self.built = True
 
@@ -73,7 +76,9 @@ class InstanceNormalization(keras.layers.Layer):
         return input_shape
 
     def get_config(self):
-        return {**super().get_config(), "epsilon": self.epsilon, "center": self.center, "scale": self.scale}
+        own = {"epsilon": self.epsilon, "center": self.center, "scale": self.scale}
+        own["gamma_initializer"] = keras.initializers.serialize(self.gamma_initializer)
+        return {**super().get_config(), **own}
 
 
 @keras.saving.register_keras_serializable(package="tfi2i")

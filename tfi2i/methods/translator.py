@@ -64,6 +64,8 @@ class Translator(keras.Model):
     averages_warm_up = False
     # Whether weight decay leaves biases and norms out.
     decay_kernels_only = False
+    # How many phases of a step update weights of one role.
+    updates_per_step = 1
     # What to try when training shows a failure that `training.summaries.Alarms` knows, by its name there; "small crop";
     # and with a pre-training "no pre-training", what happens without.
     advice = {}
@@ -85,6 +87,7 @@ class Translator(keras.Model):
         self.averages = {}
         self.active = True  # False: losses are only measured
         self.total_steps = None  # of the whole training, where it is known
+        self.steps_per_epoch = None  # likewise
 
     # === What a method defines ===
 
@@ -478,7 +481,7 @@ class Translator(keras.Model):
 
     # === Phases ===
 
-    def phase(self, compute, role, unbatched=None, **inputs):
+    def phase(self, compute, role, unbatched=None, learned=None, **inputs):
         """Runs one named phase: losses, gradients of their sum, one step of the optimizer.
 
         Args:
@@ -487,6 +490,7 @@ class Translator(keras.Model):
             role: one of the `roles`: whose weights learn, with that role's optimizer; None: nothing learns and no
                 state changes, for what a step needs before its phases.
             unbatched: dict of further arguments of `compute`, nests of tensors that are no samples of this batch.
+            learned: list of those of the role's weights that learn here; None: all.
             **inputs: tensors with the batch on axis 0.
 
         Returns:
@@ -495,7 +499,8 @@ class Translator(keras.Model):
         if not self.active:
             return compute(**inputs, **(unbatched or {}))
         optimizer = role and self.optimizer_of(role)
-        learned = self.weights_of(role) if role else []
+        if learned is None:
+            learned = self.weights_of(role) if role else []
         learning = self.networks.values()
         variables = [v for network in (*learning, *self.frozen.values()) for v in network.variables]
         state = [v for network in learning for v in network.non_trainable_variables]

@@ -62,8 +62,8 @@ class Adam(keras.optimizers.Optimizer):
         gradient = tf.cast(gradient, variable.dtype)
         if self.coupled_weight_decay and self._decayed[index]:
             gradient += self.coupled_weight_decay * tf.convert_to_tensor(variable)
-        step = tf.cast(self.iterations + 1, variable.dtype)
-        beta_1_power, beta_2_power = tf.pow(self.beta_1, step), tf.pow(self.beta_2, step)
+        update = tf.cast(self.update_number(), variable.dtype)
+        beta_1_power, beta_2_power = tf.pow(self.beta_1, update), tf.pow(self.beta_2, update)
         tf.raw_ops.ResourceApplyAdam(
             var=_handle(variable),
             m=_handle(m),
@@ -73,13 +73,49 @@ class Adam(keras.optimizers.Optimizer):
             lr=tf.cast(learning_rate, variable.dtype),
             beta1=self.beta_1,
             beta2=self.beta_2,
-            epsilon=self.epsilon * tf.sqrt(1 - beta_2_power),
+            epsilon=self.kernel_epsilon(beta_2_power),
             grad=gradient,
         )
+
+    def update_number(self):
+        """t of the update that is computed now: 1, 2, …"""
+        return self.iterations + 1
+
+    def kernel_epsilon(self, beta_2_power):
+        """What the fused kernel adds to the uncorrected sqrt(v)."""
+        return self.epsilon * tf.sqrt(1 - beta_2_power)
 
     def get_config(self):
         names = ("beta_1", "beta_2", "epsilon", "coupled_weight_decay", "decay_kernels_only")
         return {**super().get_config(), **{n: getattr(self, n) for n in names}}
+
+
+@keras.saving.register_keras_serializable(package="tfi2i")
+class AlternatingAdam(Adam):
+    """One of two Adams that take turns and count each other's updates: t = 1, 3, 5, … or t = 2, 4, 6, ….
+
+    Both together compute what one `tf.train.AdamOptimizer` of TensorFlow 1 does whose `minimize` was called for several
+    lists of weights: all share its powers of β, so that the bias correction fades earlier than with counters of their
+    own. Epsilon is added to the uncorrected sqrt(v), as there.
+
+    Args:
+        learning_rate: float, schedule, or callable.
+        turn: 1 for the one that begins, 2 for the other.
+        **kwargs: those of `Adam`.
+    """
+
+    def __init__(self, learning_rate=1e-3, turn=1, **kwargs):
+        super().__init__(learning_rate, **kwargs)
+        self.turn = turn
+
+    def update_number(self):
+        return 2 * self.iterations + self.turn
+
+    def kernel_epsilon(self, beta_2_power):
+        return self.epsilon
+
+    def get_config(self):
+        return {**super().get_config(), "turn": self.turn}
 
 
 def _handle(variable):

@@ -34,6 +34,7 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
         lr_step_epochs: for `step`.
         lr_halving_steps: for `halving`.
         lr_restart_steps: for `cosine_restarts`.
+        updates_per_step: how often a training step updates the weights by the optimizer that has this schedule.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
         lr_step_epochs=50,
         lr_halving_steps=100_000,
         lr_restart_steps=102_400,
+        updates_per_step=1,
         name=None,
     ):
         kinds = (
@@ -70,6 +72,7 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
         self.lr_step_epochs = lr_step_epochs
         self.lr_halving_steps = lr_halving_steps
         self.lr_restart_steps = lr_restart_steps
+        self.updates_per_step = updates_per_step
         self.name = name
 
     def multiplier(self, step):
@@ -101,8 +104,9 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
         return ops.ones_like(step)
 
     def __call__(self, step):
-        return self.learning_rate * self.multiplier(step)
+        return self.learning_rate * self.multiplier(step // self.updates_per_step)
 
     def get_config(self):
         names = ("learning_rate", "kind", "total_steps", "steps_per_epoch", "decay_fraction")
-        return {n: getattr(self, n) for n in (*names, "lr_step_epochs", "lr_halving_steps", "lr_restart_steps", "name")}
+        names += ("lr_step_epochs", "lr_halving_steps", "lr_restart_steps", "updates_per_step", "name")
+        return {n: getattr(self, n) for n in names}

@@ -104,7 +104,7 @@ def train(run, run_dir, dry_run=False, prepare=None, learned_from=None):
     keras.utils.set_random_seed(t.seed % 2**32)
     with strategy.scope():
         model = checkpoints.build(run, precision)
-        model.total_steps = total
+        model.total_steps, model.steps_per_epoch = total, per_epoch
         if prepare:
             prepare(model)
         for _, height, width, _ in shapes:
@@ -121,6 +121,7 @@ def train(run, run_dir, dry_run=False, prepare=None, learned_from=None):
                 t.lr_step_epochs,
                 t.lr_halving_steps,
                 t.lr_restart_steps,
+                model.updates_per_step,
             )
             return model.published_optimizer(role, rate)
 

@@ -1,35 +1,19 @@
-"""What the recorders share: the check of a checkout, random weights and images, torch to numpy, saving."""
+"""What the recorders of PyTorch's code share: random weights, torch to numpy, saving as torch does."""
 
 import collections
 import contextlib
-import hashlib
-import importlib
 import io
-import sys
 import zipfile
 from unittest import mock
 
 import numpy as np
 import torch
-
-
-def check_checkout(folder, official, commit):
-    """`official` maps files to git's own hashes: answers of an edited copy would not be golden."""
-    for name, expected in official.items():
-        path = folder / name
-        if not path.is_file():
-            raise FileNotFoundError(f"{path} is missing: point --checkout at the official code.")
-        data = path.read_bytes()
-        found = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
-        if found != expected:
-            raise ValueError(f"{path} has git hash {found}, expected {expected}: check out commit {commit}.")
-
-
-def import_official(checkout, official, commit, modules, folder="."):
-    """Modules by name from `folder` of a checked checkout."""
-    check_checkout(checkout, official, commit)
-    sys.path.insert(0, str(checkout / folder))
-    return [importlib.import_module(name) for name in modules]
+from golden.files import check_checkout as check_checkout
+from golden.files import import_official as import_official
+from golden.files import new_checkpoints as new_checkpoints
+from golden.files import random_images as random_images
+from golden.files import save as save
+from golden.files import sparse as sparse
 
 
 def to_numpy(tensor):
@@ -40,16 +24,6 @@ def to_numpy(tensor):
 
 def to_torch(images):
     return torch.from_numpy(images.transpose(0, 3, 1, 2).copy())
-
-
-def sparse(images):
-    """Every third pixel: coprime to the networks' strides, so that all phases of an upsampling are seen."""
-    return images[:, ::3, ::3]
-
-
-def random_images(rng, shape):
-    """Random images [N, H, W, C] in [-1, 1], multiples of 1/8."""
-    return (np.round(rng.uniform(-8, 8, shape)) / 8).astype(np.float32)
 
 
 def random_noise(rng, shape):
@@ -84,21 +58,6 @@ def state(net, prefix):
 
 def gradients(net, prefix):
     return {f"{prefix}/{key}": value.grad.numpy().copy() for key, value in net.named_parameters()}
-
-
-def new_checkpoints(output, pattern):
-    """OUTPUT/checkpoints, without the archives of an earlier recording."""
-    folder = output / "checkpoints"
-    folder.mkdir(exist_ok=True)
-    for archive in folder.glob(pattern):
-        archive.unlink()
-    return folder
-
-
-def save(output, name, arrays):
-    path = output / f"{name}.npz"
-    np.savez_compressed(path, **arrays)
-    print(f"{path.name:40s}{path.stat().st_size / 1024:8.1f} KiB{len(arrays):6d} arrays")
 
 
 def with_statistics(net, rng):

@@ -29,11 +29,11 @@ from keras import ops
 
 from tfi2i import layers
 from tfi2i.config import UserError
+from tfi2i.methods.attention import AttentiveTranslator
 from tfi2i.methods.losses import l1
 from tfi2i.methods.sizes import Sizes
-from tfi2i.methods.translator import Translator, translate_and_keep
+from tfi2i.methods.translator import translate_and_keep
 from tfi2i.methods.ugatit import config
-from tfi2i.pictures import overlay
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Networks (paper: section 2.1, appendix B)
@@ -333,7 +333,7 @@ def stretched(heat):
 
 
 @keras.saving.register_keras_serializable(package="tfi2i")
-class UGATIT(Translator):
+class UGATIT(AttentiveTranslator):
     """Two generators with attention, a local and a global discriminator a domain. Hyper-parameters: `config.UGATIT`.
 
     Example:
@@ -468,15 +468,9 @@ class UGATIT(Translator):
 
         return stretched(self.generate(x, direction, network=look))
 
-    def pictures(self, a, b):
-        shown = {}
-        for title, x in super().pictures(a, b).items():
-            shown[title] = x
-            if title in ("A", "B") and self.config.cam_generator:
-                heat = self.attention(x, "a2b" if title == "A" else "b2a")
-                page = overlay(ops.convert_to_numpy(self.to_pixels(x)), ops.convert_to_numpy(heat))
-                shown[f"attention {title}"] = self.to_float(ops.convert_to_tensor(page))
-        return shown
+    @property
+    def has_attention(self):
+        return self.config.cam_generator
 
     def check_heatmaps(self, discriminators=False):
         for name in ("cam_generator", *["cam_discriminator"] * discriminators):
@@ -493,44 +487,16 @@ class UGATIT(Translator):
             )
         super().check_crop(height, width)
 
-    def heatmaps(self, images, direction="a2b", discriminators=False):
-        """Where the networks look, from 0 to 1 in every map.
-
-        Args:
-            images: as `translate` takes them.
-            direction: "a2b" or "b2a".
-            discriminators: also where the other domain's discriminators look in the translations.
-
-        Returns:
-            dict of "generator", "global", "local" → float32 array [N, H, W, 1], or [H, W, 1] for one image.
-
-        Raises:
-            UserError: networks without attention, or images too small for the discriminators.
-        """
-        self.check_heatmaps(discriminators)
-        images = ops.convert_to_numpy(images)
-        batch = ops.convert_to_tensor(images if images.ndim == 4 else images[None])
-        x = batch if images.dtype.kind == "f" else self.to_float(batch)
-        maps = {"generator": self.attention(x, direction)}
-        if discriminators:
-            y = self.generate(x, direction)
-            for kind, judge in zip(("global", "local"), self.judges(direction[-1])):
-                if min(y.shape[1:3]) < judge.size_minimum:
-                    raise UserError(
-                        f"the {kind} discriminator needs images of {judge.size_minimum} pixels a side, these have "
-                        f"{y.shape[1]} x {y.shape[2]}: give --size, or leave its heatmap out"
-                    )
-                maps[kind] = stretched(enlarged(judge(y)[2], y))
-        arrays = {name: ops.convert_to_numpy(heat) for name, heat in maps.items()}
-        return arrays if images.ndim == 4 else {name: heat[0] for name, heat in arrays.items()}
-
-    def translate(self, images, direction=None, batch_size=1, return_heatmap=False, **style):
-        """As `Translator.translate`; with `return_heatmap` also where the generator looks, see `heatmaps`."""
-        direction = self.resolve_direction(direction)
-        result = super().translate(images, direction, batch_size, **style)
-        if not return_heatmap:
-            return result
-        return result, self.heatmaps(images, direction)["generator"]
+    def discriminator_attention(self, x, domain):
+        maps = {}
+        for kind, judge in zip(("global", "local"), self.judges(domain)):
+            if min(x.shape[1:3]) < judge.size_minimum:
+                raise UserError(
+                    f"the {kind} discriminator needs images of {judge.size_minimum} pixels a side, these have "
+                    f"{x.shape[1]} x {x.shape[2]}: give --size, or leave its heatmap out"
+                )
+            maps[kind] = stretched(enlarged(judge(x)[2], x))
+        return maps
 
     def monitored(self):
         """Mean ρ of every AdaLIN and LIN, as used: the paper's reading of texture (1) against shape (0)."""
