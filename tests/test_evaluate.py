@@ -29,7 +29,7 @@ class Constant:
     """Stands in for a model: adds 10 to go from A to B, and subtracts 10."""
 
     channels_a = channels_b = 3
-    directions, sizes = ("a2b", "b2a"), Sizes()
+    directions, sizes, style_size = ("a2b", "b2a"), Sizes(), None
     run = types.SimpleNamespace(method="constant")
 
     def translate(self, x, direction="a2b", batch_size=1):

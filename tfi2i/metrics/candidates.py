@@ -40,10 +40,12 @@ def of_model(model, batch_size=8):
     from tfi2i.translation import translate_fitted
 
     def translate(inputs, direction, names):
+        # By name, so that a batch of another size has the same styles.
+        given = {} if model.style_size is None else {"style": model.draw_styles(0, names)}
         if not model.sizes.fixed or inputs.shape[1:3] == tuple(model.sizes.fixed):
-            return model.translate(inputs, direction, batch_size=batch_size)
+            return model.translate(inputs, direction, batch_size=batch_size, **given)
         filter = model.run.data.resize_filter or "bicubic"
-        results = translate_fitted(model, inputs, direction, filter=filter, batch_size=batch_size)
+        results = translate_fitted(model, inputs, direction, filter=filter, batch_size=batch_size, **given)
         return np.stack([images.resize(r, inputs.shape[1:3], filter) for r in results])
 
     directions = tuple(model.directions)
