@@ -21,9 +21,11 @@ from tfi2i.methods.munit.model import MUNIT
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
 
 # A small model for tests of all methods, and the side of its training images.
-TINY = {"generator_width": 4, "mlp_width": 8, "style_size": 3, "lambda_cycle": 10.0}
+TINY = {"generator_width": 4, "mlp_width": 16, "style_size": 3}
 TINY |= {"discriminator_width": 4, "discriminator_layers": 2, "discriminator_scales": 2}
 SIDE = 16
+# Each weight of the style's MLP changes a whole map, and 8 bits are few for that.
+LITERT = {"int16x8": 20}
 SMALL = {"generator_width": 2, "mlp_width": 4, "style_size": 3}
 SMALL |= {"discriminator_width": 2, "discriminator_layers": 2, "discriminator_scales": 2}
 

@@ -24,7 +24,7 @@ class MUNIT(Hyperparameters):
     """
 
     generator_width: int = option(64, "channels after the first layer of encoders, and before the last of decoders")
-    style_size: int = option(8, "numbers in a style (section 5.1)")
+    style_size: int = option(8, "numbers in a style")
     mlp_width: int = option(256, "units of the two hidden layers that turn a style into the parameters of AdaIN")
     discriminator_layers: int = option(4, "convolutions of stride 2 in a discriminator")
     discriminator_scales: int = option(3, "number of sizes at which discriminators look, each half of the one before")
@@ -36,7 +36,7 @@ class MUNIT(Hyperparameters):
     lambda_content: float = option(1.0, "weight of the reconstruction of contents (lambda c)")
     lambda_cycle: float = option(
         0.0,
-        "weight of the style-augmented cycle (section 5.1); 10 where translations keep every detail, as from summer "
+        "weight of the style-augmented cycle (section 4); 10 where translations keep every detail, as from summer "
         "to winter, 0 where shapes change",
     )
     lambda_vgg: float = option(0.0, "weight of the domain-invariant perceptual loss, for crops of 512 pixels and more")

@@ -28,7 +28,7 @@ from tfi2i.methods.unit.model import Encoder2018 as ContentEncoder
 from tfi2i.methods.unit.model import PerceptualFeatures
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Networks (appendix B)
+# Networks (as in the code)
 
 _BLOCKS = 4
 # The style encoder's last map has a sixteenth of the side, and reflection needs two pixels before.
@@ -126,7 +126,7 @@ class Decoder(layers.Network):
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# The model (sections 3 and 4)
+# The model (section 3)
 
 
 @keras.saving.register_keras_serializable(package="tfi2i")
@@ -255,7 +255,7 @@ class MUNIT(Translator):
         return losses, {}
 
     def generator_phase(self, a, b, style_a, style_b):
-        """The weighted sum of equations 1 to 5, for both domains, and of the optional cycle and perceptual losses.
+        """The weighted sum of equations 1 to 4, for both domains, and of the optional cycle and perceptual losses.
 
         `style_a` and `style_b` are drawn. Gradients of the content loss flow through both of its sides, as in the code.
         """
