@@ -271,30 +271,45 @@ class _Export:
         chosen = _spread(len(source), self.calibration_images)
         images = []
 
+        def inputs(x, *style):
+            x = x[None].astype(np.float32)
+            return (x, style[0][None]) if style else x
+
         def read():
-            for _, x in _read(source, chosen, self.size, self.log, "calibration images"):
-                images.append(x[None])
-                yield x[None].astype(np.float32)
+            for _, *given in self.styled(_read(source, chosen, self.size, self.log, "calibration images")):
+                images.append(given)
+                yield inputs(*given)
 
         def again():
             progress = Progress(len(images), "calibration images once more", active=self.log is print)
-            for done, x in enumerate(images, 1):
-                yield x.astype(np.float32)
+            for done, given in enumerate(images, 1):
+                yield inputs(*given)
                 progress.update(done)
             progress.close()
 
         return quantization.calibrate(file, read(), again() if counted else None)
 
-    def reference(self, pixels):
-        """uint8 [1, H, W, C] → float32 pixels [1, H, W, C'], by the live Keras model."""
+    def styled(self, stream):
+        """Adds to each (name, uint8 [H, W, C]) its style, float32 [style_size], where the method takes one."""
+        for name, x in stream:
+            yield (name, x, self.model.draw_styles(0, [name])[0]) if self.model.style_size else (name, x)
+
+    def reference(self, pixels, *style):
+        """uint8 [1, H, W, C], and a style float32 [1, S] → float32 pixels [1, H, W, C'], by the live Keras model."""
         x = self.model.to_float(tf.convert_to_tensor(pixels))
         if self.fit == "pad":
-            y = self.model.translate(x.numpy(), self.direction)
+            y = self.model.translate(x.numpy(), self.direction, **dict(zip(["style"], style)))
         else:
             filter = self.data.resize_filter or "bicubic"
             resized = saved_model.any_size(self.model, self.direction, self.fit, self.size, filter)
-            y = resized(x).numpy()
+            y = resized(x, *style).numpy()
         return to_levels(y, self.model.value_range)
+
+    def style_of(self, pixels):
+        """The style of a picture of the domain translated to, uint8 [H, W, C'], as the SavedModel sees it."""
+        filter = self.data.resize_filter or "bicubic"
+        pixels = images.resize(pixels, self.size, filter) if self.fit == "resize" else pixels
+        return self.model.styles_of([0], self.direction, reference=pixels)[0]
 
     def verify(self, folder, formats, graphs, held_out, chosen, typical, split, floors):
         """Runs the files in `folder` on the `chosen` images of `held_out`; returns the report.
@@ -303,10 +318,16 @@ class _Export:
         """
         threads = verify.threads()
         written, candidates = {}, {}
+        ((_, _, *style),) = self.styled([("typical", typical)])
         if "saved_model" in formats:
             loaded = tf.saved_model.load(str(folder / str(self.version)))
             serve = loaded.signatures["serving_default"]
-            candidates["saved_model"] = lambda x: serve(images=tf.constant(x))["images"].numpy()
+
+            def run(x, *style):
+                named = {"style": tf.constant(s) for s in style}
+                return serve(images=tf.constant(x), **named)["images"].numpy()
+
+            candidates["saved_model"] = run
         for kind, graph in graphs.items():
             written[kind] = verify.LiteRT(folder / f"{kind}.tflite", threads)
             candidates[kind] = written[kind]
@@ -317,13 +338,13 @@ class _Export:
             candidates["before quantization"] = verify.LiteRT(self.equalised, threads)
         if "saved_model" in formats:
             png = images.encode_image(".png", typical)
-            if saved_model.write_warmup(folder / str(self.version), typical, png, _SERVED_AS) is None:
+            if saved_model.write_warmup(folder / str(self.version), typical, png, _SERVED_AS, *style) is None:
                 self.log("no warm-up requests for TF Serving: they need 'pip install tfi2i[serving]'")
         keep = _spread(len(chosen), _PICTURES)
         stream = _read(held_out, chosen, self.size, self.log, "verification images")
-        scores, kept = verify.compare(self.reference, candidates, stream, keep)
+        scores, kept = verify.compare(self.reference, candidates, self.styled(stream), keep)
         kept = [{k: v for k, v in row.items() if "before" not in k} for row in kept]
-        times = verify.latencies({k: candidates[k] for k in formats}, typical)
+        times = verify.latencies({k: candidates[k] for k in formats}, typical, *style)
         report = {
             "direction": self.direction,
             "method": self.model.name,
@@ -354,7 +375,8 @@ class _Export:
             }
             if kind == "saved_model":
                 encode = lambda x: images.encode_image(".png", x)  # noqa: E731
-                faults = verify.saved_model_faults(loaded, self.reference, typical, encode)
+                by_style = (*style, self.style_of) if style else ()
+                faults = verify.saved_model_faults(loaded, self.reference, typical, encode, *by_style)
             else:
                 result |= self._graph_figures(path, written[kind]) | verify.alone(path, threads)
                 faults = []
@@ -425,13 +447,15 @@ class _Export:
             "input": {"shape": [1, *self.size, inputs], "range": [0, 255]},
             "output": {"shape": [1, *self.size, outputs], "range": [0, 255]},
             "signature": "translate",
-            # A level is scale (integer - zero_point).
+            # A level, or a number of a style, is scale (integer - zero_point).
             "files": {
                 f"{kind}.tflite": verify.LiteRT(folder / f"{kind}.tflite").ends()
                 for kind in formats
                 if kind != "saved_model"
             },
         }
+        if self.model.style_size:
+            lite["style"] = {"name": "style", "shape": [1, self.model.style_size], "drawn_from": "N(0, 1)"}
         dynamic = {"layout": "NHWC", "dtype": "uint8", "range": [0, 255]}
         served = {
             "version": self.version,
@@ -451,6 +475,10 @@ class _Export:
                 },
             },
         }
+        if self.model.style_size:
+            style = {"shape": [None, self.model.style_size], "dtype": "float32", "drawn_from": "N(0, 1)"}
+            served["reference_bytes"] = served["image_bytes"] | {"reference_bytes": "string [N]: as image_bytes"}
+            served["serving_default"]["style"] = served["image_bytes"]["style"] = style
         return {
             "method": self.model.name,
             "direction": self.direction,

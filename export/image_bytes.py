@@ -26,7 +26,8 @@ class Fit:
 
     Attributes:
         prepare: function of float32 [1, h, w, C] in the network's range to [1, H, W, C] of a size that it takes.
-        network: function of float32 [N, H, W, C] to [N, H, W, C'].
+        network: function of float32 [N, H, W, C] and, where the method takes a style, of float32 [N, style_size], to
+            [N, H, W, C'].
         restore: function of float32 [1, H, W, C'] and the (h, w) that the picture had, int32 [2], to [1, h, w, C'].
     """
 
@@ -38,18 +39,18 @@ class Fit:
 def fit_of(model, direction, fit="pad", size=None, filter="bicubic"):
     """The `Fit` of one direction of `model`; the arguments are those of `saved_model.any_size`."""
     # With autograph, which ExportArchive turns off.
-    network = tf.function(model.styled_generator(direction))
+    network = tf.function(lambda x, *style: model.styled_generator(direction, *style)(x))
     if fit == "pad" and not model.sizes.fixed:
         return Fit(lambda x: sizes.pad(x, model.sizes), network, lambda y, shape: sizes.cut(y, shape, model.sizes))
     low_high, size = model.value_range, size or model.sizes.fixed
     return Fit(
         lambda x: sizes.resize(x, size, low_high, filter),
-        lambda x: network(tf.ensure_shape(x, [None, *size, None])),
+        lambda x, *style: network(tf.ensure_shape(x, [None, *size, None]), *style),
         lambda y, shape: sizes.resize(y, shape, low_high, filter),
     )
 
 
-def translate(contents, fit, value_range, channels, background=(255, 255, 255), max_side=None):
+def translate(contents, fit, value_range, channels, background=(255, 255, 255), max_side=None, style=None):
     """Translates encoded pictures of mixed sizes.
 
     Pictures that have one size once they are prepared go through the network together.
@@ -61,6 +62,7 @@ def translate(contents, fit, value_range, channels, background=(255, 255, 255), 
         channels: of the network's input.
         background: R, G, B, 0 to 255, put behind transparent pixels.
         max_side: pixels that no side of a picture may exceed; None: any.
+        style: float32 [N, style_size], or [1, style_size] for all pictures, where the method takes a style.
 
     Returns:
         (string [N] of PNG files, string [N] of errors). A picture that cannot be translated has an empty file and a
@@ -71,24 +73,11 @@ def translate(contents, fit, value_range, channels, background=(255, 255, 255), 
     """
     contents = checked(contents, 1, "image_bytes: expected a list of 1 or more encoded pictures, string [N]")
     count = tf.size(contents)
-
-    def read(index, contents):
-        shape, deep, inner, flat = _prepared(contents, fit, value_range, channels, background, max_side)
-        return index, tf.ensure_shape(shape, [2]), deep, tf.ensure_shape(inner, [2]), flat
-
-    dataset = tf.data.Dataset.from_tensor_slices((tf.range(count), contents))
-    dataset = dataset.map(read, num_parallel_calls=_PARALLEL).ignore_errors()
-    # One that is always there, so that the batch is not empty.
-    none = (-1, tf.zeros([2], tf.int32), False, tf.zeros([2], tf.int32), tf.zeros([0]))
-    dataset = dataset.concatenate(tf.data.Dataset.from_tensors(none))
-    batch = dataset.ragged_batch(tf.cast(count, tf.int64) + 1).get_single_element()
-    index, shape, deep, inner, flat = (x[:-1] for x in batch)
-
+    reading = (value_range, channels, background, max_side)
+    (index, shape, deep, inner, flat), errors = _read(contents, fit.prepare, *reading)
     readable = inner[:, 0] > 0
-    side = tf.strings.as_string(shape)
-    too_large = f"larger than {max_side} pixels a side: its height is ", side[:, 0], ", its width is ", side[:, 1]
-    errors = tf.where(readable, "", tf.strings.join(too_large))
-    errors = tf.tensor_scatter_nd_update(tf.fill([count], UNREADABLE), index[:, None], errors)
+    if style is not None:
+        style = tf.broadcast_to(style, [count, style.shape[-1]])
 
     # Pictures of one size are neighbours in this order, and those that go through no network stand before all others.
     height, width = tf.unstack(tf.cast(inner, tf.int64), axis=1)
@@ -102,9 +91,10 @@ def translate(contents, fit, value_range, channels, background=(255, 255, 255), 
         end = start + tf.minimum(alike, tf.maximum(1, _PIXELS_AT_ONCE // (h * w)))
         chosen = order[start:end]
         x = tf.reshape(tf.gather(flat, chosen).values, [end - start, h, w, channels])
+        styles = () if style is None else (tf.gather(style, tf.gather(index, chosen)),)
         encoded = tf.map_fn(
             lambda one: _png(fit.restore(one[0][None], one[1])[0], one[2], value_range),
-            (fit.network(x), tf.gather(shape, chosen), tf.gather(deep, chosen)),
+            (fit.network(x, *styles), tf.gather(shape, chosen), tf.gather(deep, chosen)),
             fn_output_signature=tf.string,
             parallel_iterations=_PARALLEL,
         )
@@ -121,6 +111,61 @@ def translate(contents, fit, value_range, channels, background=(255, 255, 255), 
     return files, errors
 
 
+def encode_styles(contents, encode, prepare, style_size, value_range, channels, background, max_side=None):
+    """The styles of encoded pictures of mixed sizes.
+
+    Args:
+        contents: string [N], the files.
+        encode: function of float32 [1, H, W, C] in the network's range to float32 [1, style_size].
+        prepare: function of float32 [1, h, w, C] in that range to [1, H, W, C] of the size to look at.
+        style_size: numbers in a style.
+        value_range, channels, background, max_side: as of `translate`.
+
+    Returns:
+        (float32 [N, style_size], string [N] of errors). A picture that cannot be read has zeros and a sentence.
+    """
+    contents = checked(contents, 1, "reference_bytes: expected a list of 1 or more encoded pictures, string [N]")
+    (index, _, _, inner, flat), errors = _read(contents, prepare, value_range, channels, background, max_side)
+    readable = tf.reshape(tf.where(inner[:, 0] > 0), [-1])
+
+    def style_of(i):
+        x = tf.reshape(flat[i], [1, inner[i, 0], inner[i, 1], channels])
+        return tf.ensure_shape(encode(x)[0], [style_size])
+
+    styles = tf.map_fn(style_of, readable, fn_output_signature=tf.TensorSpec([style_size], tf.float32))
+    places = tf.gather(index, readable)[:, None]
+    styles = tf.scatter_nd(places, styles, tf.stack([tf.size(contents), style_size]))
+    return tf.ensure_shape(styles, [None, style_size]), errors
+
+
+def _read(contents, prepare, value_range, channels, background, max_side):
+    """Decodes pictures, in parallel.
+
+    Returns:
+        ((index, shape, deep, inner, flat) of those that can be decoded: which of `contents` each is, and `_prepared` of
+        it; string [N] of errors).
+    """
+    count = tf.size(contents)
+
+    def read(index, contents):
+        shape, deep, inner, flat = _prepared(contents, prepare, value_range, channels, background, max_side)
+        return index, tf.ensure_shape(shape, [2]), deep, tf.ensure_shape(inner, [2]), flat
+
+    dataset = tf.data.Dataset.from_tensor_slices((tf.range(count), contents))
+    dataset = dataset.map(read, num_parallel_calls=_PARALLEL).ignore_errors()
+    # One that is always there, so that the batch is not empty.
+    none = (-1, tf.zeros([2], tf.int32), False, tf.zeros([2], tf.int32), tf.zeros([0]))
+    dataset = dataset.concatenate(tf.data.Dataset.from_tensors(none))
+    batch = dataset.ragged_batch(tf.cast(count, tf.int64) + 1).get_single_element()
+    index, shape, deep, inner, flat = (x[:-1] for x in batch)
+
+    side = tf.strings.as_string(shape)
+    too_large = f"larger than {max_side} pixels a side: its height is ", side[:, 0], ", its width is ", side[:, 1]
+    errors = tf.where(inner[:, 0] > 0, "", tf.strings.join(too_large))
+    errors = tf.tensor_scatter_nd_update(tf.fill([count], UNREADABLE), index[:, None], errors)
+    return (index, shape, deep, inner, flat), errors
+
+
 def checked(x, rank, message):
     """A signature's input, which raises InvalidArgumentError when it is run with another rank, or empty.
 
@@ -133,7 +178,7 @@ def checked(x, rank, message):
     return tf.ensure_shape(x, [None] * rank)
 
 
-def _prepared(contents, fit, value_range, channels, background, max_side):
+def _prepared(contents, prepare, value_range, channels, background, max_side):
     """One file as the network takes it.
 
     Returns:
@@ -148,7 +193,7 @@ def _prepared(contents, fit, value_range, channels, background, max_side):
         # A frame of a GIF may be larger than its header says.
         fits = tf.debugging.Assert(tf.reduce_max(shape) <= most, [shape])
         with tf.control_dependencies([fits]):
-            x = fit.prepare(to_range(pixels[None], value_range))[0]
+            x = prepare(to_range(pixels[None], value_range))[0]
         return shape, deep, tf.shape(x)[:2], tf.reshape(x, [-1])
 
     shape = encoded_size(contents)

@@ -40,17 +40,17 @@ def convert(model, direction, size):
 
     Returns:
         bytes. The signature "translate" is {"images": float32 [1, H, W, C]} → {"images": float32
-        [1, H, W, C']}, pixels from 0 to 255.
+        [1, H, W, C']}, pixels from 0 to 255. Where the method takes a style, the second input is {"style": float32
+        [1, style_size]}.
     """
     channels = model.channels_of(direction[0])
-    network = model.styled_generator(direction)
     # Known now: the file has neither the computation of the rows nor a needless gathering of all.
     (top, rows), (left, columns) = ([n.numpy() for n in model.sizes.reflected(side)] for side in size)
 
-    def generate(x):
+    def generate(x, style):
         x = x if len(rows) == size[0] else tf.gather(x, rows, axis=1)
         x = x if len(columns) == size[1] else tf.gather(x, columns, axis=2)
-        y = network(x)
+        y = model.styled_generator(direction, style)(x)
         return y if y.shape[1:3] == size else y[:, top : top + size[0], left : left + size[1]]
 
     # One multiplication and one addition at either end; where black is 0, only the first. A column and a row of
@@ -60,19 +60,21 @@ def convert(model, direction, size):
     column, row = np.ones((1, size[0], 1, 1), np.float32), np.ones((1, 1, size[1], 1), np.float32)
     step = (high - low) / 255
 
-    def translate(images):
+    def translate(images, style=None):
         if not low:
             # Columns that are gathered would hide another width from the row at the end.
             first = column * step if len(columns) == size[1] else column * row * step
-            return {"images": generate(images * first) * (row / step)}
-        y = generate(images * (column * step) + row * low)
+            return {"images": generate(images * first, style) * (row / step)}
+        y = generate(images * (column * step) + row * low, style)
         return {"images": y * (column / step) + row * (-low / step)}
 
     archive = keras.export.ExportArchive()
-    spec = tf.TensorSpec([1, *size, channels], tf.float32, name="images")
+    specs = [tf.TensorSpec([1, *size, channels], tf.float32, name="images")]
+    if model.style_size is not None:
+        specs.append(tf.TensorSpec([1, model.style_size], tf.float32, name="style"))
     with tempfile.TemporaryDirectory(prefix="tfi2i-") as folder:
         with _delegated_forms():
-            archive.add_endpoint(SIGNATURE, translate, input_signature=[spec])
+            archive.add_endpoint(SIGNATURE, translate, input_signature=specs)
             archive.write_out(folder, verbose=False)
         return rewritten(tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[SIGNATURE]).convert())
 
@@ -80,9 +82,17 @@ def convert(model, direction, size):
 def rewritten(file):
     """The converter's file in operations that NPUs and the quantizer know, and for any number of images."""
     graph = Graph(file)
+    _with_images_first(graph)
     _with_products(graph)
     _with_any_batch(graph)
     return graph.to_bytes()
+
+
+def _with_images_first(graph):
+    """Puts the images before the style, for all that knows inputs by their number."""
+    (signature,) = graph.model.signatureDefs
+    signature.inputs = sorted(signature.inputs, key=lambda end: end.name != b"images")
+    graph.inputs = graph.subgraph.inputs = [end.tensorIndex for end in signature.inputs]
 
 
 def _with_products(graph):
@@ -138,36 +148,41 @@ def with_pixels(file, io):
     """The same file with pixels of another type at both ends.
 
     Args:
-        file: bytes of a file whose one input and output are pixels, in float32, int8 or int16.
+        file: bytes of a file whose first input and whose output are pixels, in float32, int8 or int16.
         io: "float32" or "uint8", levels from 0 to 255; "int8", levels less 128; "int16" of a file that has it already.
-            Integers are rounded and clipped.
+            Integers are rounded and clipped. A style is float32, but with "int8" and "int16" what the file computes
+            with, so that integers alone are at its ends.
 
     Returns:
         bytes.
     """
     graph = Graph(file)
     outer = getattr(schema.TensorType, io.upper())
-    (signature,) = graph.model.signatureDefs
-    for tensors, (end,), is_input in (
-        (graph.inputs, signature.inputs, True),
-        (graph.outputs, signature.outputs, False),
-    ):
-        inner = tensors[0]
-        types = [outer, graph.tensors[inner].type]
-        if outer == types[1]:
-            continue
-        if types == [schema.TensorType.UINT8, schema.TensorType.INT16]:
-            types.insert(1, schema.TensorType.INT8)  # QUANTIZE knows no way between these two
-        chain = [
-            graph.add_pixels(inner, dtype, f"{'input' if is_input else 'output'}_{i}")
-            for i, dtype in enumerate(types[:-1])
-        ]
-        end.tensorIndex = tensors[0] = chain[0]
-        chain.append(inner)
-        for i, (source, target) in enumerate(zip(chain, chain[1:]) if is_input else zip(chain[:0:-1], chain[-2::-1])):
-            conversion = "DEQUANTIZE" if graph.is_float(target) else "QUANTIZE"
-            graph.insert(i if is_input else len(graph.operators), conversion, [source], target)
+    _with_end(graph, graph.inputs, 0, outer)
+    _with_end(graph, graph.outputs, 0, outer)
+    for position in range(1, len(graph.inputs)):
+        if io not in ("int8", "int16"):
+            _with_end(graph, graph.inputs, position, schema.TensorType.FLOAT32)
     return graph.to_bytes()
+
+
+def _with_end(graph, tensors, position, outer):
+    """Gives one of a graph's inputs or outputs, `tensors`, another type."""
+    (signature,), is_input = graph.model.signatureDefs, tensors is graph.inputs
+    inner = tensors[position]
+    types = [outer, graph.tensors[inner].type]
+    if outer == types[1]:
+        return
+    if types == [schema.TensorType.UINT8, schema.TensorType.INT16]:
+        types.insert(1, schema.TensorType.INT8)  # QUANTIZE knows no way between these two
+    name = "style" if position else "input" if is_input else "output"
+    chain = [graph.add_pixels(inner, dtype, f"{name}_{i}") for i, dtype in enumerate(types[:-1])]
+    end = next(end for end in (signature.inputs if is_input else signature.outputs) if end.tensorIndex == inner)
+    end.tensorIndex = tensors[position] = chain[0]
+    chain.append(inner)
+    for i, (source, target) in enumerate(zip(chain, chain[1:]) if is_input else zip(chain[:0:-1], chain[-2::-1])):
+        conversion = "DEQUANTIZE" if graph.is_float(target) else "QUANTIZE"
+        graph.insert(i if is_input else len(graph.operators), conversion, [source], target)
 
 
 def operations(file):

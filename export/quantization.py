@@ -32,6 +32,8 @@ _GPU = (
 )
 # The longest side of the windows that a "gpu" file takes means in.
 _WINDOW = 4
+# The ends of a style in integers, in standard deviations of N(0, 1). What lies outside is cut off.
+STYLE = 4.0
 # The largest finite number of 16-bit floats.
 LARGEST_HALF = 65504.0
 
@@ -41,7 +43,8 @@ def calibrate(file, images, again=None):
 
     Args:
         file: bytes of `litert.convert`.
-        images: iterable of float32 pixels [1, H, W, C], 0 to 255, of the domain that is translated.
+        images: iterable of float32 pixels [1, H, W, C], 0 to 255, of the domain that is translated; for a file that
+            takes a style of pairs (pixels, style float32 [1, style_size]).
         again: the same images a second time; needed for the kinds in `COUNTED`.
 
     Returns:
@@ -70,7 +73,7 @@ def quantize(file, kind, values=None, norm_bits=8):
 
     Returns:
         bytes, with the same signature. Images are float32 pixels; of "int8_full" int8, pixel - 128; of "int16x8" int16,
-        pixels at the input and what the output's scale says.
+        pixels at the input and what the output's scale says. A style is float32; of these two what its scale says.
     """
     from ai_edge_quantizer import qtyping, quantizer, recipe_manager
 
@@ -227,11 +230,12 @@ def _with_whole_levels(file, kind):
     instead of 255, which moves no value by more than a level.
     """
     graph = Graph(file)
-    (source,), (result,) = graph.inputs, graph.outputs
+    (source, *style), (result,) = graph.inputs, graph.outputs
     _fold_mapping(graph)
     _spell_out(graph)
     graph.unshare()
-    pixels = {graph.name(source): (0.0, 255.0), graph.name(result): (0.0, 255.0)}
+    pixels = {graph.name(t): (-STYLE, STYLE) for t in style}
+    pixels |= {graph.name(source): (0.0, 255.0), graph.name(result): (0.0, 255.0)}
     if kind == "int16x8":
         # A scale of 1: each level is an integer.
         pixels[graph.name(source)] = (-32767.0, 32767.0)
@@ -286,7 +290,7 @@ def _with_one_size(file):
     instead, added to the levels, which stay as they are.
     """
     graph = Graph(file)
-    (source,) = graph.inputs
+    source = graph.inputs[0]
     readers = graph.consumers[source]
     if graph.operation(readers[0]) == "MUL":
         return file
@@ -323,7 +327,7 @@ def _spell_out(graph):
 
 def _fold_mapping(graph):
     """Where only convolutions without padding of their own read the mapped pixels, they take the pixels themselves."""
-    (source,) = graph.inputs
+    source = graph.inputs[0]
     first = graph.consumers[source]
     if len(first) != 1 or graph.operation(first[0]) != "MUL":
         return

@@ -57,8 +57,8 @@ def observe(file, images):
     """Runs a float file on images.
 
     Args:
-        file: bytes of a float32 LiteRT file with one input.
-        images: iterable of float32 [1, H, W, C], what the input takes.
+        file: bytes of a float32 LiteRT file.
+        images: iterable of what its inputs take: float32 [1, H, W, C], or (that, style float32 [1, style_size]).
 
     Returns:
         dict of tensor's name → `Values`, of the float tensors that are computed; without histograms.
@@ -96,8 +96,9 @@ def _run(file, images):
             model_content=file, experimental_preserve_all_tensors=True, num_threads=machine.cores()
         )
     run.allocate_tensors()
-    for image in images:
-        run.set_tensor(graph.inputs[0], image)
+    for given in images:
+        for tensor, x in zip(graph.inputs, given if isinstance(given, tuple) else (given,), strict=True):
+            run.set_tensor(tensor, x)
         run.invoke()
         for tensor, name in computed.items():
             x = run.get_tensor(tensor)

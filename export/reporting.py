@@ -118,10 +118,10 @@ def readme(report, sidecar):
         psnr, worst = _decibels(r)
         figures = {"mib": _mib(r), "psnr": psnr, "worst": worst, "ms": _text(r["latency_ms"], ".1f")}
         files.append({"file": file_name(kind, report["model_version"]), "use": USES[kind]} | figures)
-    on_cpu = next((k for k in _ON_CPU if k in formats), None)
+    on_cpu, served = next((k for k in _ON_CPU if k in formats), None), sidecar["saved_model"]
     in_browser = None
     by_compiled_model = {k: r["compiled_model"] for k, r in formats.items() if "compiled_model" in r}
-    values = {"phone": None}
+    values = {"phone": None, "style": None}
     if on_cpu:
         ends = sidecar["litert"]
         of_files = {kind: ends["files"][file_name(kind)] for kind in formats if kind != "saved_model"}
@@ -145,7 +145,12 @@ def readme(report, sidecar):
             "inputs": f"{height} * {width} * {channels}",
             "outputs": f"{height} * {width} * {ends['output']['shape'][-1]}",
             "pixel": "red, green and blue" if channels == 3 else "the grey",
+            "style": None,
         }
+        if "style" in ends:
+            values["style"] = {"shape": ends["style"]["shape"], "size": ends["style"]["shape"][-1]}
+            values["style"] |= of_files[on_cpu]["style"]
+    style = served and served["serving_default"].get("style")
     templates = jinja2.Environment(
         loader=jinja2.FileSystemLoader(pathlib.Path(__file__).parent / "templates"),
         undefined=jinja2.StrictUndefined,
@@ -166,10 +171,22 @@ def readme(report, sidecar):
         web=file_name(in_browser) if in_browser else None,
         litert_js=web.PACKAGE,
         saved_model="saved_model" in formats,
+        served_style=bool(style),
+        zeros=[0] * style["shape"][-1] if style else None,
+        numbers=_numbers(values["style"]),
         tensorflow=sidecar["versions"]["tensorflow"],
         licenses=sidecar["licenses"],
         **values,
     )
+
+
+def _numbers(style):
+    """What the style of a LiteRT file is, for a program's comment: None where it takes none."""
+    if not style:
+        return None
+    scale = style["quantization"]
+    how = f", as round(number / {scale['scale']:g}) + {scale['zero_point']}" if scale else ""
+    return f"{style['size']} numbers from N(0, 1){how}"
 
 
 def file_name(kind, version=None):

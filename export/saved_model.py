@@ -6,7 +6,13 @@ Signatures:
         sizes, "errors": string [N]}. A picture that cannot be translated has an empty file and a sentence in `errors`;
         the others are translated. TF Serving sends outputs whose names end in `_bytes` as base64.
 
-Both raise InvalidArgumentError, which TF Serving passes on, on an input of another rank or without a picture.
+Where the method takes a style, both have a second input "style", float32 [N, style_size] or [1, style_size] for all
+pictures, and there is a third signature:
+
+    reference_bytes: {"image_bytes": string [N], "reference_bytes": string [N], encoded pictures of the domain that is
+        translated to} → the outputs of image_bytes.
+
+All raise InvalidArgumentError, which TF Serving passes on, on an input of another rank or without a picture.
 """
 
 import functools
@@ -16,6 +22,7 @@ import keras
 import tensorflow as tf
 
 from tfi2i.levels import to_levels, to_range
+from tfi2i.methods import sizes
 
 from . import image_bytes
 
@@ -25,14 +32,14 @@ def in_pixels(model, generate):
 
     Args:
         model: a `Translator`.
-        generate: function of float32 [N, H, W, C] to float32 [N, H, W, C'] in `model.value_range`.
+        generate: function of float32 [N, H, W, C] to float32 [N, H, W, C'] in `model.value_range`, and of a style.
 
     Returns:
         the same of float32 pixels, 0 to 255, not rounded.
     """
 
-    def translate(pixels):
-        return to_levels(generate(to_range(pixels, model.value_range)), model.value_range)
+    def translate(pixels, *style):
+        return to_levels(generate(to_range(pixels, model.value_range), *style), model.value_range)
 
     return translate
 
@@ -49,12 +56,13 @@ def any_size(model, direction, fit="pad", size=None, filter="bicubic"):
         filter: of the resizing, "bicubic", "bilinear" or "lanczos".
 
     Returns:
-        function of float32 [N, H, W, C] to float32 [N, H, W, C'] in `model.value_range`.
+        function of float32 [N, H, W, C] and, where the method takes a style, of float32 [N, style_size], to float32
+        [N, H, W, C'] in `model.value_range`.
     """
     if fit == "pad":
         # With autograph, which ExportArchive turns off.
-        return tf.function(lambda x: model.generate(x, direction))
-    return lambda x: model.generate_resized(x, direction, size, filter)
+        return tf.function(lambda x, *style: model.generate(x, direction, *style))
+    return lambda x, *style: model.generate_resized(x, direction, size, filter, *style)
 
 
 def write_saved_model(
@@ -72,33 +80,74 @@ def write_saved_model(
     channels = model.channels_of(direction[0])
     translate = in_pixels(model, any_size(model, direction, fit, size, filter))
     steps = image_bytes.fit_of(model, direction, fit, size, filter)
-    translate_files = functools.partial(
-        image_bytes.translate,
-        fit=steps,
-        value_range=model.value_range,
-        channels=channels,
-        background=background,
-        max_side=max_side,
-    )
+    shared = {"value_range": model.value_range, "background": background, "max_side": max_side}
+    translate_files = functools.partial(image_bytes.translate, fit=steps, channels=channels, **shared)
 
-    def images(images):
+    def images(images, style=None):
         images = image_bytes.checked(images, 4, f"images: expected uint8 [N, H, W, {channels}], N, H and W 1 or more")
         images = tf.ensure_shape(images, [None, None, None, channels])
-        return {"images": image_bytes.levels(translate(tf.cast(images, tf.float32)), tf.uint8)}
+        given = () if style is None else (style_of_each(style, tf.shape(images)[0]),)
+        return {"images": image_bytes.levels(translate(tf.cast(images, tf.float32), *given), tf.uint8)}
 
-    def files(image_bytes):
-        files, errors = translate_files(image_bytes)
+    def files(image_bytes, style=None):
+        files, errors = translate_files(image_bytes, style=style)
         return {"image_bytes": files, "errors": errors}
+
+    def style_of_each(style, count):
+        return tf.broadcast_to(style, [count, model.style_size])
 
     archive = keras.export.ExportArchive()
     pixels = tf.TensorSpec([None, None, None, channels], tf.uint8, name="images")
-    archive.add_endpoint("serving_default", images, input_signature=[pixels])
     encoded = tf.TensorSpec([None], tf.string, name="image_bytes")
-    archive.add_endpoint("image_bytes", files, input_signature=[encoded])
+    style = [] if model.style_size is None else [tf.TensorSpec([None, model.style_size], tf.float32, name="style")]
+    archive.add_endpoint("serving_default", images, input_signature=[pixels, *style])
+    archive.add_endpoint("image_bytes", files, input_signature=[encoded, *style])
+    if style:
+        archive.add_endpoint(
+            "reference_bytes",
+            _by_reference(model, direction, translate_files, shared, size if fit == "resize" else None, filter),
+            input_signature=[encoded, tf.TensorSpec([None], tf.string, name="reference_bytes")],
+        )
     archive.write_out(str(folder), verbose=False)
 
 
-def write_warmup(folder, image, png, name="tfi2i"):
+def _by_reference(model, direction, translate_files, shared, size, filter):
+    """What the signature "reference_bytes" computes.
+
+    Args:
+        model, direction, filter: as of `write_saved_model`.
+        translate_files: `image_bytes.translate`, but for the pictures and the style.
+        shared: its arguments that are those of `image_bytes.encode_styles` too.
+        size: (height, width) that references are brought to, as pictures are; None: they are seen as they are.
+    """
+
+    def prepare(x):
+        return sizes.resize(x, size, model.value_range, filter) if size else x
+
+    def encode(x):
+        with model.averaged():
+            return model.encode_style(x, direction)
+
+    encode_styles = functools.partial(
+        image_bytes.encode_styles,
+        encode=tf.function(encode),
+        prepare=prepare,
+        style_size=model.style_size,
+        channels=model.channels_of(direction[-1]),
+        **shared,
+    )
+
+    def files(image_bytes, reference_bytes):
+        styles, missing = encode_styles(reference_bytes)
+        files, errors = translate_files(image_bytes, style=styles)
+        without = tf.logical_and(errors == "", missing != "")
+        errors = tf.where(without, tf.strings.join(["its reference: ", missing]), errors)
+        return {"image_bytes": tf.where(without, "", files), "errors": errors}
+
+    return files
+
+
+def write_warmup(folder, image, png, name="tfi2i", style=None):
     """Writes requests that TF Serving runs when it loads the model, one per signature.
 
     Args:
@@ -106,6 +155,7 @@ def write_warmup(folder, image, png, name="tfi2i"):
         image: uint8 [H, W, C], a typical input.
         png: the same as a file's bytes.
         name: of the model; TF Serving puts its own in its place.
+        style: float32 [style_size], where the method takes one.
 
     Returns:
         The path written, or None without the package tensorflow-serving-api.
@@ -123,6 +173,8 @@ def write_warmup(folder, image, png, name="tfi2i"):
             request.model_spec.name = name
             request.model_spec.signature_name = signature
             request.inputs[key].CopyFrom(tf.make_tensor_proto(value))
+            if style is not None:
+                request.inputs["style"].CopyFrom(tf.make_tensor_proto(style[None]))
             log = prediction_log_pb2.PredictLog(request=request)
             record = prediction_log_pb2.PredictionLog(predict_log=log)
             writer.write(record.SerializeToString())

@@ -87,15 +87,24 @@ class LiteRT:
         self._interpreter = interpreter.Interpreter(**source, num_threads=threads)
         self._interpreter.allocate_tensors()
         self._runner = self._interpreter.get_signature_runner()
-        (self.input,) = self._runner.get_input_details().values()
+        inputs = self._runner.get_input_details()
+        self.input, self.style = inputs["images"], inputs.get("style")
         (self.output,) = self._runner.get_output_details().values()
 
-    def __call__(self, pixels):
-        """uint8 [1, H, W, C] → the file's output [1, H, W, C'], as uint8, or as float32 levels."""
-        (scale, zero), dtype = self.input["quantization"], self.input["dtype"]
-        if dtype in (np.int8, np.int16):
-            pixels = np.rint(pixels / scale) + zero
-        output = self._runner(images=pixels.astype(dtype))["images"]
+    def __call__(self, pixels, style=None):
+        """Runs the file.
+
+        Args:
+            pixels: uint8 [1, H, W, C].
+            style: float32 [1, style_size], where the file takes one.
+
+        Returns:
+            the file's output [1, H, W, C'], as uint8, or as float32 levels.
+        """
+        given = {"images": _as_input(pixels, self.input)}
+        if style is not None:
+            given["style"] = _as_input(style, self.style)
+        output = self._runner(**given)["images"]
         if self.rounds:
             return output if output.dtype == np.uint8 else (output.astype(np.int16) + 128).astype(np.uint8)
         return output.astype(np.float32) * np.float32(self.output["quantization"][0] or 1)
@@ -106,9 +115,12 @@ class LiteRT:
         return self.output["dtype"] in (np.uint8, np.int8)
 
     def ends(self):
-        """What the file takes and gives: dict of "input" and "output" → dtype, and scale and zero point of integers."""
+        """What the file takes and gives: dict of "input", "output" and, where it takes one, "style" → dtype, and scale
+        and zero point of integers."""
         described = {}
-        for end, details in (("input", self.input), ("output", self.output)):
+        for end, details in (("input", self.input), ("output", self.output), ("style", self.style)):
+            if details is None:
+                continue
             scale, zero = details["quantization"]
             described[end] = {
                 "dtype": np.dtype(details["dtype"]).name,
@@ -141,9 +153,11 @@ class Compiled:
         self._inputs, self._outputs = self._model.create_input_buffers(0), self._model.create_output_buffers(0)
         self._input, self._output = (ends[0].get_tensor_details() for ends in (self._inputs, self._outputs))
 
-    def __call__(self, pixels):
-        """uint8 [1, H, W, C] → the file's output [1, H, W, C'], uint8 or float32."""
+    def __call__(self, pixels, *style):
+        """uint8 [1, H, W, C], and float32 [1, style_size] → the file's output [1, H, W, C'], uint8 or float32."""
         self._inputs[0].write(pixels.astype(self._input["dtype"]))
+        for buffer, values in zip(self._inputs[1:], style):
+            buffer.write(values)
         self._model.run_by_index(0, self._inputs, self._outputs)
         shape = self._output["shape"]
         return self._outputs[0].read(int(np.prod(shape)), np.dtype(self._output["dtype"])).reshape(shape)
@@ -154,13 +168,22 @@ class Compiled:
         return self._model.is_fully_accelerated()
 
 
+def _as_input(x, details):
+    """Numbers as an input of a file takes them; integers by its scale, cut off where they end."""
+    (scale, zero), dtype = details["quantization"], details["dtype"]
+    if dtype in (np.int8, np.int16):
+        x = np.clip(np.rint(x / scale) + zero, np.iinfo(dtype).min, np.iinfo(dtype).max)
+    return x.astype(dtype)
+
+
 def compare(reference, candidates, images, keep=()):
     """Runs everything on every image.
 
     Args:
-        reference: function of uint8 [1, H, W, C] to float32 pixels.
-        candidates: dict of name → function of uint8 [1, H, W, C] to uint8 or float32 pixels.
-        images: iterable of (name, uint8 [H, W, C]).
+        reference: function of uint8 [1, H, W, C] to float32 pixels; where the method takes a style, also of float32
+            [1, style_size].
+        candidates: dict of name → function of these to uint8 or float32 pixels.
+        images: iterable of (name, uint8 [H, W, C]) or (name, uint8 [H, W, C], float32 [style_size]).
         keep: positions of images whose outputs are returned too.
 
     Returns:
@@ -168,9 +191,10 @@ def compare(reference, candidates, images, keep=()):
     """
     scores = {name: Score() for name in candidates}
     kept = []
-    for i, (name, image) in enumerate(images):
-        expected = reference(image[None])
-        outputs = {kind: run(image[None]) for kind, run in candidates.items()}
+    for i, (name, image, *style) in enumerate(images):
+        inputs = [x[None] for x in (image, *style)]
+        expected = reference(*inputs)
+        outputs = {kind: run(*inputs) for kind, run in candidates.items()}
         for kind, output in outputs.items():
             scores[kind].add(name, expected, output)
         if i in keep:
@@ -180,26 +204,27 @@ def compare(reference, candidates, images, keep=()):
     return scores, kept
 
 
-def latencies(candidates, image, seconds=1.0):
+def latencies(candidates, image, *style, seconds=1.0):
     """Milliseconds per image; candidates take turns, so that a busy machine slows all alike.
 
     Args:
-        candidates: dict of name → function of uint8 [1, H, W, C].
+        candidates: dict of name → function as in `compare`.
         image: uint8 [H, W, C].
+        *style: float32 [style_size], where the method takes one.
         seconds: to spend on each, about; at least 5 runs.
 
     Returns:
         dict of name → (median, 10th percentile). Ratios of the latter depend least on what else the
         machine does.
     """
-    times = {name: [] for name in candidates}
+    times, inputs = {name: [] for name in candidates}, [x[None] for x in (image, *style)]
     for run in candidates.values():
-        run(image[None])
+        run(*inputs)
     end = time.perf_counter() + seconds * len(candidates)
     while min(map(len, times.values())) < 5 or time.perf_counter() < end:
         for name, run in candidates.items():
             start = time.perf_counter()
-            run(image[None])
+            run(*inputs)
             times[name].append(1e3 * (time.perf_counter() - start))
     return {name: (float(np.median(t)), float(np.percentile(t, 10))) for name, t in times.items()}
 
@@ -237,15 +262,17 @@ def _measure(path, threads, seconds):
 
     before = machine.peak_resident()
     interpreter = LiteRT(path, int(threads))
-    image = np.zeros(interpreter.input["shape"][1:], np.uint8)
-    interpreter(image[None])
+    inputs = [np.zeros(interpreter.input["shape"][1:], np.uint8)]
+    if interpreter.style is not None:
+        inputs.append(np.zeros(interpreter.style["shape"][1:], np.float32))
+    interpreter(*(x[None] for x in inputs))
     print(json.dumps({"peak_memory_mib": (machine.peak_resident() - before) / 2**20}), flush=True)
     try:
         compiled = Compiled(path, int(threads))
     except RuntimeError as error:
         found = {"skipped": reason(error)}
     else:
-        times = latencies({"interpreter": interpreter, "compiled": compiled}, image, float(seconds))
+        times = latencies({"interpreter": interpreter, "compiled": compiled}, *inputs, seconds=float(seconds))
         (_, usual), (median, low) = times.values()
         found = {"latency_ms": median, "latency_ratio": low / usual, "fully_accelerated": compiled.fully_accelerated}
     print(json.dumps({"compiled_model": found}), flush=True)
@@ -256,14 +283,16 @@ def threads():
     return min(4, machine.cores())
 
 
-def saved_model_faults(loaded, reference, image, encode):
+def saved_model_faults(loaded, reference, image, encode, style=None, encode_style=None):
     """Checks a loaded SavedModel beyond its figure: batches, an odd size, files of mixed sizes and a broken one.
 
     Args:
         loaded: of `tf.saved_model.load`.
-        reference: function of uint8 [1, H, W, C] to float32 pixels.
+        reference: function as in `compare`.
         image: uint8 [H, W, C].
         encode: function of uint8 [H, W, C] to the bytes of a PNG.
+        style: float32 [style_size], where the method takes one.
+        encode_style: function of uint8 [H, W, C'] to its style, where the method takes a reference.
 
     Returns:
         list of sentences, empty when all is well.
@@ -274,27 +303,49 @@ def saved_model_faults(loaded, reference, image, encode):
 
     serve, files = (loaded.signatures[s] for s in ("serving_default", "image_bytes"))
     faults = []
+
+    def styles(count):
+        """The style, its negative and so on: others that belong to their pictures alone."""
+        return None if style is None else np.stack([style * (-1) ** i for i in range(count)])
+
+    def named(rows):
+        return {} if rows is None else {"style": tf.constant(rows)}
+
+    def expect(x, row):
+        return reference(x[None]) if row is None else reference(x[None], row[None])
+
     odd = np.ascontiguousarray(image[: image.shape[0] - 3, : image.shape[1] - 1])
     for what, batch in (("an odd size", odd[None]), ("a batch", np.stack([image, image[::-1]]))):
-        output = serve(images=tf.constant(batch))["images"].numpy()
+        rows = styles(len(batch))
+        output = serve(images=tf.constant(batch), **named(rows))["images"].numpy()
         score = Score()
-        for x, y in zip(batch, output):
-            score.add(what, reference(x[None]), y[None])
+        for i, (x, y) in enumerate(zip(batch, output)):
+            score.add(what, expect(x, None if rows is None else rows[i]), y[None])
         if output.shape[:3] != batch.shape[:3] or not score.psnr >= ROUNDING:
             seen = f"{output.shape}, {score.psnr:.1f} dB"
             faults.append(f"serving_default on {what} {batch.shape} gives {seen}")
-    answer = files(image_bytes=tf.constant([encode(image), b"no picture", encode(odd)]))
-    (first, broken, last), errors = answer["image_bytes"].numpy(), answer["errors"].numpy()
-    if broken or [bool(error) for error in errors] != [False, True, False]:
-        return [*faults, f"image_bytes on a broken file between two good ones gives the errors {errors.tolist()}"]
-    for pixels, png in ((image, first), (odd, last)):
-        # Two graphs of the same networks: values halfway between two levels can be rounded up in one only.
-        expected = serve(images=tf.constant(pixels[None]))["images"].numpy()[0]
-        output, score = images.read_image(png), Score()
-        if output.shape == expected.shape:
-            score.add("a file", expected, output)
-        if output.shape != expected.shape or not score.psnr >= ROUNDING:
-            faults.append(f"image_bytes and serving_default differ on {pixels.shape}")
+    three = tf.constant([encode(image), b"no picture", encode(odd)])
+    answers = {"image_bytes": (files(image_bytes=three, **named(styles(3))), styles(3))}
+    if encode_style:
+        # What is made of a picture is a picture of the domain that references are of.
+        shown = serve(images=tf.constant(image[None]), **named(styles(1)))["images"].numpy()[0]
+        by_reference = loaded.signatures["reference_bytes"]
+        same = tf.constant([encode(shown)] * 3)
+        answers["reference_bytes"] = by_reference(image_bytes=three, reference_bytes=same), [encode_style(shown)] * 3
+    for signature, (answer, rows) in answers.items():
+        (first, broken, last), errors = answer["image_bytes"].numpy(), answer["errors"].numpy()
+        if broken or [bool(error) for error in errors] != [False, True, False]:
+            faults.append(f"{signature} on a broken file between two good ones gives the errors {errors.tolist()}")
+            continue
+        for pixels, png, i in ((image, first, 0), (odd, last, 2)):
+            # Two graphs of the same networks: values halfway between two levels can be rounded up in one only.
+            row = named(None if rows is None else rows[i][None])
+            expected = serve(images=tf.constant(pixels[None]), **row)["images"].numpy()[0]
+            output, score = images.read_image(png), Score()
+            if output.shape == expected.shape:
+                score.add("a file", expected, output)
+            if output.shape != expected.shape or not score.psnr >= ROUNDING:
+                faults.append(f"{signature} and serving_default differ on {pixels.shape}")
     return faults
 
 

@@ -5,7 +5,8 @@ What a method must provide is in its own tests, `tests/methods/test_NAME.py`:
 - TINY, hyper-parameters of a model that is quickly traced, and SIDE, the side of the square images that it learns from;
 - SAMPLEWISE, where TINY does not leave every sample of a batch to itself: hyper-parameters that do. Only then are parts
   of a batch, on replicas or one after the other, equal to the whole;
-- WITHOUT_DRAWS, where a phase of TINY draws random numbers, which are others under XLA: hyper-parameters without.
+- WITHOUT_DRAWS, where a phase of TINY draws random numbers, which are others under XLA: hyper-parameters without;
+- LITERT, where a kind of file loses more than in other methods, and why: its own floors, see `LITERT` below.
 
 The loop, `fit`, processes and replicas know no method: the toy runs through them here, and the methods in
 `make test-all`.
@@ -388,25 +389,45 @@ def test_saved_model_translates_pixels(method, direction, tmp_path):
     export.write_saved_model(model, tmp_path, direction)
     signatures = tf.saved_model.load(str(tmp_path)).signatures
     pixels, files, translated = drawings(method, 2, "test"), [], []
+    given = styles(model, 2)
     for x in (pixels, np.ascontiguousarray(pixels[:, 1:, :-3])):
-        result = signatures["serving_default"](images=tf.constant(x))["images"].numpy()
+        result = signatures["serving_default"](images=tf.constant(x), **as_tensors(given))["images"].numpy()
         assert result.dtype == np.uint8
-        translated.append(model.translate(x, direction).astype(int))
+        translated.append(model.translate(x, direction, **given).astype(int))
         difference = np.abs(result - translated[-1])
         assert difference.max() <= 1 and difference.mean() < 0.01
         files += [images.encode_image(".png", picture) for picture in x]
-    result = signatures["image_bytes"](image_bytes=tf.constant([*files, "broken"]))["image_bytes"].numpy()
-    for png, expected in zip(result, [*translated[0], *translated[1]]):
+    given = {name: np.concatenate([x, x, x[:1]]) for name, x in given.items()}
+    result = signatures["image_bytes"](image_bytes=tf.constant([*files, "broken"]), **as_tensors(given))
+    for png, expected in zip(result["image_bytes"].numpy(), [*translated[0], *translated[1]]):
         assert np.abs(images.read_image(png) - expected).max() <= 1
+    assert ("reference_bytes" in signatures) == bool(given)
+    if given:
+        reference = images.resize(drawings(method, 1, "test")[0], (20, 24))
+        names = {"image_bytes": files, "reference_bytes": [images.encode_image(".png", reference)] * 4}
+        result = signatures["reference_bytes"](**as_tensors(names))["image_bytes"].numpy()
+        expected = model.translate(pixels, direction, reference=reference)
+        assert np.abs(images.read_image(result[1]) - expected[1].astype(int)).max() <= 1
+
+
+def styles(model, count):
+    """What `model.translate` takes for the styles of some images: {} where the method takes none."""
+    return {} if model.style_size is None else {"style": model.draw_styles(1, range(count))}
+
+
+def as_tensors(given):
+    return {name: tf.constant(x) for name, x in given.items()}
 
 
 @functools.cache
 def calibrated_file(method, direction):
     """A float32 file, and what `export.quantize` makes all others of."""
-    side = described(method).SIDE
-    file = export.convert(plain(method).model, direction, (side, side))
-    pixels = drawings(method, 4)[:, None].astype(np.float32)
-    return file, *export.calibrate(file, pixels, pixels)
+    side, model = described(method).SIDE, plain(method).model
+    file = export.convert(model, direction, (side, side))
+    inputs = [*drawings(method, 4)[:, None].astype(np.float32)]
+    if given := styles(model, 4):
+        inputs = [*zip(inputs, given["style"][:, None])]
+    return file, *export.calibrate(file, inputs, inputs)
 
 
 @functools.cache
@@ -432,10 +453,11 @@ def test_litert_translates_pixels(method, kind, direction):
     runner = verify.LiteRT(export.with_pixels(file, "uint8"))
     for end in (runner.input, runner.output):
         assert end["dtype"] == np.uint8 and end["quantization"] == (1.0, 0)
-    pixels = drawings(method, 3, "test")
-    result = np.concatenate([runner(x[None]) for x in pixels])
-    error = faithfulness.squared_error(result, model.translate(pixels, direction)).mean()
-    assert faithfulness.decibels(error) >= LITERT[kind], faithfulness.decibels(error)
+    pixels, given = drawings(method, 3, "test"), styles(model, 3)
+    result = np.concatenate([runner(*(x[i : i + 1] for x in (pixels, *given.values()))) for i in range(3)])
+    error = faithfulness.squared_error(result, model.translate(pixels, direction, **given)).mean()
+    floors = LITERT | getattr(described(method), "LITERT", {})
+    assert faithfulness.decibels(error) >= floors[kind], faithfulness.decibels(error)
 
 
 @pytest.mark.parametrize("kind", ["int8_full", "int16x8"])
@@ -443,14 +465,18 @@ def test_litert_translates_pixels(method, kind, direction):
 def test_integer_files_have_no_float_tensor(method, kind):
     file = export.with_pixels(litert_file(method, kind), "int8" if kind == "int8_full" else "int16")
     types = set(litert.tensor_types(file))
+    assert all(np.issubdtype(end["dtype"], np.integer) for end in verify.LiteRT(file).ends().values())
     assert types <= {"bool", "int8", "int16", "int32", "int64"} and "int8" in types
     assert "DEQUANTIZE" not in litert.operations(file)
 
 
 def resized(file, shape):
-    """An interpreter of a file that takes images of another shape."""
+    """An interpreter of a file that takes images of another shape, and as many styles."""
     run = interpreter.Interpreter(model_content=file)
-    run.resize_tensor_input(run.get_input_details()[0]["index"], shape)
+    source, *style = run.get_input_details()
+    run.resize_tensor_input(source["index"], shape)
+    for end in style:
+        run.resize_tensor_input(end["index"], (shape[0], *end["shape"][1:]))
     run.allocate_tensors()
     return run
 
@@ -462,12 +488,13 @@ def test_litert_takes_more_images_and_no_other_size(method, kind):
     for shape in ((2 * side, side), (side, 2 * side), (2 * side, 2 * side)):
         with pytest.raises((RuntimeError, ValueError)):
             resized(file, (1, *shape, 3))
-    both = drawings(method, 2, "test")
-    run = resized(file, both.shape)
-    (source,), (result,) = run.get_input_details(), run.get_output_details()
-    run.set_tensor(source["index"], both)
+    both = [drawings(method, 2, "test"), *styles(plain(method).model, 2).values()]
+    run = resized(file, both[0].shape)
+    (result,) = run.get_output_details()
+    for end, x in zip(run.get_input_details(), both, strict=True):
+        run.set_tensor(end["index"], x)
     run.invoke()
-    alone = np.concatenate([verify.LiteRT(file)(x[None]) for x in both])
+    alone = np.concatenate([verify.LiteRT(file)(*(x[i : i + 1] for x in both)) for i in range(2)])
     if "int" not in kind:  # in few steps of a fixed size, outputs of networks that have hardly learned may be one grey
         assert not np.array_equal(*alone)
     np.testing.assert_array_equal(run.get_tensor(result["index"]), alone)

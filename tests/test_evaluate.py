@@ -29,7 +29,7 @@ class Constant:
     """Stands in for a model: adds 10 to go from A to B, and subtracts 10."""
 
     channels_a = channels_b = 3
-    directions, sizes = ("a2b", "b2a"), Sizes()
+    directions, sizes, style_size = ("a2b", "b2a"), Sizes(), None
     run = types.SimpleNamespace(method="constant")
 
     def translate(self, x, direction="a2b", batch_size=1):
@@ -292,6 +292,34 @@ def test_without_pairs_images_are_compared_with_their_inputs(unpaired):
     assert "L1 (of 255) to input" in text and "Features: levels" in text
     assert "alone proves nothing: an unchanged input scores perfectly" in text
     assert report.picture(Constant(), examples, "unpaired").ndim == 3
+
+
+class Styled(Constant):
+    """Stands in for a model with a style: adds ten times the seed that its style was drawn with."""
+
+    style_size = 1
+
+    def draw_styles(self, seed, names):
+        assert all(isinstance(name, str) for name in names)
+        return np.full((len(names), 1), seed, np.float32)
+
+    def translate(self, x, direction="a2b", batch_size=1, style=None):
+        return x + np.uint8(10 * style[:, None, None])
+
+
+def test_diversity_is_the_distance_of_translations_with_different_styles(unpaired):
+    results, _ = measured(unpaired, "diversity", "l1", model=Styled())
+    found, nothing = results["a2b"]["model"], results["a2b"]["do_nothing"]
+    # Seeds 0 and 1, and 2 and 3, differ by 10 levels; what else is measured has seed 0.
+    assert (found["n"], found["diversity_levels"], found["input_l1"]) == (5, 10, 0)
+    assert "diversity_levels" not in nothing
+    text = tables.table(results, Protocol(("diversity", "l1"), network=Levels()))
+    assert "diversity, levels" in text and "10.000 ± 0.000" in text and "Noise has diversity too" in text
+
+
+def test_diversity_needs_a_style(unpaired):
+    with pytest.raises(UserError, match="--metrics=diversity needs a model that takes a style"):
+        measured(unpaired, "diversity", "l1")
 
 
 def test_images_without_a_partner_count_for_realism_alone(folder):

@@ -723,10 +723,11 @@ def test_warmup_requests_run(exported, served):
 EIGHT = ["saved_model", *KINDS]
 
 
-def said(kinds, channels=3, licenses=None, ends="uint8", files=None, **results):
+def said(kinds, channels=3, licenses=None, ends="uint8", files=None, style=None, **results):
     """README.md of an export of these kinds with made-up figures.
 
-    `results` are added to those of a kind; `files` replace the ends of some in model.json.
+    `results` are added to those of a kind; `files` replace the ends of some in model.json; `style` is the ends' of a
+    method that takes eight numbers.
     """
     figures = {"psnr": 45.67, "exact": False, "worst": {"psnr": 36.0, "image": "x"}, "off_by_more_than_one_level": 0.05}
     figures |= {"floor": 35.0, "worst_floor": 25.0, "bytes": 2**20, "latency_ms": 2.0, "latency_ratio": 0.5}
@@ -737,9 +738,13 @@ def said(kinds, channels=3, licenses=None, ends="uint8", files=None, **results):
     report = {"direction": "a2b", "method": "cyclegan", "formats": formats, **facts}
     shape = {"shape": [1, 16, 20, channels]}
     end = {"dtype": ends, "quantization": None if ends == "float32" else {"scale": 0.5, "zero_point": 0}}
-    files = {reporting.file_name(kind): {"input": end, "output": end} for kind in kinds} | (files or {})
+    own = {"style": style} if style else {}
+    files = {reporting.file_name(kind): {"input": end, "output": end} | own for kind in kinds} | (files or {})
     sidecar = {"litert": {"input": shape, "output": shape, "files": files}, "licenses": licenses, "checkpoint_step": 7}
-    sidecar |= {"versions": {"tensorflow": "2.21.0"}, "web": None}
+    sidecar |= {"versions": {"tensorflow": "2.21.0"}, "saved_model": {"serving_default": {}}, "web": None}
+    if style:
+        sidecar["litert"]["style"] = {"shape": [1, 8]}
+        sidecar["saved_model"]["serving_default"]["style"] = {"shape": [None, 8]}
     return reporting.readme(report, sidecar)
 
 
@@ -802,6 +807,28 @@ def test_examples_of_int16_levels_take_whole_levels_and_scale_what_comes_out():
     ):
         (block,) = code(readme, language)
         assert taken in block and scaled in block and "128" not in block
+
+
+def test_examples_give_the_style():
+    floats = {"dtype": "float32", "quantization": None}
+    readme = said(["saved_model", "int8", "gpu"], style=floats, ends="float32")
+    plain = said(["saved_model", "int8", "gpu"], ends="float32")
+    for language, given in (
+        ("kotlin", "inputs[1].writeFloat(style)"),
+        ("swift", "try interpreter.copy(style.withUnsafeBufferPointer { Data(buffer: $0) }, toInputAt: 1)"),
+        ("python", "translate(images=pixels, style=style.astype(np.float32))"),
+        ("js", "model.run([input, new Tensor(style, [1, 8])])"),
+        ("bash", '"style": [0, 0, 0, 0, 0, 0, 0, 0]}'),
+    ):
+        assert given in "".join(code(readme, language)), language
+        assert "style" not in "".join(code(plain, language))
+    assert "8 numbers from N(0, 1)" in readme and "reference_bytes" in readme and "\n\n\n" not in readme
+    assert "style" not in plain.lower()
+    integers = {"dtype": "int16", "quantization": {"scale": 0.25, "zero_point": 0}}
+    readme = said(["int16x8"], style=integers, ends="int16")
+    assert "8 numbers from N(0, 1), as round(number / 0.25) + 0" in readme
+    assert "runForMultipleInputsOutputs(arrayOf(input, style), mapOf(0 to output))" in readme
+    assert "style = np.rint(style / 0.25) + 0" in readme
 
 
 def test_readme_repeats_licences_and_what_compiled_model_said():

@@ -20,12 +20,12 @@ def test_the_table_is_read_without_tensorflow():
 def test_the_table_is_consistent():
     names = [name for metric in metrics.METRICS.values() for name in metric.columns]
     assert len(names) == len(set(names)) and list(metrics.columns()) == names
-    by_kind = [metrics.columns(kind) for kind in ("real", "truth", "input", "labels")]
+    by_kind = [metrics.columns(kind) for kind in ("real", "samples", "truth", "input", "labels")]
     assert sum(map(len, by_kind)) == len(names) and all(by_kind)
     assert metrics.metric_of("recall") is metrics.METRICS["precision_recall"]
     assert metrics.METRICS["precision_recall"].least_images == realism.NEIGHBOURS + 1
     higher = {name for name, column in metrics.columns().items() if column.higher_is_better}
-    assert {"psnr", "ssim", "precision", "recall", "channel_accuracy", "class_iou"} <= higher
+    assert {"diversity", "psnr", "ssim", "precision", "recall", "channel_accuracy", "class_iou"} <= higher
     assert not {"fid", "kid", "mean_kid", "l1", "l2", "lpips_like", "il2", "cycle"} & higher
 
 
@@ -36,13 +36,13 @@ def test_values_are_written_as_their_column_says():
 
 
 def test_what_may_decide_on_the_best_step():
-    given = "cycle,precision_recall,pixel_accuracy,kid"
+    given = "cycle,diversity,precision_recall,pixel_accuracy,kid"
     training = config.Training(eval_metrics=given, eval_every=1)
     decides = ("precision", "recall", "pixel_accuracy", "channel_accuracy", "kid")
     assert metrics.best_metrics(training) == decides
     for name in decides:
         metrics.check_training(config.Training(eval_metrics=given, eval_every=1, best_metric=name))
-    for name in ("cycle", "precision_recall", "l1"):
+    for name in ("cycle", "diversity", "precision_recall", "l1"):
         with pytest.raises(UserError, match=f"--best_metric={name}: expected one of precision, recall, .*, kid, which"):
             metrics.check_training(config.Training(eval_metrics=given, eval_every=1, best_metric=name))
 

@@ -18,8 +18,10 @@ from tfi2i.methods.sizes import Sizes
 class Negative:
     """Stands in for a model: the translation is the negative, so every answer is known."""
 
+    name = "negative"
     value_range = (-1.0, 1.0)
     sizes = Sizes(multiple=4, minimum=4)
+    style_size = None
 
     def __init__(self, channels_a=3, channels_b=3, crop=(16, 12)):
         self.channels_a, self.channels_b = channels_a, channels_b

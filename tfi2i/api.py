@@ -120,6 +120,9 @@ def translate(
     heatmaps: bool = False,
     discriminator_heatmaps: bool = False,
     metadata: str = "keep",
+    style_seed: int | None = None,
+    reference: Path | None = None,
+    samples: int | None = None,
     batch_size: int = 1,
     overwrite: bool = False,
 ) -> list[pathlib.Path]:
@@ -143,6 +146,9 @@ def translate(
         heatmaps: also write where the generator looks.
         discriminator_heatmaps: also write where the discriminators look.
         metadata: "keep" what stays true, or "strip" all.
+        style_seed: seed of the styles that are drawn, for methods that take a style; None: 0.
+        reference: a picture of the domain translated to, whose style all translations take.
+        samples: write a grid for each picture: the picture and this many translations with other styles.
         batch_size: consecutive images of equal size that are translated at once.
         overwrite: replace files that are there already.
 

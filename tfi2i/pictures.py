@@ -67,6 +67,22 @@ def page(columns, titles, labels=None):
     return np.asarray(sheet)
 
 
+def grid(images, titles):
+    """Lays out pictures of one size, each under its title, in as many columns as rows or one more.
+
+    Args:
+        images: list of [H, W, 1 or 3] of one size, uint8 or uint16.
+        titles: list of texts.
+
+    Returns:
+        uint8 [H', W', 3].
+    """
+    across = math.ceil(math.sqrt(len(images)))
+    columns = [np.rint(x / 257).astype(np.uint8) if x.dtype == np.uint16 else x for x in images]
+    starts = range(0, len(images), across)
+    return stack([page([x[None] for x in columns[i : i + across]], titles[i : i + across]) for i in starts])
+
+
 def stack(images):
     """Images under each other, with white beside the narrower ones.
 

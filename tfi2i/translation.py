@@ -1,5 +1,6 @@
 """Image files and arrays of any size through a model: what `tfi2i.translate` does, and how images meet the networks."""
 
+import functools
 import itertools
 import os
 import pathlib
@@ -36,6 +37,9 @@ def translate_files(
     discriminator_heatmaps=False,
     overwrite=False,
     metadata="keep",
+    style_seed=None,
+    reference=None,
+    samples=None,
     active=True,
 ):
     """Translates image files to image files.
@@ -53,6 +57,11 @@ def translate_files(
         overwrite: replace files that are there already.
         metadata: "keep" writes what stays true of a translation: EXIF with place and time, resolution, and the
             georeference of a TIFF where the size is kept; "strip" writes pixels alone.
+        style_seed: of the styles that are drawn, one for each picture by its file's name, where the method takes a
+            style; None: 0.
+        reference: path of a picture of the domain translated to, whose style all translations take.
+        samples: write a grid of a picture and this many translations of it, with the styles of `style_seed` and of the
+            seeds that follow it.
         active: False prints nothing.
 
     Returns:
@@ -60,7 +69,8 @@ def translate_files(
 
     Raises:
         UserError: no input, an output that would overwrite it, files that are there already, a direction or tiles that
-            the network cannot take, or heatmaps of networks without attention.
+            the network cannot take, heatmaps of networks without attention, styles of a method that takes none, or a
+            reference that cannot be read.
     """
     import tensorflow as tf
 
@@ -76,10 +86,13 @@ def translate_files(
         model.check_heatmaps(discriminator_heatmaps)
         if fit == "tile":
             raise UserError("--heatmaps show the attention within a whole picture: use --fit=pad or --fit=resize")
+    check_styles(style_seed, reference, samples, side_by_side)
     targets, pages = plan(input, output, heatmaps, discriminator_heatmaps, overwrite)
     named = _is_named(input, output)
     data = model.run.data
     filter = data.resize_filter or "bicubic"
+    seeds = range(style_seed or 0, (style_seed or 0) + (samples or 1))
+    style = _reference_style(model, direction, reference, size, filter, style_seed, samples)
     channels = model.channels_of(direction[0])
     progress = Progress(len(targets), "images", active=active)
     written, failed, batch, renamed, warned, sizes = [], [], [], {}, False, {}
@@ -107,31 +120,33 @@ def translate_files(
             shape = pixels.shape[:2] if keep_size else page.shape[:2]
             images.write_image(paths[name], images.resize(page, shape, filter))
 
+    def translated(seed):
+        """The batch with the styles of a seed, or with that of the reference."""
+        given = {}
+        if model.style_size is not None:
+            given["style"] = model.styles_of([path.name for path, *_ in batch], direction, style, seed=seed)
+        pixels = np.stack([pixels for _, pixels, _ in batch])
+        return translate_fitted(
+            model, pixels, direction, size, fit, tile, overlap, filter, batch_size, on_tile=done, **given
+        )
+
     def flush():
         try:
-            results = translate_fitted(
-                model,
-                np.stack([pixels for _, pixels, _ in batch]),
-                direction,
-                size,
-                fit,
-                tile,
-                overlap,
-                filter,
-                batch_size,
-                on_tile=done,
-            )
+            drawn = [translated(None if style is not None else seed) for seed in seeds]
         except memory as error:
             for path, *_ in batch:
                 fail(path, error)
             return
-        for (path, pixels, alpha), result in zip(batch, results):
-            shape = pixels.shape[:2] if keep_size else result.shape[:2]
-            pixels, result = images.resize(pixels, shape, filter), images.resize(result, shape, filter)
+        for (path, pixels, alpha), *results in zip(batch, *drawn):
+            shape = pixels.shape[:2] if keep_size else results[0].shape[:2]
+            pixels, result, *others = (images.resize(x, shape, filter) for x in (pixels, *results))
             alpha = None if alpha is None else images.resize(alpha[..., None], shape, filter)[..., 0]
             about = read_metadata(path) if metadata == "keep" else None
-            if about and (side_by_side or shape != sizes[path]):
+            if about and (side_by_side or samples or shape != sizes[path]):
                 about = about.of_other_size()
+            if samples:
+                titles = ["input", *(f"seed {seed}" for seed in seeds)]
+                result, alpha = pictures.grid([pixels, result, *others], titles), None
             if side_by_side:
                 both = max(pixels.shape[-1], result.shape[-1])
                 result = np.concatenate([images.to_channels(x, both) for x in (pixels, result)], axis=1)
@@ -184,6 +199,44 @@ def translate_files(
     return written, failed
 
 
+def check_styles(style_seed=None, reference=None, samples=None, side_by_side=False):
+    """Refuses flags about styles that contradict each other, and a reference that is not there.
+
+    Raises:
+        UserError: they do, or it is not.
+    """
+    if reference is not None and style_seed is not None:
+        raise UserError("--reference and --style_seed both say what style to take: give one of them")
+    if reference is not None and samples:
+        raise UserError("--samples are translations with many styles, and --reference gives one: leave one of them out")
+    if samples and side_by_side:
+        raise UserError("--samples: the grid shows the input too: leave --side_by_side out")
+    if reference is not None and not os.path.isfile(local_path(reference, "reference")):
+        raise UserError(f"--reference={reference} is not there: give a picture of the domain that is translated to")
+
+
+def _reference_style(model, direction, reference, size, filter, style_seed, samples):
+    """float32 [style_size], the style of a reference; None without one. Raises `UserError`: see `translate_files`."""
+    given = {"style_seed": style_seed, "reference": reference, "samples": samples}
+    asked = [name for name, value in given.items() if value is not None]
+    if model.style_size is None:
+        if asked:
+            raise UserError(f"--{asked[0]}: {model.name} takes no style, it has one translation for each picture")
+        return None
+    if reference is None:
+        return None
+    try:
+        pixels = images.read_image(local_path(reference, "reference"), model.background)
+        pixels = images.to_channels(pixels, model.channels_of(direction[-1]))
+        # Seen at the size of the pictures that are translated.
+        pixels = images.resize(pixels, size or pixels.shape[:2], filter)
+        return model.styles_of([0], direction, reference=pixels)[0]
+    except images.BadImage as error:
+        raise UserError(f"--reference={reference} cannot be read: {error.reason}") from error
+    except ValueError as error:
+        raise UserError(f"--reference={reference}: {error}") from error
+
+
 def resolve_fit(model, fit=None, size=None, tile=None):
     """How images of any size meet the networks: the rule of --fit and --size, here and in exported files.
 
@@ -230,6 +283,7 @@ def translate_fitted(
     filter="bicubic",
     batch_size=1,
     on_tile=None,
+    style=None,
 ):
     """Translates images of one size, of whatever size.
 
@@ -245,6 +299,7 @@ def translate_fitted(
         filter: name of the filter for every resizing.
         batch_size: images at once; tiles go one by one.
         on_tile: called with a text before every tile.
+        style: float32 [N, style_size], where the method takes a style; None: as of `Translator.translate`.
 
     Returns:
         array [N, *size, C'] of the dtype of `pixels`.
@@ -254,19 +309,22 @@ def translate_fitted(
     h, w = pixels.shape[1:3]
     multiple = model.sizes.multiple
     if fit != "tile":
-        return model.translate(pixels, direction, batch_size=batch_size)
+        return model.translate(pixels, direction, batch_size=batch_size, **({} if style is None else {"style": style}))
 
     peak = np.iinfo(pixels.dtype).max
     total = len(pixels) * np.prod([len(tiling.tile_starts(n, tile, overlap, multiple)) for n in (h, w)])
     count = itertools.count(1)
 
-    def function(x):
+    def function(x, **style):
         if on_tile:
             on_tile(f"tile {next(count)} of {total}")
-        y = model.translate(to_range(x.astype(np.float32), model.value_range, peak), direction)
+        y = model.translate(to_range(x.astype(np.float32), model.value_range, peak), direction, **style)
         return np.clip(to_levels(y, model.value_range, peak), 0, peak)
 
-    return np.stack([tiling.translate_tiled(function, x, tile, overlap, multiple) for x in pixels])
+    # All tiles of a picture have one style.
+    each = [{}] * len(pixels) if style is None else [{"style": one} for one in style]
+    functions = [functools.partial(function, **own) for own in each]
+    return np.stack([tiling.translate_tiled(f, x, tile, overlap, multiple) for f, x in zip(functions, pixels)])
 
 
 def plan(input, output, heatmaps=False, discriminator_heatmaps=False, overwrite=False):

@@ -3,6 +3,7 @@
 import json
 import pathlib
 import subprocess
+import types
 
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ import tensorflow as tf
 import tfi2i
 from tests.toy import command as toy_command
 from tests.toy.model import OneWayToy, Toy
-from tfi2i import export, settings, translation
+from tfi2i import config, export, settings, translation
+from tfi2i import pictures as shared_pictures
 from tfi2i.config import UserError
 from tfi2i.data import images
 from tfi2i.methods.cyclegan.model import CycleGAN
@@ -124,7 +126,7 @@ def test_one_way_is_trained_measured_and_shown(one_way):
     assert best["value"] == min(line["a2b"]["l1"] for line in evals)
     assert (one_way / "samples" / "00000002.png").is_file()
     x = np.zeros((1, SIDE, SIDE, 3), "float32")
-    assert [*tfi2i.load(one_way).pictures(x, x)] == ["A", "A to B", "B", "identity B"]
+    assert [*tfi2i.load(one_way).pictures(x, x)] == ["A", "A to B", "A to B, seed 1", "A to B, seed 2", "B"]
 
 
 def test_one_way_is_evaluated(one_way):
@@ -196,11 +198,11 @@ def assert_alike(x, y):
     np.testing.assert_allclose(x.astype(int), y, atol=1)
 
 
-def test_without_a_style_it_is_zeros(model):
+def test_without_a_style_it_is_drawn_with_seed_0(model):
     x = pictures(3)
     plain = model.translate(x)
-    np.testing.assert_array_equal(plain, model.translate(x, style=[0.0, 0.0]))
-    assert (plain != model.translate(x, style=[2.0, -1.0])).any()
+    np.testing.assert_array_equal(plain, model.translate(x, seed=0))
+    assert (plain != model.translate(x, seed=1)).any() and (plain != model.translate(x, style=[2.0, -1.0])).any()
 
 
 def test_a_list_has_the_styles_of_an_array(model):
@@ -230,6 +232,25 @@ def test_reference_images_give_their_style(model):
     assert_alike(model.translate(x, "b2a", reference=references[0])[0], expected[0])
     for deep in (references.astype(np.uint16) * 257, floats.numpy()):
         assert_alike(model.translate(x, "b2a", reference=deep), expected)
+
+
+def test_styles_are_drawn_by_seed_and_name_alone(model):
+    drawn = model.draw_styles(1, ["a.png", "b.png", "a.png", *range(3)])
+    assert drawn.dtype == np.float32 and len(np.unique(drawn, axis=0)) == 5
+    np.testing.assert_array_equal(drawn[0], drawn[2])
+    np.testing.assert_array_equal(model.draw_styles(1, ["b.png"])[0], drawn[1])
+    np.testing.assert_array_equal(model.draw_styles(1, [2])[0], drawn[5])
+    assert (model.draw_styles(2, ["a.png"]) != drawn[0]).all() and model.draw_styles(1, []).shape == (0, 2)
+    many = model.draw_styles(0, range(500))
+    assert abs(many.mean()) < 0.1 and many.std() == pytest.approx(1, abs=0.1)
+
+
+def test_a_file_has_the_style_of_its_name(model, tmp_path):
+    x = pictures(1)[0]
+    images.write_image(tmp_path / "a.png", x)
+    expected = model.translate(x, style=model.draw_styles(3, ["a.png"]))
+    for path in (tmp_path / "a.png", str(tmp_path / "a.png")):
+        np.testing.assert_array_equal(model.translate(path, seed=3), expected)
 
 
 def test_seed_draws_a_style_for_each_image(model):
@@ -277,3 +298,101 @@ def test_calling_the_model_takes_the_mean_style(model):
     np.testing.assert_allclose(model(x), model.generators["a2b"](x, style=zeros), atol=1e-6)
     # In training batch norm takes the statistics of the batch.
     assert np.abs(model(x, training=True) - model(x)).max() > 1e-3
+
+
+# ----------------------------------------------------------------------------------------------------- files and styles
+
+
+@pytest.fixture(scope="module")
+def styled(model):
+    """The model, as if it had been loaded from a run."""
+    model.run = types.SimpleNamespace(data=config.Data(crop=(16, 16)))
+    return model
+
+
+def files_of(folder, count=3):
+    """Pictures of one size in a new folder: dict of name → uint8 [H, W, C]."""
+    folder.mkdir()
+    found = {f"{i}.png": x for i, x in enumerate(pictures(count))}
+    for name, x in found.items():
+        images.write_image(folder / name, x)
+    return found
+
+
+def translated(model, input, output, **options):
+    """Files that are written: dict of name → pixels."""
+    written, failed = translation.translate_files(model, input, output, active=False, **options)
+    assert not failed
+    return {path.name: images.read_image(path) for path in written}
+
+
+@pytest.mark.parametrize("options", [{"batch_size": 2}, {"fit": "tile", "tile": 8, "overlap": 2}])
+def test_files_have_the_styles_of_their_names(styled, options, tmp_path):
+    photos = tmp_path / "photos"
+    found = files_of(photos)
+    plain = translated(styled, photos, tmp_path / "out", style_seed=5, **options)
+    one = translated(styled, photos / "1.png", tmp_path / "one", style_seed=5, **options)
+    assert_alike(one["1.png"], plain["1.png"])
+    other = translated(styled, photos, tmp_path / "other", style_seed=6, **options)
+    assert all((other[name] != plain[name]).any() for name in found)
+    if "fit" not in options:
+        for name, x in found.items():
+            assert_alike(plain[name], styled.translate(x, style=styled.draw_styles(5, [name])))
+        without = translated(styled, photos, tmp_path / "without")
+        assert_alike(without["2.png"], styled.translate(found["2.png"], style=styled.draw_styles(0, ["2.png"])))
+
+
+def test_all_files_take_the_style_of_the_reference(styled, tmp_path):
+    photos = tmp_path / "photos"
+    found, reference = files_of(photos), pictures(1, seed=1, size=(8, 4))[0]
+    images.write_image(tmp_path / "r.png", reference)
+    options = {"direction": "b2a", "reference": tmp_path / "r.png"}
+    results = translated(styled, photos, tmp_path / "out", **options)
+    for name, x in found.items():
+        assert_alike(results[name], styled.translate(x, "b2a", reference=reference))
+    # Where pictures are brought to another size, so is the reference.
+    results = translated(styled, photos, tmp_path / "small", size=(6, 6), keep_size=False, **options)
+    x, seen = (images.resize(p, (6, 6)) for p in (found["0.png"], reference))
+    assert_alike(results["0.png"], styled.translate(x, "b2a", reference=seen))
+
+
+def test_samples_are_a_grid_whose_pictures_have_the_styles_of_their_seeds(styled, tmp_path, monkeypatch):
+    photos, shown = tmp_path / "photos", []
+    found, grid = files_of(photos, 2), shared_pictures.grid
+    monkeypatch.setattr(shared_pictures, "grid", lambda *given: shown.append(given) or grid(*given))
+    results = translated(styled, photos, tmp_path / "out", samples=3, style_seed=4, batch_size=2)
+    assert [titles for _, titles in shown] == [["input", "seed 4", "seed 5", "seed 6"]] * 2
+    for (drawn, _), (name, x) in zip(shown, found.items()):
+        np.testing.assert_array_equal(drawn[0], x)
+        for seed, y in zip((4, 5, 6), drawn[1:]):
+            assert_alike(y, translated(styled, photos / name, tmp_path / f"{name[0]}_{seed}", style_seed=seed)[name])
+        assert results[name].shape[1] > 2 * 96 and results[name].shape[0] > 2 * 96  # two by two
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"reference": "missing.png"}, "--reference=missing.png is not there"),
+        ({"reference": "photos/broken.png"}, "--reference=.*broken.png cannot be read: "),
+        ({"reference": "photos/0.png", "style_seed": 1}, "--reference and --style_seed both say what style to take"),
+        ({"reference": "photos/0.png", "samples": 2}, "--samples are translations with many styles"),
+        ({"samples": 2, "side_by_side": True}, "the grid shows the input too"),
+    ],
+)
+def test_flags_about_styles_that_cannot_be(styled, options, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    files_of(tmp_path / "photos", 1)
+    (tmp_path / "photos" / "broken.png").write_bytes(b"no picture")
+    with pytest.raises(UserError, match=message):
+        translation.translate_files(styled, tmp_path / "photos" / "0.png", tmp_path / "out", active=False, **options)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("options", [{"style_seed": 0}, {"reference": "photos/0.png"}, {"samples": 2}])
+def test_flags_about_styles_of_a_method_without(options, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    files_of(tmp_path / "photos", 1)
+    plain = CycleGAN(generator_width=2, discriminator_width=2)
+    plain.run = types.SimpleNamespace(data=config.Data(crop=(16, 16)))
+    with pytest.raises(UserError, match=f"--{[*options][0]}: cyclegan takes no style, it has one translation"):
+        translation.translate_files(plain, tmp_path / "photos" / "0.png", tmp_path / "out", active=False, **options)

@@ -130,8 +130,3 @@ def test_the_norm_of_a_paper_model_without_statistics_is_asked_for(tmp_path):
     first = converted(tmp_path / "x.pkl", tmp_path / "run", log=said.append)
     assert first.run.model.norm == "none" and "if pictures look wrong, --norm=instance" in "\n".join(said)
     assert converted(tmp_path / "x.pkl", tmp_path / "again", norm="instance").run.model.norm == "instance"
-
-
-def test_munit_is_something_else(tmp_path):
-    torch_files.save(tmp_path / "munit.pt", {d: {"enc_style.x": np.zeros(1, np.float32)} for d in "ab"})
-    refused(tmp_path / "munit.pt", tmp_path, "a generator of MUNIT")

@@ -3,12 +3,13 @@
   tfi2i translate --run_dir=runs/mine --input=photo.jpg --output=painting.png
   tfi2i translate --run_dir=runs/mine --input=photos --output=paintings --direction=b2a
   tfi2i translate --run_dir=runs/mine --input='scans/**/*.tif' --output=out --fit=tile
+  tfi2i translate --run_dir=runs/munit --input=photo.jpg --output=many.png --samples=8
 
 Names and sub-folders are kept, and so are 16 bits, transparency and, unless --metadata=strip, what of the metadata
 stays true. The extension is kept where its format can hold the picture, otherwise the result is a .png (GIF always: it
-has 256 colours). Results have the size of their inputs unless --nokeep_size is given. A file that fails is reported,
-the rest is done, and the exit status is 1. Files that are there already are replaced with --overwrite only, inputs
-never.
+has 256 colours). Results have the size of their inputs unless --nokeep_size is given. A method that takes a style draws
+one for each picture, or takes that of --reference. A file that fails is reported, the rest is done, and the exit status
+is 1. Files that are there already are replaced with --overwrite only, inputs never.
 """
 
 import sys
@@ -79,6 +80,28 @@ def define_flags(values):
         "also write where the discriminators look in the result: NAME_attention_global.png and _local.png",
         flag_values=values,
     )
+    flags.DEFINE_integer(
+        "style_seed",
+        None,
+        "seed of the styles that are drawn, one for each picture by its name, for methods that take a style (default: "
+        "0)",
+        lower_bound=0,
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "reference",
+        None,
+        "a picture of the domain translated to, whose style all translations take, for methods that take a style",
+        flag_values=values,
+    )
+    flags.DEFINE_integer(
+        "samples",
+        None,
+        "write a grid for each picture: the picture and this many translations of it, with the styles of --style_seed "
+        "and of the seeds that follow it",
+        lower_bound=1,
+        flag_values=values,
+    )
     flags.DEFINE_enum(
         "metadata",
         "keep",
@@ -102,6 +125,7 @@ def work(values):
 
     direction = values.direction and run_directory.direction(values.direction, values.run_dir)
     # A mistyped path need not wait for TensorFlow.
+    translation.check_styles(values.style_seed, values.reference, values.samples, values.side_by_side)
     translation.plan(values.input, values.output, values.heatmaps, values.discriminator_heatmaps, values.overwrite)
     machine.import_tensorflow()
     from tfi2i import checkpoints
@@ -110,7 +134,7 @@ def work(values):
     direction = model.resolve_direction(direction)
     names = [
         "input", "output", "fit", "tile", "overlap", "keep_size", "side_by_side", "batch_size",
-        "heatmaps", "discriminator_heatmaps", "overwrite", "metadata",
+        "heatmaps", "discriminator_heatmaps", "overwrite", "metadata", "style_seed", "reference", "samples",
     ]  # fmt: skip
     return (
         model,

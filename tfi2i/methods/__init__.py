@@ -56,6 +56,8 @@ class Method:
 METHODS = {
     "cyclegan": Method("tfi2i.methods.cyclegan", "CycleGAN"),
     "pix2pix": Method("tfi2i.methods.pix2pix", "Pix2Pix"),
+    # Asked before UNIT whose files are, because their discriminators are UNIT's of 2018.
+    "munit": Method("tfi2i.methods.munit", "MUNIT"),
     "unit": Method("tfi2i.methods.unit", "UNIT"),
     "ugatit": Method("tfi2i.methods.ugatit", "UGATIT"),
     "uvcgan2": Method("tfi2i.methods.uvcgan2", "UVCGAN2", pretraining="Inpainting"),

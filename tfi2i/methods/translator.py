@@ -8,6 +8,7 @@ one replica, because XLA then reads a variable of another device.
 import contextlib
 import dataclasses
 import os
+import zlib
 
 import keras
 import numpy as np
@@ -24,6 +25,8 @@ from tfi2i.methods.memory import FeatureCache, ImagePool
 from tfi2i.methods.sizes import Sizes, padded, resized
 
 DIRECTIONS = ("a2b", "b2a")
+# How many styles samples/ shows of a method that takes one.
+_STYLES_SHOWN = 3
 
 
 class Translator(keras.Model):
@@ -465,14 +468,21 @@ class Translator(keras.Model):
         return first + tf.range(count)
 
     def pictures(self, a, b):
-        """What samples/ shows of fixed inputs: dict of title → float32 [N, H, W, C] in `value_range`."""
+        """What samples/ shows of fixed inputs: dict of title → float32 [N, H, W, C] in `value_range`.
+
+        Of a method that takes a style, translations with a few styles that are drawn.
+        """
         shown = {}
         for domain, x, direction in (("A", a, "a2b"), ("B", b, "b2a")):
-            back = direction[::-1]
+            back, title = direction[::-1], f"{domain} to {direction[-1].upper()}"
             shown[domain] = x
+            if self.style_size is not None:
+                for seed in range(_STYLES_SHOWN) if direction in self.directions else ():
+                    y = self.generate(x, direction, self.draw_styles(seed, range(len(x))))
+                    shown[f"{title}, seed {seed}" if seed else title] = y
+                continue
             if direction in self.directions:
-                title, y = f"{domain} to {direction[-1].upper()}", self.generate(x, direction)
-                shown[title] = y
+                shown[title] = y = self.generate(x, direction)
                 if back in self.directions:
                     shown[f"{title} to {domain}"] = self.generate(y, back)
             if back in self.directions and self.channels_a == self.channels_b:
@@ -637,7 +647,8 @@ class Translator(keras.Model):
                 [style_size] for all images.
             reference: instead of `style`, images of the domain translated to whose style is taken, as `images`: one
                 for all, or one for each.
-            seed: instead of both, draws a style from N(0, 1) for each image. With none of them: zeros, their mean.
+            seed: instead of both, draws a style from N(0, 1) for each image, see `draw_styles`: of an array or list by
+                its position, of one file by its name. With none of the three, 0.
 
         Returns:
             numpy array of the same kind and size, with the channels of the other domain; of a path pixels of 8 or 16
@@ -650,19 +661,21 @@ class Translator(keras.Model):
         """
         direction = self.resolve_direction(direction)
         if isinstance(images, (list, tuple)):
-            styles = self._styles(len(images), direction, style, reference, seed)
+            styles = self.styles_of(range(len(images)), direction, style, reference, seed)
             styles = [None] * len(images) if styles is None else styles
             return [self.translate(x, direction, batch_size, style) for x, style in zip(images, styles)]
         if isinstance(images, (str, os.PathLike, PIL.Image.Image)):
             pixels = self._pixels(images, direction[0])
-            result = self.translate(pixels, direction, batch_size, style, reference, seed)
+            name = os.path.basename(images) if isinstance(images, (str, os.PathLike)) else 0
+            styles = self.styles_of([name], direction, style, reference, seed)
+            result = self.translate(pixels, direction, batch_size, styles)
             if not isinstance(images, PIL.Image.Image) or result.dtype != np.uint8:
                 return result
             return PIL.Image.fromarray(result if result.shape[-1] == 3 else result[..., 0])
         images = np.asarray(images)
         batch = images[None] if images.ndim == 3 else images
         kind = self.check_images(batch, images.shape, direction[0])
-        styles = self._styles(len(batch), direction, style, reference, seed)
+        styles = self.styles_of(range(len(batch)), direction, style, reference, seed)
         results = []
         for start in range(0, len(batch), batch_size):
             rows = slice(start, start + batch_size)
@@ -702,15 +715,29 @@ class Translator(keras.Model):
             raise ValueError(f"images of dtype {batch.dtype}: expected uint8, uint16 or a float")
         return batch.dtype
 
-    def _styles(self, count, direction, style, reference, seed):
-        """The styles of `count` images, float32 [count, style_size]; None where the method takes none."""
+    def styles_of(self, names, direction, style=None, reference=None, seed=None):
+        """The styles that images are translated with.
+
+        Args:
+            names: of each image its position in a batch, or its file's name.
+            direction, style, reference, seed: as of `translate`.
+
+        Returns:
+            float32 array [n, style_size]; None where the method takes no style.
+
+        Raises:
+            ValueError: as `translate`.
+        """
         given = [n for n, x in (("style", style), ("reference", reference), ("seed", seed)) if x is not None]
-        if given and self.style_size is None:
-            raise ValueError(f"{given[0]}=…: {self.name} takes no style, it has one translation for each image")
+        if self.style_size is None:
+            if given:
+                raise ValueError(f"{given[0]}=…: {self.name} takes no style, it has one translation for each image")
+            return None
         if len(given) > 1:
             raise ValueError(f"{' and '.join(given)} all say what style to take: give one of them")
-        if self.style_size is None:
-            return None
+        count = len(names)
+        if not given or seed is not None:
+            return self.draw_styles(seed or 0, names)
         if reference is not None:
             reference = self._pixels(reference, direction[-1])
             batch = reference[None] if reference.ndim == 3 else reference
@@ -722,10 +749,6 @@ class Translator(keras.Model):
                 style = self.encode_style(
                     tf.cast(x, tf.float32) if x.dtype.is_floating else self.to_float(x), direction
                 )
-        elif seed is not None:
-            style = layers.normal(layers.sample_seeds(seed, 0, tf.range(count), "style"), (self.style_size,))
-        if style is None:
-            return np.zeros((count, self.style_size), np.float32)
         style = np.asarray(style, np.float32)
         expected = (self.style_size,)
         if style.shape[-1:] != expected or style.ndim > 2 or style.shape[:-1] not in ((), (1,), (count,)):
@@ -734,6 +757,22 @@ class Translator(keras.Model):
                 f"[{self.style_size}] for all"
             )
         return np.broadcast_to(style, (count, self.style_size))
+
+    def draw_styles(self, seed, names):
+        """Styles from N(0, 1), each of which depends on `seed` and on the name of its image alone.
+
+        Args:
+            seed: int.
+            names: of each image its position in a batch, or its file's name.
+
+        Returns:
+            float32 array [n, style_size].
+        """
+        indices = [zlib.crc32(n.encode()) & 0x7FFFFFFF if isinstance(n, str) else n for n in names]
+        if not indices:
+            return np.zeros((0, self.style_size), np.float32)
+        seeds = layers.sample_seeds(seed, 0, tf.constant(indices, tf.int32), "style")
+        return layers.normal(seeds, (self.style_size,)).numpy()
 
     def _translate_float(self, x, direction, style):
         # Called directly, the first calls of several models would look like retracing of one, and TensorFlow warns.

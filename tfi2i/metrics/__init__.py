@@ -38,7 +38,8 @@ class Metric:
     Attributes:
         compared_with: what the translations are compared with. "real": the real images of their domain, set with set.
             "truth": each with the other image of its pair or, in data without pairs, with its input. "input": each
-            with its input. "labels": the label maps of the inputs.
+            with its input. "labels": the label maps of the inputs. "samples": translations of one input with different
+            styles with each other.
         columns: dict of the name of each measured value → `Column`. In reports the names of values of features end in
             the feature network's name: `fid_inception_2015`.
         of_features: whether a feature network is needed.
@@ -68,6 +69,7 @@ METRICS = {
         of_features=True,
         least_images=4,  # an image and three neighbours
     ),
+    "diversity": Metric("samples", {"diversity": Column("diversity", 3, higher_is_better=True)}, of_features=True),
     "l1": Metric("truth", {"l1": Column("L1 (of 255)")}),
     "l2": Metric("truth", {"l2": Column("L2")}),
     "pixel_accuracy": Metric(
@@ -125,12 +127,12 @@ def eval_metrics(training):
 def best_metrics(training):
     """The values that may decide which step of a run is the best; without --best_metric the first one does.
 
-    Closeness to the input may not: a model that returns its input would be the best.
+    Closeness to the input may not: a model that returns its input would be the best. Nor may diversity: noise has it.
 
     Args:
         training: a `config.Training`.
     """
-    able = [METRICS[name] for name in eval_metrics(training) if METRICS[name].compared_with != "input"]
+    able = [METRICS[name] for name in eval_metrics(training) if METRICS[name].compared_with not in ("input", "samples")]
     return tuple(name for metric in able for name in metric.columns)
 
 

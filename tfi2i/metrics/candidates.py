@@ -21,11 +21,13 @@ class Candidate:
     """A way of translating that is measured.
 
     Attributes:
-        translate: function of inputs uint8 [N, H, W, C], direction and list of names → uint8 [N, H, W, C'].
+        translate: function of inputs uint8 [N, H, W, C], direction and list of names → uint8 [N, H, W, C']. With
+            `styled` it takes seed=… too, which chooses the styles.
         directions: those that it can translate.
         cycles: whether it can translate its own results back.
         unchanged: whether its results are its inputs, whose features are known already.
         baseline: whether it is there for comparison only; what is expensive is not measured of it.
+        styled: whether an input has many translations, with different styles.
     """
 
     translate: typing.Callable
@@ -33,21 +35,25 @@ class Candidate:
     cycles: bool = False
     unchanged: bool = False
     baseline: bool = False
+    styled: bool = False
 
 
 def of_model(model, batch_size=8):
     """The `Candidate` of a `Translator`: networks that take one size get it, and results come back at the inputs'."""
     from tfi2i.translation import translate_fitted
 
-    def translate(inputs, direction, names):
+    def translate(inputs, direction, names, seed=0):
+        # By name, so that a batch of another size has the same styles.
+        given = {} if model.style_size is None else {"style": model.draw_styles(seed, names)}
         if not model.sizes.fixed or inputs.shape[1:3] == tuple(model.sizes.fixed):
-            return model.translate(inputs, direction, batch_size=batch_size)
+            return model.translate(inputs, direction, batch_size=batch_size, **given)
         filter = model.run.data.resize_filter or "bicubic"
-        results = translate_fitted(model, inputs, direction, filter=filter, batch_size=batch_size)
+        results = translate_fitted(model, inputs, direction, filter=filter, batch_size=batch_size, **given)
         return np.stack([images.resize(r, inputs.shape[1:3], filter) for r in results])
 
     directions = tuple(model.directions)
-    return Candidate(translate, directions, cycles=set(directions) == set(DIRECTIONS))
+    cycles, styled = set(directions) == set(DIRECTIONS), model.style_size is not None
+    return Candidate(translate, directions, cycles=cycles, styled=styled)
 
 
 # ------------------------------------------------------------------------------------------------------------ pictures

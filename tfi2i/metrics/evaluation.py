@@ -22,6 +22,9 @@ from tfi2i.metrics.protocols import Protocol
 from tfi2i.metrics.segmentation import with_errors
 from tfi2i.progress import Progress
 
+# Pairs of styles that the diversity of each input is the mean of.
+STYLE_PAIRS = 2
+
 
 def evaluate(
     candidates, data, protocol=Protocol(), directions=DIRECTIONS, batch_size=8, active=True, domains=None, rows=6
@@ -47,6 +50,7 @@ def evaluate(
         `channel_accuracy`, `ssim`, `lpips_like_NETWORK`, means over images, each with its `…_std` over images; `psnr`
         in dB from the squared error of all images together (None: no error) with its standard error `psnr_error`, and
         `mean_psnr`, the mean of the images' own.
+        `diversity_NETWORK`, of candidates that take a style, is the mean distance of two translations of an input.
         Without a truth the same names with `input_` before them, compared with the input. `il2_NETWORK` and `cycle`
         (L1 of the way back) with `_std` always are. `fid_NETWORK` with its standard error `…_error`, `kid_NETWORK`
         and `mean_kid_NETWORK` with `…_std` over subsets, `precision_NETWORK` and `recall_NETWORK` with `…_error`,
@@ -64,6 +68,10 @@ def evaluate(
     directions = [d for d in directions if any(d in candidate.directions for candidate in able)]
     if protocol.names == ("cycle",) and not any(candidate.cycles for candidate in able):
         raise UserError("--metrics=cycle needs a model that translates both ways: add a metric such as kid")
+    if "diversity" in protocol.names and not any(candidate.styled for candidate in able):
+        raise UserError(
+            "--metrics=diversity needs a model that takes a style; here each input has one translation: leave it out"
+        )
     domains = domains or held_out.open_domains(data, protocol.split, held_out.needed_domains(protocol, directions))
     results, examples = {}, {}
     for direction in directions:
@@ -305,6 +313,9 @@ def _measure(task, batch, measured):
             if "il2" in protocol.names:
                 lengths = np.linalg.norm(features.astype(np.float64) - np.stack(known_features), axis=1)
                 errors[f"il2_{protocol.network.name}"].append(lengths)
+        if "diversity" in protocol.names and candidate.styled:
+            distances = _diversity(candidate, inputs, direction, names, protocol.network)
+            errors[f"diversity_{protocol.network.name}"].append(distances)
         if "cycle" in protocol.names and candidate.cycles:
             errors["cycle"].append(faithfulness.l1(candidate.translate(results, direction[::-1], names), inputs))
         if protocol.segmentation and not candidate.baseline:
@@ -340,6 +351,12 @@ def _pixel_errors(results, reference, protocol):
     if "lpips_like" in asked:
         errors[f"lpips_like_{protocol.network.name}"] = protocol.network.perceptual_distance(results, reference)
     return errors
+
+
+def _diversity(candidate, inputs, direction, names, network):
+    """The mean perceptual distance of two translations of each input with different styles: float64 [N]."""
+    drawn = [candidate.translate(inputs, direction, names, seed=seed) for seed in range(2 * STYLE_PAIRS)]
+    return np.mean([network.perceptual_distance(x, y) for x, y in zip(drawn[::2], drawn[1::2])], axis=0)
 
 
 def _confusions(task, names, results):

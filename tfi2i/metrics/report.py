@@ -55,7 +55,7 @@ def over_checkpoints(steps, protocol=None):
     from tfi2i import pictures
 
     plots = []
-    for name, column in (columns("truth", "input", "labels") | columns("real")).items():
+    for name, column in (columns("truth", "input", "labels") | columns("real", "samples")).items():
         series, measured = {}, []
         for step, results in steps.items():
             for direction, candidates in results.items():

@@ -122,7 +122,8 @@ def table(results, protocol=None, form=None):
     if form == "csv":
         return _csv(results, protocol)
     sections = [
-        _rows(results, protocol, *kind) for kind in ((("truth", "input", "labels"), "n"), (("real",), "n_fake"))
+        _rows(results, protocol, *kind)
+        for kind in ((("truth", "input", "labels"), "n"), (("real", "samples"), "n_fake"))
     ]
     lines = []
     for rows in filter(None, sections):
@@ -222,6 +223,12 @@ def notes(results, protocol):
         lines.append(
             "Closeness to the input (to input, I-L2, cycle) alone proves nothing: an unchanged input scores perfectly. "
             "Read it beside realism."
+        )
+    if has("diversity"):
+        lines.append(
+            "Diversity is the distance of two translations of one input with different styles in the network's maps, "
+            "without LPIPS' learned weights: the mean over inputs ± their standard deviation. Noise has diversity too: "
+            "read it beside realism."
         )
     if has("class_iou"):
         lines.append(

@@ -34,7 +34,7 @@ def layout(model):
         return {"gen": _paper_generators(model), "dis": _paper_discriminators(model)}
     networks = model.networks
     parts = {f"gen_{d}": _generator_2018(networks[f"encoder_{d}"], networks[f"decoder_{d}"]) for d in "ab"}
-    return parts | {f"dis_{d}": _discriminator_2018(networks[f"discriminator_{d}"]) for d in "ab"}
+    return parts | {f"dis_{d}": discriminator_2018(networks[f"discriminator_{d}"]) for d in "ab"}
 
 
 def _paper_generators(model):
@@ -84,24 +84,27 @@ def _paper_discriminators(model):
 
 
 def _generator_2018(encoder, decoder):
-    def blocks(key, stack):
-        places = {}
-        for i, block in enumerate(stack):
-            for j, conv in enumerate((block.conv_1, block.conv_2)):
-                places |= convolution(f"{key}.model.{i}.model.{j}.conv", conv)
-        return places
-
     places = {}
     for i, conv in enumerate(encoder.convs):
         places |= convolution(f"enc.model.{i}.conv", conv)
-    places |= blocks("enc.model.3", encoder.blocks) | blocks("dec.model.0", decoder.blocks)
+    places |= residual_blocks("enc.model.3", encoder.blocks) | residual_blocks("dec.model.0", decoder.blocks)
     for i, conv, norm in zip((2, 4), decoder.convs, decoder.norms):
         places |= {f"dec.model.{i}.norm.{n}": Place(getattr(norm, n)) for n in ("gamma", "beta")}
         places |= convolution(f"dec.model.{i}.conv", conv)
     return places | convolution("dec.model.5.conv", decoder.tail)
 
 
-def _discriminator_2018(network):
+def residual_blocks(key, blocks):
+    """dict of published name → `Place`, of residual blocks of 2018, which MUNIT has too."""
+    places = {}
+    for i, block in enumerate(blocks):
+        for j, conv in enumerate((block.conv_1, block.conv_2)):
+            places |= convolution(f"{key}.model.{i}.model.{j}.conv", conv)
+    return places
+
+
+def discriminator_2018(network):
+    """dict of published name → `Place`, of a discriminator of 2018, which is MUNIT's too."""
     places = {}
     for s, last in enumerate(network.last):
         convs = network.inner[s * network.layer_count : (s + 1) * network.layer_count]
@@ -154,8 +157,6 @@ def _parts(content, name):
         for first, kind in (("enc.model.0.conv.weight", "gen"), ("cnns.0.0.conv.weight", "dis")):
             if all(first in state for state in content.values()):
                 return {f"{kind}_{d}": content[d] for d in "ab"}
-        if any(k.startswith("enc_style") for k in content["a"]):
-            raise UserError(f"{name} is a generator of MUNIT, which tfi2i does not have")
     if is_state(content):
         if "encode_A.0.model.0.weight" in content:
             return {"gen": content}
@@ -238,17 +239,18 @@ def _recognise_2018(states, norm):
         if options.setdefault("generator_width", width) != width:
             raise UserError(f"gen_b is {width} channels wide, gen_a {options['generator_width']}: not of one model")
         if f"dis_{d}" in states:
-            judge = kernels(states[f"dis_{d}"])
-            own = {
-                "discriminator_layers": _count(judge, r"cnns\.0\.(\d+)\.conv$"),
-                "discriminator_scales": _count(judge, r"cnns\.(\d+)\."),
-                "discriminator_width": judge["cnns.0.0.conv"][0],
-            }
-            n, w = own["discriminator_layers"], own["discriminator_width"]
-            if n > 1:
-                shape = (w * 2 ** (n - 1), w * 2 ** (n - 2), 4, 4)
-                expect_shape(states[f"dis_{d}"], f"cnns.0.{n - 1}.conv.weight", shape, f"dis_{d}")
-            for flag, value in own.items():
+            for flag, value in discriminator_options(states[f"dis_{d}"], f"dis_{d}").items():
                 if options.setdefault(flag, value) != value:
                     raise UserError(f"dis_b has --{flag}={value}, dis_a {options[flag]}: not of one model")
     return PublishedModel("unit", options, channels, states)
+
+
+def discriminator_options(state, part):
+    """The flags of a discriminator of 2018, by its state; `part` is what errors call it."""
+    shapes = kernels(state)
+    layers, width = _count(shapes, r"cnns\.0\.(\d+)\.conv$"), shapes["cnns.0.0.conv"][0]
+    if layers > 1:
+        shape = (width * 2 ** (layers - 1), width * 2 ** (layers - 2), 4, 4)
+        expect_shape(state, f"cnns.0.{layers - 1}.conv.weight", shape, part)
+    scales = _count(shapes, r"cnns\.(\d+)\.")
+    return {"discriminator_layers": layers, "discriminator_scales": scales, "discriminator_width": width}
