@@ -125,7 +125,7 @@ def export(
     size = tuple(size_flag(size) or model.sizes.fixed or (run and run.data.crop) or ())
     failed = output / "failed" if files.is_fixed(output) else output.with_name(output.name + ".failed")
     _check(model, formats, size, max_side, io, norm_bits, data)
-    formats, page = web.resolve(formats, io, litert_js)
+    formats, page = web.resolve(model, formats, io, litert_js)
     if model_version is None:
         model_version = max(serving.versions(output), default=0) + 1
     _check_output(output, formats, model_version, overwrite, page)

@@ -32,10 +32,11 @@ _HINT = f"download it with 'npm pack {PACKAGE}', and give --litert_js the .tgz f
 _TEMPLATES = pathlib.Path(__file__).parent / "templates" / "web"
 
 
-def resolve(formats, io, litert_js):
+def resolve(model, formats, io, litert_js):
     """What an export with these formats writes.
 
     Args:
+        model: the `Translator`.
         formats: names of formats; "web" may be one.
         io: type of the pixels of the LiteRT files.
         litert_js: path for `read_litert_js`, or None.
@@ -44,12 +45,18 @@ def resolve(formats, io, litert_js):
         (formats without "web", but with the files that it needs; what `read_litert_js` returns, or None without "web").
 
     Raises:
-        UserError: LiteRT.js is missing, cannot be used or is not needed, or does not take such pixels.
+        UserError: LiteRT.js is missing, cannot be used or is not needed, or does not take such pixels; the model takes
+            a style, for which the page has no control.
     """
     if "web" not in formats:
         if litert_js:
             raise UserError(f"--litert_js={litert_js} is for the page of web, which --formats does not have: add web")
         return formats, None
+    if model.style_size:
+        raise UserError(
+            f"--formats=web: {model.name} takes a style, which the page cannot choose; for a page of your own export "
+            "--formats=gpu,dynamic, whose files have the style as their second input"
+        )
     if not litert_js:
         raise UserError(f"--formats=web needs LiteRT.js: {_HINT}")
     if io == "int8":
@@ -118,7 +125,7 @@ def describe(size, fit, background):
         **files(),
         # A larger picture goes through in tiles, or as a whole that is resized and brought back.
         "fit": "resize" if fit == "resize" else "tile",
-        "overlap": min(size) // 4,
+        "overlap": min(size) // 8,  # the part that `tfi2i translate` has by default
         "background": list(background),
         "litert_js": PACKAGE,
     }

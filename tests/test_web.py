@@ -28,7 +28,7 @@ from tfi2i.methods.sizes import Sizes, cut, pad
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PAGE = ROOT / "export" / "templates" / "web"
 HERE = pathlib.Path(__file__).parent / "web"
-SIDE, OVERLAP = 128, 32
+SIDE, OVERLAP = 128, 16
 # A device in software, as Chromium brings it.
 WEBGPU = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"]
 
@@ -83,7 +83,7 @@ def test_the_page_is_made_of_the_verified_files(model, package, tmp_path):
     sidecar = json.loads((out / "web" / "model.json").read_text())
     assert sidecar == json.loads((out / "model.json").read_text())
     assert sidecar["web"] == report["web"] | {
-        "fit": "tile", "overlap": 4, "background": [255, 255, 255], "litert_js": web.PACKAGE,
+        "fit": "tile", "overlap": 2, "background": [255, 255, 255], "litert_js": web.PACKAGE,
     }  # fmt: skip
     for name in files - {"model.json"}:
         content = (out / "web" / name).read_bytes()
@@ -123,6 +123,13 @@ def test_overwriting_replaces_the_page_or_takes_it_away(model, package, tmp_path
 def test_errors_come_before_the_work(model, package, tmp_path, given, message):
     with pytest.raises(UserError, match=message):
         write(model, tmp_path / "out", **{"litert_js": package[0]} | given)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_style_has_no_control_on_the_page(model, package, tmp_path, monkeypatch):
+    monkeypatch.setattr(type(model), "style_size", 8)
+    with pytest.raises(UserError, match="cyclegan takes a style, which the page cannot choose"):
+        write(model, tmp_path / "out", package[0])
     assert not (tmp_path / "out").exists()
 
 
@@ -404,7 +411,7 @@ def test_a_photo_of_12_megapixels_that_is_turned(page, serve, tmp_path):
     Image.fromarray(np.rot90(upright)).save(tmp_path / "photo.jpg", exif=exif, quality=95, subsampling=0)
     step = {"put": str(tmp_path / "photo.jpg"), "save": str(tmp_path / "out.png")}
     _, after = visit(serve(page), [step])
-    assert after["sizes"][0] == "3000 × 4000, 1,302 tiles"
+    assert after["sizes"][0] == "3000 × 4000, 972 tiles"
     assert after["sizes"][-2:] == ["94 × 125, at once", "128 × 128, the whole picture at once"]
     output = read(tmp_path / "out.png")
     assert output.shape == upright.shape
