@@ -98,7 +98,11 @@ def test_no_more_examples_are_kept_than_shown(folder):
 def test_a_single_pair(folder):
     results, examples = run(folder, limit=1)
     assert results["a2b"]["model"]["n"] == 1 and [e["rank"] for e in examples["a2b"]] == ["best"]
-    assert report.picture(Constant(), examples, "one").ndim == 3
+    page, lines = (report.picture(Constant(), examples, title) for title in (["one"], ["one", "two " * 60]))
+    # What is wider than the page has lines of its own, whole; nothing else moves.
+    assert lines.shape[0] == page.shape[0] + 22 and lines.shape[1] > page.shape[1]
+    np.testing.assert_array_equal(lines[56:, : page.shape[1]], page[34:])
+    assert (lines[:, -8:] == 255).all()
 
 
 def test_moments_of_the_training_sets(folder):
@@ -132,7 +136,7 @@ def test_16_bit_and_grey_images_are_compared_as_8_bits(tmp_path):
     data = config.Data(data=str(tmp_path), channels_b=1)
     results, examples = run(tmp_path, Grey(), data=data)
     assert [results[d][m]["l1"] for d in results for m in results[d]] == [0] * 6
-    assert report.picture(Grey(), examples, "grey").shape[-1] == 3
+    assert report.picture(Grey(), examples, ["grey"]).shape[-1] == 3
 
 
 def test_names_that_match():
@@ -225,7 +229,7 @@ def test_pictures_of_many_shapes_make_one_page(tmp_path):
                 x = rng.integers(0, 200, shape, np.uint8)
                 images.write_image(tmp_path / f"{split}{domain}" / f"{i}.png", x)
     _, examples = run(tmp_path)
-    page = report.picture(Constant(), examples, "shapes")
+    page = report.picture(Constant(), examples, ["shapes"])
     assert page.dtype == np.uint8 and page.shape[1] > 8 * 256 and (page[0] == 255).all()
 
 
@@ -291,7 +295,7 @@ def test_without_pairs_images_are_compared_with_their_inputs(unpaired):
     text = tables.table(results, Protocol(("l1",), network=Levels()))
     assert "L1 (of 255) to input" in text and "Features: levels" in text
     assert "alone proves nothing: an unchanged input scores perfectly" in text
-    assert report.picture(Constant(), examples, "unpaired").ndim == 3
+    assert report.picture(Constant(), examples, ["unpaired"]).ndim == 3
 
 
 class Styled(Constant):
@@ -489,7 +493,7 @@ def test_two_folders(folder):
     found = results["a2b"]["fake"]
     assert (found["n"], found["l1"], found["n_real"]) == (5, 14, 5) and found["fid_levels"] > 0
     assert examples["a2b"][-1]["l1"] == 30 and examples["a2b"][-1]["input"] is None
-    assert report.picture(None, examples, "folders").ndim == 3
+    assert report.picture(None, examples, ["folders"]).ndim == 3
     same = evaluation.compare_folders(folder / "testA", folder / "testA", protocol=protocol, active=False)[0]
     assert same["a2b"]["fake"]["fid_levels"] == pytest.approx(0, abs=1e-9)
 
@@ -500,7 +504,7 @@ def test_sets_of_images_may_have_any_sizes(folder):
     results, examples = evaluation.compare_folders(folder / "testA", folder / "testB", protocol=protocol, active=False)
     assert results["a2b"]["fake"]["n_fake"] == 5
     assert [e["truth"] is None for e in examples["a2b"] if e["name"] == "1.png"] == [True]
-    assert report.picture(None, examples, "sizes").ndim == 3
+    assert report.picture(None, examples, ["sizes"]).ndim == 3
 
 
 def test_two_folders_and_what_was_translated(unpaired):

@@ -78,11 +78,11 @@ def evaluate_run(
     figures |= {"directions": results} | ({"steps": by_step} if every else {})
     path = output.with_name("metrics.json" if protocol.metrics else "evaluate.json")
     _write_figures(path, figures, results, protocol, table)
-    title = f"{model.run.method}, step {step}, {n} {protocol.split} {kind}"
+    title = [f"{model.run.method}, step {step}, {n} {protocol.split} {kind}"]
     for d, values in results.items():
         if "l1" in values["model"]:
             l1, unchanged = values["model"]["l1"], values["do_nothing"]["l1"]
-            title += f"   |   {tables.in_words(d)}: L1 {l1:.1f} (doing nothing: {unchanged:.1f})"
+            title.append(f"{tables.in_words(d)}: L1 {l1:.1f} (doing nothing: {unchanged:.1f})")
     images.write_image(output, report.picture(model, examples, title))
     print(f"numbers in {path}, picture in {output}")
     plots = {f"{d}_plot": report.trade_off(results, d, protocol) for d in results}
@@ -124,7 +124,7 @@ def evaluate_folders(real, fake, source=None, output=None, batch_size=8, table=N
     figures |= {"protocol": protocol.report(), "results": results["a2b"]["fake"]}
     path = output.with_name("metrics.json")
     _write_figures(path, figures, results, protocol, table)
-    images.write_image(output, report.picture(None, examples, f"{fake} against {real}"))
+    images.write_image(output, report.picture(None, examples, [f"{fake} against {real}"]))
     print(f"numbers in {path}, picture in {output}")
     return figures
 

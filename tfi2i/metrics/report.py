@@ -1,5 +1,6 @@
 """What `tfi2i.metrics.evaluation` has measured, as pictures: plots, and pages of examples."""
 
+import math
 import pathlib
 
 import numpy as np
@@ -81,7 +82,7 @@ def picture(model, examples, title):
     Args:
         model: a `Translator`, for the way back, or None.
         examples: as `evaluation.evaluate` returns them.
-        title: text above all.
+        title: list of texts above all, on one line if that is not wider than the page.
 
     Returns:
         uint8 [H, W, 3].
@@ -102,10 +103,16 @@ def picture(model, examples, title):
             of_page[f"back to {x}"] = [model.translate(r, direction[::-1]) for r in results]
         labels = [label(e) if e["l1"] is None else f"{label(e)}   L1 {e['l1']:.1f}" for e in shown]
         halves.append(page(of_page, labels))
-    gap, head = 24, 34
-    height = max(h.shape[0] for h in halves) + head
-    sheet = Image.new("RGB", (sum(h.shape[1] for h in halves) + gap * (len(halves) - 1), height), "white")
-    ImageDraw.Draw(sheet).text((8, head / 2), title, fill="black", font=ImageFont.load_default(16), anchor="lm")
+    gap, line, margin, font = 24, 22, 8, ImageFont.load_default(16)
+    width = sum(h.shape[1] for h in halves) + gap * (len(halves) - 1)
+    lines = ["   |   ".join(title)]
+    if font.getlength(lines[0]) + 2 * margin > width:
+        lines = title
+        width = max(width, *(math.ceil(font.getlength(text)) + 2 * margin for text in lines))
+    head = line * len(lines) + 12
+    sheet = Image.new("RGB", (width, max(h.shape[0] for h in halves) + head), "white")
+    for i, text in enumerate(lines):
+        ImageDraw.Draw(sheet).text((margin, 6 + line * (i + 0.5)), text, fill="black", font=font, anchor="lm")
     left = 0
     for half in halves:
         sheet.paste(Image.fromarray(half), (left, head))
