@@ -232,13 +232,14 @@ def _with_whole_levels(file, kind):
     _spell_out(graph)
     graph.unshare()
     pixels = {graph.name(source): (0.0, 255.0), graph.name(result): (0.0, 255.0)}
-    for operator in graph.operators:
-        # Otherwise 16-bit additions whose scales happen to be powers of two are refused where a sum has fewer digits.
-        if hasattr(operator.builtinOptions, "potScaleInt16"):
-            operator.builtinOptions.potScaleInt16 = False
     if kind == "int16x8":
         # A scale of 1: each level is an integer.
         pixels[graph.name(source)] = (-32767.0, 32767.0)
+    for operator in graph.operators:
+        # Otherwise 16-bit additions whose scales happen to be powers of two are refused where the sum has a smaller one.
+        if hasattr(operator.builtinOptions, "potScaleInt16"):
+            operator.builtinOptions.potScaleInt16 = False
+    if kind == "int16x8":
         return graph.to_bytes(), pixels
     mapping = [graph.producer[result]]
     if graph.operation(mapping[0]) == "ADD":
