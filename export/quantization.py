@@ -236,7 +236,7 @@ def _with_whole_levels(file, kind):
         # A scale of 1: each level is an integer.
         pixels[graph.name(source)] = (-32767.0, 32767.0)
     for operator in graph.operators:
-        # Otherwise 16-bit additions whose scales happen to be powers of two are refused where the sum has a smaller one.
+        # Otherwise 16-bit additions are refused where all scales are powers of two and the sum has a smaller one.
         if hasattr(operator.builtinOptions, "potScaleInt16"):
             operator.builtinOptions.potScaleInt16 = False
     if kind == "int16x8":
