@@ -239,9 +239,11 @@ def _with_whole_levels(file, kind):
     if kind == "int16x8":
         # A scale of 1: each level is an integer.
         pixels[graph.name(source)] = (-32767.0, 32767.0)
-        for operator in graph.operators:
-            if hasattr(operator.builtinOptions, "potScaleInt16"):
-                operator.builtinOptions.potScaleInt16 = False
+    for operator in graph.operators:
+        # Otherwise 16-bit additions are refused where all scales are powers of two and the sum has a smaller one.
+        if hasattr(operator.builtinOptions, "potScaleInt16"):
+            operator.builtinOptions.potScaleInt16 = False
+    if kind == "int16x8":
         return graph.to_bytes(), pixels
     mapping = [graph.producer[result]]
     if graph.operation(mapping[0]) == "ADD":

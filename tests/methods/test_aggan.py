@@ -10,14 +10,16 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tfi2i.export import verify
 
 from tests.drawing import nothing_drawn
-from tfi2i import pictures, settings
+from tfi2i import export, pictures, settings
 from tfi2i.config import UserError
 from tfi2i.data import images
 from tfi2i.methods.aggan import model as aggan
 from tfi2i.methods.aggan import published
 from tfi2i.methods.aggan.model import AGGAN
+from tfi2i.metrics import faithfulness
 from tfi2i.optim import Schedule
 from tfi2i.translation import translate_files
 
@@ -427,3 +429,14 @@ def test_files_with_masks(tmp_path, monkeypatch):
 def test_samples_show_the_masks():
     shown = built().pictures(*noise())
     assert list(shown)[:3] == ["A", "attention A", "A to B"] and "attention B" in shown
+
+
+def test_16_bit_norms_of_files_in_which_three_parts_read_the_picture():
+    """The mapping of pixels, which is no part of a convolution here, adds in 16 bits, by scales of powers of two."""
+    model = built()
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 1, SIDE, SIDE, 3), np.uint8)
+    file = export.convert(model, "a2b", (SIDE, SIDE))
+    equalised, seen = export.calibrate(file, pixels.astype(np.float32), pixels.astype(np.float32))
+    runner = verify.LiteRT(export.with_pixels(export.quantize(equalised, "int8_full", seen, norm_bits=16), "uint8"))
+    error = faithfulness.squared_error(runner(pixels[0]), model.translate(pixels[0])).mean()
+    assert faithfulness.decibels(error) > 30
