@@ -100,9 +100,9 @@ def work(values):
     size = size_flag(values.size)
     from tfi2i import run_directory, translation
 
-    direction = run_directory.direction(values.direction, values.run_dir)
     # A mistyped path need not wait for TensorFlow.
     translation.plan(values.input, values.output, values.heatmaps, values.discriminator_heatmaps, values.overwrite)
+    direction = run_directory.direction(values.direction, values.run_dir)
     machine.import_tensorflow()
     from tfi2i import checkpoints
 
