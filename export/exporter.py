@@ -161,7 +161,7 @@ def export(
             if "saved_model" in formats:
                 writer.write_for_servers(partial, report)
             log(reporting.table(report))
-            if report["translation_note"]:
+            if report.get("translation_note"):
                 log(report["translation_note"])
             for result in report["formats"].values():
                 for note in result["notes"]:

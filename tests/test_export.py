@@ -1287,7 +1287,7 @@ def test_command_claims_closeness_and_no_quality(monkeypatch, capsys):
     model = types.SimpleNamespace(checkpoint_step=3500)
     monkeypatch.setattr("tfi2i.load", lambda *_, **__: model, raising=False)
     monkeypatch.setattr("tfi2i.export.exporter.export", lambda *_, **__: None)
-    call(export_command, "--run_dir=run", "--output=out")
+    call(export_command, "--run_dir=run", "--output=out", "--direction=a2b")
     assert capsys.readouterr().out == (
         "exported step 3500 to out: close to the model (see README.md there); how good the model is, tfi2i evaluate "
         "says\n"
