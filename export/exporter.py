@@ -198,6 +198,8 @@ def pictures(data, folder, direction):
     """
     if sources.has_layout(folder):
         return data.in_folder(folder)
+    if data.ab:
+        return data.in_folder_of_halves(folder)
     return data.of_one_domain(direction[0], folder, holdout=0.5)
 
 

@@ -6,13 +6,14 @@ import logging
 import numpy as np
 import pytest
 from PIL import Image
+from tfi2i.export import exporter
 
 from tests.own_flags import call
 from tfi2i import settings
 from tfi2i.commands import doctor
 from tfi2i.config import Data, PairedData, UserError
 from tfi2i.data import images, pipeline, sources
-from tfi2i.metrics import held_out
+from tfi2i.metrics import held_out, pages
 from tfi2i.metrics.pairs import find_pairs
 
 JITTERED = {"resize": (10, 12), "resize_mode": "exact", "crop": (8, 8), "flip": 0.5, "flip_first": False}
@@ -36,7 +37,7 @@ def write_halves(folder, count, first=0):
 
 
 def stream(data, batch_size=1, seed=0):
-    pair = sources.open_domains(data)
+    pair = data.open_domains()
     return pipeline.TrainingStream(*pair, data, value_range=(0, 255), seed=seed, batch_size=batch_size)
 
 
@@ -47,34 +48,52 @@ def drawn(stream, count):
 # Which belong together
 
 
+def test_measuring_needs_no_partners(tmp_path):
+    """Figures such as KID compare all pictures of both domains, whatever the method learned from."""
+    for letter, names in (("A", ("x.png", "y.png")), ("B", ("y.png", "z.png", "w.png"))):
+        write(tmp_path / f"test{letter}", *names)
+    data = PairedData(data=str(tmp_path))
+    assert [len(source) for source in held_out.open_domains(data, "test").values()] == [2, 3]
+    assert [source.names for source in data.open_domains("test")] == [["testA/y.png"], ["testB/y.png"]]
+
+
+def test_halves_that_moved_are_halves_where_they_are_now(tmp_path):
+    write_halves(tmp_path / "moved", 8)
+    own = PairedData(ab="/nowhere", holdout=0.4)
+    data = own.in_folder_of_halves(str(tmp_path / "moved"))
+    a, b = data.open_domains("test")
+    assert 1 <= len(a) < 8 and a.half == 0 and b.half == 1
+    assert pages._data(own, str(tmp_path / "moved"), ("a2b",)) == data == exporter.pictures(own, data.ab, "a2b")
+
+
 def test_partners_are_found_by_their_names_and_the_others_left_out(tmp_path, caplog):
     write(tmp_path / "a", "x_A.png", "sub/y.jpg", "z.png", "alone.png")
     write(tmp_path / "b", "z.png", "x_B.png", "sub/y.png", "lonely.png")
     data = PairedData(a=str(tmp_path / "a"), b=str(tmp_path / "b"), holdout=0.0)
     images._said.clear()
     with caplog.at_level(logging.WARNING):
-        a, b = sources.open_domains(data)
+        a, b = data.open_domains()
     assert list(zip(a.names, b.names)) == [("sub/y.jpg", "sub/y.png"), ("x_A.png", "x_B.png"), ("z.png", "z.png")]
     assert "2 pictures without a partner are left out: A alone.png, B lonely.png" in caplog.text
-    assert [len(s) for s in sources.open_domains(Data(a=data.a, b=data.b, holdout=0.0))] == [4, 4]
+    assert [len(s) for s in Data(a=data.a, b=data.b, holdout=0.0).open_domains()] == [4, 4]
     strict = PairedData(a=data.a, b=data.b, holdout=0.0, max_bad_files=1)
     with pytest.raises(UserError, match="2 pictures have no partner .* --max_bad_files=1: A alone.png, B lonely.png"):
-        sources.open_domains(strict)
+        strict.open_domains()
 
 
 def test_no_partner_at_all(tmp_path):
     write(tmp_path / "trainA", "x.png", "y.png")
     write(tmp_path / "trainB", "1.png", "2.png")
     with pytest.raises(UserError, match=r"none of the 2 pictures of A \(trainA/x.png, …\) has the name of one .* --ab"):
-        sources.open_domains(PairedData(data=str(tmp_path)))
+        PairedData(data=str(tmp_path)).open_domains()
 
 
 def test_the_sample_has_partners_for_pairs_alone():
-    a, b = sources.open_domains(PairedData(data="emoji"))
+    a, b = PairedData(data="emoji").open_domains()
     assert a.names == b.names and len(a) == 858
-    unpaired = sources.open_domains(Data(data="emoji"))
+    unpaired = Data(data="emoji").open_domains()
     assert [len(s) for s in unpaired] == [429, 429] and not find_pairs(*unpaired)
-    assert [len(s) for s in sources.open_domains(PairedData(data="emoji"), "test")] == [176, 176]
+    assert [len(s) for s in PairedData(data="emoji").open_domains("test")] == [176, 176]
 
 
 # Side by side
@@ -84,17 +103,17 @@ def test_a_folder_of_train_and_val_is_cut_in_the_middle(tmp_path):
     write_halves(tmp_path / "train", 3)
     write_halves(tmp_path / "val", 2, first=7)
     for kind in (Data, PairedData):
-        a, b = sources.open_domains(kind(data=str(tmp_path)))
+        a, b = kind(data=str(tmp_path)).open_domains()
         assert a.names == b.names == [f"train/{i}.png" for i in range(3)]
         assert a.image_size(0) == b.image_size(0) == (10, 12)
         np.testing.assert_array_equal(a.read(1), picture(1))
         np.testing.assert_array_equal(b.read(1), 255 - picture(1))
         assert len(find_pairs(a, b)) == 3
         assert a.content_hash([0]) != b.content_hash([0]) and a.fingerprint == b.fingerprint
-        b, a = sources.open_domains(kind(data=str(tmp_path), swap_domains=True), "val")
+        b, a = kind(data=str(tmp_path), swap_domains=True).open_domains("val")
         np.testing.assert_array_equal(b.read(0), 255 - picture(7))
         with pytest.raises(sources.MissingSplit, match="has no test images .*: it holds train, val$"):
-            sources.open_domains(kind(data=str(tmp_path)), "test")
+            kind(data=str(tmp_path)).open_domains("test")
     assert sources.has_layout(str(tmp_path)) and not sources.has_layout(str(tmp_path / "val"))
     domain = held_out.open_domains(Data(data=str(tmp_path), channels_b=1), "val", "b")["b"]
     assert domain.read(0).shape == (10, 12, 1)
@@ -103,7 +122,7 @@ def test_a_folder_of_train_and_val_is_cut_in_the_middle(tmp_path):
 def test_halves_of_one_picture_belong_together_whatever_its_name(tmp_path):
     write_halves(tmp_path / "train", 2)
     images.write_image(tmp_path / "train" / "1.bmp", np.concatenate([picture(9)] * 2, axis=1))
-    a, b = sources.open_domains(PairedData(data=str(tmp_path)))
+    a, b = PairedData(data=str(tmp_path)).open_domains()
     assert a.names == b.names == ["train/0.png", "train/1.bmp", "train/1.png"]
 
 
@@ -111,14 +130,14 @@ def test_folders_of_classes_are_not_taken_for_pairs(tmp_path):
     write(tmp_path / "train" / "cats", "x.png")
     write(tmp_path / "train" / "dogs", "x.png")
     with pytest.raises(UserError, match="has no folder for domain A: expected trainA, train_A or train/A"):
-        sources.open_domains(Data(data=str(tmp_path)))
+        Data(data=str(tmp_path)).open_domains()
 
 
 def test_one_folder_of_halves_is_split_by_names(tmp_path):
     write_halves(tmp_path / "pairs", 12)
     data = PairedData(ab=str(tmp_path / "pairs"))
     assert data.holdout == 0.1
-    (a, b), (test, _) = sources.open_domains(data), sources.open_domains(data, "test")
+    (a, b), (test, _) = data.open_domains(), data.open_domains("test")
     assert a.names == b.names and {*a.names}.isdisjoint(test.names) and len(a) + len(test) == 12
     assert sources.held_out(data) == [str(tmp_path / "pairs" / name) for name in test.names]
     assert settings.Run.from_json(settings.resolve("pix2pix", {"ab": "pairs"}).to_json()).data.ab == "pairs"

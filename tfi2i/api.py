@@ -47,7 +47,7 @@ def train(
 
     Args:
         run_dir: folder of the run: configuration, checkpoints, samples, logs.
-        method: "cyclegan" (the default), "pix2pix", "unit", "ugatit", "uvcgan", "uvcgan2", "aggan".
+        method: "cyclegan" (the default), "pix2pix", "munit", "unit", "ugatit", "uvcgan", "uvcgan2", "aggan".
         preset: name of an installed configuration, over which the other arguments win; `tfi2i presets` lists them.
         dry_run: say what the run costs, and write nothing.
         pretrain_steps: with methods that have a pre-training: its steps, before the translation is learned.
@@ -85,7 +85,7 @@ def distill(
     Args:
         teacher: run directory of the trained model.
         run_dir: folder of the student's run.
-        direction: "a2b" (the default), "b2a", or by the names of the folders of `a` and `b`.
+        direction: "a2b", "b2a", or by the names of the folders of `a` and `b`; None: the teacher's first.
         student_macs: multiply-accumulates of the student for one picture: up to 1 as a part of the teacher's, above 1
             as their number; None: 0.05.
         dry_run: say what the run costs, and write nothing.

@@ -236,6 +236,10 @@ class Data:
         """The same preparation of the images of another folder, which has one of the layouts of --data."""
         return dataclasses.replace(self, **dict.fromkeys(OF_IMAGES) | {"data": folder})
 
+    def in_folder_of_halves(self, folder):
+        """The same preparation of the pictures of a folder that show both domains side by side, split as --ab's."""
+        return dataclasses.replace(self.in_folder(None), ab=folder, holdout=self.holdout)
+
     def in_folders(self, a, b):
         """The same preparation of the images of two folders, split as in training: those of --a and --b now."""
         return dataclasses.replace(self.in_folder(None), a=a, b=b, holdout=self.holdout)
@@ -255,7 +259,7 @@ class Data:
         """The images of both domains of one split: see `tfi2i.data.sources.open_domains`."""
         from tfi2i.data import sources
 
-        return sources.open_domains(self, split)
+        return sources.open_domains(self, split, self.paired)
 
     def training_stream(self, a, b, **how):
         """The training batches of two opened domains: see `tfi2i.data.pipeline.TrainingStream`."""

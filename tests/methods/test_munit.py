@@ -17,6 +17,7 @@ from tfi2i.methods.munit import config as munit_config
 from tfi2i.methods.munit import model as munit
 from tfi2i.methods.munit import published
 from tfi2i.methods.munit.model import MUNIT
+from tfi2i.metrics import candidates
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
 
@@ -402,3 +403,13 @@ def test_official_networks_of_the_published_width():
     assert float(sum(losses.values())) == pytest.approx(65.232, rel=1e-4)
     losses, _ = model.discriminator_phase(*map(tf.constant, (a, b, style, -style)))
     np.testing.assert_allclose(list(losses.values()), [21.16019, 17.42877], rtol=1e-4)
+
+
+def test_a_student_is_measured_beside_what_it_learned():
+    """The mean style for every picture; and with styles of its own a way back would have another style than A's."""
+    model, x = still(), np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), np.uint8)
+    teacher, own = candidates.of_model(model, mean_style=True), candidates.of_model(model)
+    mean = model.translate(x, "a2b", style=np.zeros(3))
+    np.testing.assert_array_equal(teacher.translate(x, "a2b", ["p", "q"]), mean)
+    assert not np.array_equal(own.translate(x, "a2b", ["p", "q"]), mean)
+    assert (teacher.styled, teacher.cycles) == (False, False) and (own.styled, own.cycles) == (True, False)

@@ -22,6 +22,7 @@ from tfi2i import api, archive, checkpoints, flops, run_directory, settings
 from tfi2i.commands import distill, evaluate, translate
 from tfi2i.config import UserError
 from tfi2i.methods import METHODS, trained_by
+from tfi2i.methods.student.config import Pictures
 from tfi2i.methods.student.model import Discriminator, Generator, Student, half_width
 from tfi2i.training import loop
 
@@ -359,6 +360,25 @@ def test_more_pictures_follow_those_of_the_teacher(teacher, tmp_path, capsys):
     assert not any("more" in name for name in run.data.open_domains("test")[0].names)
     assert both.fingerprint != own.fingerprint
     assert "does not exist" in refusal(*flags[:2], f"--more_pictures={tmp_path}/none", "--student_width=8")
+
+
+def test_more_pictures_are_whole_where_the_teachers_are_halves(tmp_path):
+    """Of pictures side by side a half is this domain's; what is added is not cut, odd widths neither."""
+    for name, width in (("pairs", 2 * SIDE), ("more", SIDE + 1)):
+        (tmp_path / name).mkdir()
+        for i in range(3):
+            keras.utils.save_img(tmp_path / name / f"{i}.png", np.full((SIDE, width, 3), 50 * i), scale=False)
+    data = Pictures(ab=str(tmp_path / "pairs"), holdout=0.0, more_pictures=str(tmp_path / "more"))
+    for source in data.open_domains():
+        assert [source.image_size(i) for i in (0, 5)] == [(SIDE, SIDE), (SIDE, SIDE + 1)]
+        assert [source.read(i).shape for i in (2, 3)] == [(SIDE, SIDE, 3), (SIDE, SIDE + 1, 3)]
+
+
+def test_samples_show_the_domain_translated_from():
+    model = built(direction="b2a")
+    shown = model.pictures(*(tf.constant(pictures(seed=seed)) for seed in (0, 1)))
+    assert list(shown) == ["B", "B to A"]
+    np.testing.assert_array_equal(shown["B"], pictures(seed=1))
 
 
 def test_another_teacher_or_a_longer_run_is_not_the_same_run(student, teacher, tmp_path):

@@ -14,6 +14,7 @@ import os
 from absl import flags
 
 from tfi2i import command, command_line, machine, settings
+from tfi2i.config import IMAGES
 
 
 def define_flags(values):
@@ -38,8 +39,11 @@ def main(_):
     print("The machine:")
     print("\n".join(f"  {line}" for line in examine_machine()), flush=True)
     data = run.data
-    if not (data.data or data.a or data.tfds or data.csv):
-        print("\nWhat to do:\n- Give --a=FOLDER and --b=FOLDER, or --data=FOLDER, to have the pictures looked at too.")
+    if not any(getattr(data, name) for name in IMAGES):
+        print(
+            "\nWhat to do:\n- Give --a=FOLDER and --b=FOLDER, --ab=FOLDER or --data=FOLDER, to have the pictures "
+            "looked at too."
+        )
         return
     facts, advice = examine_data(data)
     print("\nThe pictures:")

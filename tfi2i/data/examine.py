@@ -75,10 +75,10 @@ def examine_data(data, active=True):
     Raises:
         UserError: the data cannot be opened, see `sources.open_domains`.
     """
-    opened = {"train": sources.open_domains(data, "train")}
+    opened = {"train": data.open_domains("train")}
     for split in ("val", "test"):
         try:
-            opened[split] = sources.open_domains(data, split)
+            opened[split] = data.open_domains(split)
         except sources.MissingSplit:
             pass
     domains = [_look(letter, {s: pair[k] for s, pair in opened.items()}, active) for k, letter in enumerate("AB")]

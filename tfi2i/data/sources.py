@@ -40,6 +40,7 @@ class Source:
         background: R, G, B (0-255) behind transparent pixels.
         store: the encoded images, where they are not files.
         half: where each picture shows both domains side by side, which half is this one's: 0 left, 1 right; else None.
+        halved: how many pictures, from the first one on, `half` cuts; None: all.
         named: whether images of one name in two domains belong together; names of TFDS are numbers.
         folder: the folder or pattern that was searched for them, or None where they are listed elsewhere.
     """
@@ -52,6 +53,7 @@ class Source:
     background: tuple = (255, 255, 255)
     store: mmap.mmap | None = None
     half: int | None = None
+    halved: int | None = None
     named: bool = True
     folder: str | None = None
 
@@ -65,7 +67,7 @@ class Source:
 
     def part(self, pixels, i):
         """What of the picture of image `i`, [H, W, …], is this domain's: all of it, or a half, see `half`."""
-        if self.half is None:
+        if not self._is_half(i):
             return pixels
         width = self._width_of_half(i, pixels.shape[1])
         return pixels[:, self.half * width : (self.half + 1) * width]
@@ -73,7 +75,10 @@ class Source:
     def image_size(self, i):
         """(height, width) of image `i` from its header. Raises `images.BadImage`; `UserError`: no two equal halves."""
         height, width = images.image_size(self._item(i), name=self.names[i])
-        return height, width if self.half is None else self._width_of_half(i, width)
+        return height, self._width_of_half(i, width) if self._is_half(i) else width
+
+    def _is_half(self, i):
+        return self.half is not None and (self.halved is None or i < self.halved)
 
     def _width_of_half(self, i, width):
         if width % 2:
@@ -117,16 +122,16 @@ class Source:
         return self.store[item[0] : item[1]] if isinstance(item, tuple) else item
 
 
-def open_domains(data, split="train"):
+def open_domains(data, split="train", paired=False):
     """Opens domains A and B of one split.
 
     Args:
         data: `config.Data`.
         split: 'train', 'val' or 'test'.
+        paired: leave out what has no partner, so that image i of A belongs to image i of B.
 
     Returns:
-        The pair of `Source` A and B, exchanged where `data.swap_domains` says so. Where `data` is `paired`, image i of
-        A belongs to image i of B.
+        The pair of `Source` A and B, exchanged where `data.swap_domains` says so.
 
     Raises:
         MissingSplit: one domain or both have nothing for 'val' or 'test'.
@@ -134,7 +139,7 @@ def open_domains(data, split="train"):
             TFDS data not prepared, a rule that is wrong or matches nothing, or pictures without a partner.
     """
     pair = _open(data, split, "AB")
-    if data.paired:
+    if paired:
         pair = _partners(*pair, data)
     for letter, source in zip("AB", pair):
         if split == "train" and len(source) < 2:
@@ -238,9 +243,10 @@ def open_folder(folder):
 
 
 def joined(source, more):
-    """`source`, followed by the images of a source of files, which are read as its own are."""
+    """`source`, followed by the images of a source of files, which are whole where the first ones are halves."""
     return dataclasses.replace(
         source,
+        halved=len(source),
         names=source.names + [f"more/{name}" for name in more.names],
         items=source.items + more.items,
         sizes=source.sizes + more.sizes,
@@ -308,10 +314,9 @@ def _open_folders(data, split, letters):
                 raise
             raise MissingSplit(str(error)) from error  # an empty folder is as good as none
         names = [p.relative_to(root).as_posix() for p in paths]
-        partners = root / f"partners{letter}"
-        if data.paired and split == "train" and partners.is_dir():
-            # The sample's: what the other domain's training pictures are in this one, under the same names.
-            paths = paths + _find_images(partners)
+        if data.paired and split == "train" and root == SAMPLE:
+            # What the other domain's training pictures are in this one, under the same names.
+            paths = paths + _find_images(root / f"partners{letter}")
             names = [p.name for p in paths]
         domains.append(_file_source(names, paths, str(folders[0]), str(folders[0])))
     return domains
@@ -421,6 +426,8 @@ def _own_images(flag, path):
         if _has_domains(pathlib.Path(path)):
             raise UserError(f"{flag} holds folders such as trainA and trainB: give --data={path}")
         splits = [s for s in _subfolders(root) if s.lower() in sum(_SPLITS.values(), ())]
+        if splits and flag.startswith("--ab="):
+            raise UserError(f"{flag} holds the folders {', '.join(splits)}: give --data={path}, which keeps them apart")
         if splits:
             raise UserError(
                 f"{flag} holds the folders {', '.join(splits)}, and --holdout would mix them: give one of them "

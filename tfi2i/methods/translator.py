@@ -576,7 +576,7 @@ class Translator(keras.Model):
             raise UserError(f"--direction={direction}: this model translates {', '.join(self.directions)} only")
         return direction
 
-    def generate(self, x, direction="a2b", style=None, network=None):
+    def generate(self, x, direction=None, style=None, network=None):
         """Translates any size.
 
         Pads by reflection to the next size that the networks take and cuts back; networks of a fixed size get the
@@ -584,7 +584,7 @@ class Translator(keras.Model):
 
         Args:
             x: float tensor [N, H, W, C] in `value_range`.
-            direction: "a2b" or "b2a".
+            direction: "a2b" or "b2a"; None: the first of `directions`.
             style: float32 [N, style_size], or None: zeros, the mean of the styles' distribution.
             network: callable instead of the generator; its output has the size of its input, and is in `value_range`.
 

@@ -38,13 +38,19 @@ class Candidate:
     styled: bool = False
 
 
-def of_model(model, batch_size=8):
-    """The `Candidate` of a `Translator`: networks that take one size get it, and results come back at the inputs'."""
+def of_model(model, batch_size=8, mean_style=False):
+    """The `Candidate` of a `Translator`: networks that take one size get it, and results come back at the inputs'.
+
+    Where the method takes a style, each image has its own, and the way back, whose style would be another one, is not
+    measured. `mean_style` gives all images the mean style, zeros, which a student learns.
+    """
     from tfi2i.translation import translate_fitted
 
     def translate(inputs, direction, names, seed=0):
         # By name, so that a batch of another size has the same styles.
-        given = {} if model.style_size is None else {"style": model.draw_styles(seed, names)}
+        given = {}
+        if model.style_size is not None:
+            given["style"] = np.zeros(model.style_size) if mean_style else model.draw_styles(seed, names)
         if not model.sizes.fixed or inputs.shape[1:3] == tuple(model.sizes.fixed):
             return model.translate(inputs, direction, batch_size=batch_size, **given)
         filter = model.run.data.resize_filter or "bicubic"
@@ -52,7 +58,8 @@ def of_model(model, batch_size=8):
         return np.stack([images.resize(r, inputs.shape[1:3], filter) for r in results])
 
     directions = tuple(model.directions)
-    cycles, styled = set(directions) == set(DIRECTIONS), model.style_size is not None
+    styled = model.style_size is not None and not mean_style
+    cycles = set(directions) == set(DIRECTIONS) and model.style_size is None
     return Candidate(translate, directions, cycles=cycles, styled=styled)
 
 

@@ -8,7 +8,7 @@ import json
 import pathlib
 
 from tfi2i import checkpoints, config, files, run_directory
-from tfi2i.config import UserError, local_path
+from tfi2i.config import IMAGES, UserError, local_path
 from tfi2i.data import images, pipeline, sources
 from tfi2i.methods.translator import DIRECTIONS
 from tfi2i.metrics import TABLE_FORMS, candidates, evaluation, gallery, held_out, report, tables
@@ -287,7 +287,7 @@ def _teacher(model, batch_size):
     except UserError as error:
         print(f"without the teacher: {error}")
         return {}
-    return {"teacher": candidates.of_model(teacher, batch_size)}
+    return {"teacher": candidates.of_model(teacher, batch_size, mean_style=True)}
 
 
 def _check_alike(first, name, prepared, own):
@@ -338,6 +338,8 @@ def _data(own, folder, directions):
         return own.in_folders(*folder)
     if sources.has_layout(folder):
         return own.in_folder(folder)
+    if own.ab:
+        return own.in_folder_of_halves(folder)
     if len(directions) > 1:
         raise UserError(
             f"--data={folder} has no testA and testB: to take its pictures for those of one domain, add "
@@ -347,7 +349,7 @@ def _data(own, folder, directions):
 
 
 def _origin(data):
-    return data.data or data.tfds or data.csv or " and ".join(path for path in (data.a, data.b) if path)
+    return " and ".join(getattr(data, name) for name in IMAGES if getattr(data, name))
 
 
 def _directions(direction):

@@ -99,7 +99,7 @@ def picture(model, examples, title):
         if "teacher" in shown[0]["results"]:
             of_page["its teacher"] = [e["results"]["teacher"] for e in shown]
         of_page[f"{y}, truth"] = [e["truth"] for e in shown]
-        if model is not None and direction[::-1] in model.directions:
+        if model is not None and direction[::-1] in model.directions and model.style_size is None:
             of_page[f"back to {x}"] = [model.translate(r, direction[::-1]) for r in results]
         labels = [label(e) if e["l1"] is None else f"{label(e)}   L1 {e['l1']:.1f}" for e in shown]
         halves.append(page(of_page, labels))

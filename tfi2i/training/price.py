@@ -102,8 +102,9 @@ def cheaper(run, run_dir, model, seconds, per_epoch):
         ways += ["pictures of half the side, about four times faster:", _command(run, smaller, f"{run_dir}-small")]
     small = f"{run.method}/own_small"
     if small in presets.names():
-        # The preset says what becomes of the pictures, not which they are.
-        mine = {n: given[n] for n in settings.field_names(type(run.data)) if n in given and n not in run.model.recipe}
+        # The preset says what becomes of the pictures, not which they are, nor which way they are translated.
+        kept = (*settings.field_names(type(run.data)), "direction")
+        mine = {n: given[n] for n in kept if n in given and n not in run.model.recipe}
         ways += [f"small networks and pictures (tfi2i presets {small}):"]
         ways += [_command(run, {"preset": small} | mine, f"{run_dir}-own_small")]
     night = float(f"{_NIGHT / seconds:.1g}")

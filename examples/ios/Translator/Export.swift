@@ -21,6 +21,7 @@ struct Export {
             let input: Tensor
             let output: Tensor
             let files: [String: Ends]
+            let style: Tensor?
         }
         struct Tensor: Decodable { let shape: [Int] }
         let litert: LiteRT?
@@ -44,6 +45,9 @@ struct Export {
         }
         guard let litert = try JSONDecoder().decode(Description.self, from: Data(contentsOf: modelJSON)).litert else {
             throw Failure("model.json names no LiteRT file: export with --formats=dynamic,gpu")
+        }
+        guard litert.style == nil else {
+            throw Failure("the model takes a style, which this app cannot choose: export another model")
         }
         (height, width, channels) = (litert.input.shape[1], litert.input.shape[2], litert.input.shape[3])
         (outputChannels, files) = (litert.output.shape[3], litert.files)

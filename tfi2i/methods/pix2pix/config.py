@@ -92,7 +92,7 @@ class Pix2Pix(Hyperparameters):
 
     data_class: typing.ClassVar = PairedData
     # Dropout leaves no trace in the weights of a U-Net, and how a model was tested none in any.
-    told: typing.ClassVar = ("dropout", "test_norm")
+    told: typing.ClassVar = ("dropout", "test_dropout", "test_norm")
     of_translation: typing.ClassVar = ("test_dropout", "dropout_seed", "test_norm")
     recipe: typing.ClassVar = {
         "resize": (286, 286), "resize_mode": "exact", "crop": (256, 256), "flip": 0.5, "flip_first": False,

@@ -42,7 +42,7 @@ def recognise(files, told):
 
     Args:
         files: dict of file name without its extension → content.
-        told: see `cyclegan.published.recognise`; of the method's own flags `dropout` and `test_norm`.
+        told: see `cyclegan.published.recognise`; of the method's own flags `dropout`, `test_dropout` and `test_norm`.
 
     Returns:
         `PublishedModel`, or None when none of the files is pix2pix'.
@@ -76,8 +76,10 @@ def recognise(files, told):
         options["dropout"] = with_dropout
     else:
         unknown.append("whether it was trained with dropout, which leaves no trace in a U-Net: with, or --nodropout")
-    if told.get("test_norm"):
-        options["test_norm"] = told["test_norm"]
-    elif options["norm"] == "batch":
-        unknown.append("how it was tested: as published, or with the code's --eval: --test_norm=average --nodropout")
+    given = {name: told[name] for name in ("test_dropout", "test_norm") if told.get(name) is not None}
+    options |= given
+    if not given and options["norm"] == "batch":
+        unknown.append(
+            "how it was tested: as published, or with the code's --eval: --test_norm=average --notest_dropout"
+        )
     return PublishedModel("pix2pix", options, channels_of, parts, (direction,), unknown=unknown)

@@ -177,6 +177,12 @@ class Student(Translator):
 
         self._taught = taught  # a closure, where Keras looks for no weights
 
+    def pictures(self, a, b):
+        """Those of the domain translated from alone: the other one may stand for it, see `config.Pictures`."""
+        source, to = (letter.upper() for letter in self.config.direction.split("2"))
+        x = {"A": a, "B": b}[source]
+        return {source: x, f"{source} to {to}": self.generate(x, self.config.direction)}
+
     def stage(self, step):
         """ "quantized" in the last part of the duration, where that is known."""
         if self.total_steps is None or step < (1 - self.config.quantized_fraction) * self.total_steps:

@@ -21,6 +21,10 @@ class Export(assets: AssetManager) {
         .getJSONObject("litert")
     private val files = litert.getJSONObject("files")
 
+    init {
+        require(!litert.has("style")) { "the model takes a style, which this app cannot choose: export another model" }
+    }
+
     // [1, height, width, channels]
     val height = dimension("input", 1)
     val width = dimension("input", 2)
