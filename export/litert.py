@@ -90,9 +90,9 @@ def rewritten(file):
 
 def _with_images_first(graph):
     """Puts the images before the style, for all that knows inputs by their number."""
-    (signature,) = graph.model.signatureDefs
-    signature.inputs = sorted(signature.inputs, key=lambda end: end.name != b"images")
-    graph.inputs = graph.subgraph.inputs = [end.tensorIndex for end in signature.inputs]
+    for signature in graph.model.signatureDefs:  # none where a network was converted by itself
+        signature.inputs = sorted(signature.inputs, key=lambda end: end.name != b"images")
+        graph.inputs = graph.subgraph.inputs = [end.tensorIndex for end in signature.inputs]
 
 
 def _with_products(graph):

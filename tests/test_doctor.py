@@ -126,7 +126,8 @@ def test_the_command_ends_with_what_to_do(sound, monkeypatch, capsys):
     assert capsys.readouterr().out.endswith("\nWhat to do:\n- Nothing: these pictures can be trained on.\n")
     call(doctor)  # the machine alone
     assert capsys.readouterr().out.endswith(
-        "\nWhat to do:\n- Give --a=FOLDER and --b=FOLDER, or --data=FOLDER, to have the pictures looked at too.\n"
+        "\nWhat to do:\n- Give --a=FOLDER and --b=FOLDER, --ab=FOLDER or --data=FOLDER, to have the pictures looked "
+        "at too.\n"
     )
     with pytest.raises(UserError, match="--data=.*nowhere does not exist"):
         call(doctor, f"--data={sound}/nowhere", "--noprice")

@@ -776,7 +776,7 @@ def test_examples_fit_the_ends_of_the_files():
         for readme, here, file in ((ints, of_ints, "int8"), (floats, of_floats, "dynamic")):
             (block,) = code(readme, language)
             assert here in block and file in block and (of_ints in block) != (of_floats in block)
-    assert not code(ints, "js") and "add `gpu` to `--formats`" in ints
+    assert not code(ints, "js") and "for code of your own there, add `gpu`" in ints
     (block,) = code(floats, "js")
     assert "new Tensor(pixels, [1, 16, 20, 3])" in block and "/dynamic.tflite" in block
     assert "16 * 20 * 1: the grey of each pixel" in grey and 'convert("L").resize((20, 16))' in grey

@@ -47,16 +47,6 @@ def test_paths_are_absolute_where_they_are_kept(tmp_path, monkeypatch):
     assert run_directory.read("run") == digits
 
 
-def test_the_direction_of_a_run_that_has_one(tmp_path):
-    for name, given in {"cyclegan": {}, "pix2pix": {"direction": "b2a"}}.items():
-        run_directory.write(tmp_path / name, settings.resolve(name, given))
-    assert run_directory.direction(None, tmp_path / "cyclegan") == "a2b"
-    assert run_directory.direction(None, tmp_path / "pix2pix") == "b2a"
-    converted = {"source": "x", "sha256": {}, "directions": ["b2a"], "missing": []}
-    run_directory.write(tmp_path / "cyclegan", settings.resolve("cyclegan", {}), converted=converted)
-    assert run_directory.direction(None, tmp_path / "cyclegan") == "b2a"
-
-
 def test_directions_by_the_names_of_folders(tmp_path):
     runs = {}
     for name, given in {
