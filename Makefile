@@ -67,7 +67,7 @@ CHROMIUM ?= $(shell command -v chromium chromium-browser google-chrome | head -1
 test-web: install-test tests/web/node_modules/.installed
 	@chromium="$(or $(CHROMIUM),chromium)"; \
 	  if ! command -v "$$chromium" > /dev/null && [ "$$chromium $$(id -u)" = "chromium 0" ]; then \
-	    apt-get install --yes --no-install-recommends chromium; fi; \
+	    apt-get update --quiet=2 && apt-get install --quiet --yes --no-install-recommends chromium; fi; \
 	  command -v "$$chromium" > /dev/null || { echo "make: there is no $$chromium; on Debian: apt install chromium;" \
 	    "or make test-web CHROMIUM=/path/to/chrome" >&2; exit 1; }; \
 	  LITERT_JS="$$(ls tests/web/node_modules/*.tgz)" CHROMIUM="$$(command -v "$$chromium")" \

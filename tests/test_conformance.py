@@ -317,7 +317,7 @@ def test_a_step_asks_no_host(method):
     assert not kinds & {"PyFunc", "PyFuncStateless", "EagerPyFunc", "PrintV2", "StringFormat"}
 
 
-@every_method
+@pytest.mark.parametrize("method", ["toy", FIRST[0], *thorough(*FIRST[1:])])  # two replicas ask the same of losses
 def test_accumulated_parts_equal_the_whole_batch(method):
     (batch,) = batches(method, 1)
     model = ready(method, batch[0].shape, {"accumulate": 2}, **hyperparameters(method, "SAMPLEWISE"))
@@ -481,7 +481,9 @@ def resized(file, shape):
     return run
 
 
-@pytest.mark.parametrize("kind", LITERT)
+@pytest.mark.parametrize(
+    "kind", [k if k in ("float32", "int8_full") else pytest.param(k, marks=pytest.mark.thorough) for k in LITERT]
+)
 @every_method
 def test_litert_takes_more_images_and_no_other_size(method, kind):
     file, side = export.with_pixels(litert_file(method, kind), "uint8"), described(method).SIDE
