@@ -68,6 +68,7 @@ def test_what_cannot_be_carried_out_is_one_line_and_status_2(arguments, words, t
     [
         ("--lr=1", "did you mean --learning_rate?"),
         ("--learning-rate=1", "did you mean --learning_rate?"),
+        ("--no_dropout", "did you mean --nodropout?"),
         ("--batchSize=1", "did you mean --batch_size?"),
         ("--lambda_A=1", "did you mean --lambda_a?"),
         ("--dataroot=x", "did you mean --data?"),

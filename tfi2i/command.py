@@ -161,7 +161,8 @@ def _no_flags(arguments):
 def _explained(error, module, values):
     """What a user can do about an error of absl."""
     if isinstance(error, flags.UnrecognizedFlagError):
-        return _unknown(error.flagname, [flag.name for flag in values.get_key_flags_for_module(module)])
+        own = values.get_key_flags_for_module(module)
+        return _unknown(error.flagname, [f.name for f in own] + [f"no{f.name}" for f in own if f.boolean])
     missing = re.search(r"Flag --(\w+) must have a value other than None", str(error))
     if missing:
         name = missing[1]
@@ -187,6 +188,8 @@ def _unknown(name, known):
     ours = plain if plain in known else elsewhere.get(plain, elsewhere.get(plain.lower()))
     if ours is None:
         return f"--{name} is not a flag of this command{did_you_mean(plain, known, '--') or '; --help lists them'}"
+    if plain.startswith("no_") and f"no{ours}" in known:
+        ours = f"no{ours}"
     if ours in known:
         return f"--{name} is not a flag of this command; did you mean --{ours}?"
     if ours.isidentifier():
