@@ -21,11 +21,11 @@ from tfi2i.methods.losses import adversarial_loss, l1
 from tfi2i.methods.munit import config
 from tfi2i.methods.sizes import Sizes, pad
 from tfi2i.methods.translator import Translator
+from tfi2i.methods.unit.model import UNIT, PerceptualFeatures
 
 # The authors' UNIT of 2018 has the same content encoders, discriminators and perceptual loss.
 from tfi2i.methods.unit.model import Discriminator2018 as Discriminator
 from tfi2i.methods.unit.model import Encoder2018 as ContentEncoder
-from tfi2i.methods.unit.model import PerceptualFeatures
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Networks (as in the code)
@@ -143,13 +143,7 @@ class MUNIT(Translator):
     """
 
     config_class = config.MUNIT
-    advice = {
-        "silent discriminator": "try a smaller --discriminator_width, fewer --discriminator_layers, or more images",
-        "unchanged": "lower --lambda_cycle and --lambda_reconstruction, or train on smaller crops",
-        "blank": "start again with a lower --learning_rate or another --seed",
-        "inverted": "raise --lambda_cycle, or start again with another --seed",
-        "small crop": ", or give fewer --discriminator_layers or --discriminator_scales",
-    }
+    advice = UNIT.advice  # the same losses and discriminators fail in the same ways
 
     def __init__(self, channels_a=3, channels_b=3, seed=0, name="munit", **kwargs):
         super().__init__(channels_a, channels_b, seed, name, **kwargs)
