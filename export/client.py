@@ -7,6 +7,9 @@ Names and sub-folders are kept, and every result is a .png. Pictures whose resul
 that the same command goes on after any end. A picture that the server cannot translate is reported, the others are
 translated, and the exit status is 1. Requests are repeated, with growing pauses, where the server is not there or has
 too much to do. With --api=rest no TensorFlow is loaded.
+
+A model that gives many translations of one picture takes the style of a picture, --reference=picture.png, or numbers,
+--style=0.3,-1.2,…; every translation has that style.
 """
 
 import base64
@@ -30,7 +33,6 @@ from tfi2i.config import UserError, local_path
 from tfi2i.data import images
 from tfi2i.progress import Progress
 
-SIGNATURE = "image_bytes"
 # Seconds of the pause before the first repetition, and the longest one.
 _PAUSE, _LONGEST_PAUSE = 0.5, 8.0
 
@@ -56,10 +58,14 @@ class Rest:
         version: number of its version, or None: the newest.
         label: of its version, or None.
         deadline: seconds without a byte from the server after which a request has failed.
+        style: list of floats, the style of all translations; or bytes, a picture file that shows it. None: the model
+            takes no style.
     """
 
-    def __init__(self, server, model, version=None, label=None, deadline=60.0):
+    def __init__(self, server, model, version=None, label=None, deadline=60.0, style=None):
         self.server, self.deadline = server, deadline
+        self._signature, self._style_input = _signature_of(style)
+        self._style = {"b64": base64.b64encode(style).decode()} if isinstance(style, bytes) else style
         chosen = f"/versions/{version}" if version else f"/labels/{urllib.parse.quote(label)}" if label else ""
         self._path = f"/v1/models/{urllib.parse.quote(model)}{chosen}:predict"
         self._of_thread = threading.local()
@@ -76,8 +82,10 @@ class Rest:
         Raises:
             Unavailable, Refused, Unusable: there is no answer.
         """
-        instances = [{"b64": base64.b64encode(picture).decode()} for picture in pictures]
-        status, answer = self._post(json.dumps({"signature_name": SIGNATURE, "instances": instances}))
+        instances = [{"image_bytes": {"b64": base64.b64encode(picture).decode()}} for picture in pictures]
+        if self._style_input:
+            instances = [instance | {self._style_input: self._style} for instance in instances]
+        status, answer = self._post(json.dumps({"signature_name": self._signature, "instances": instances}))
         if status != 200:
             raise _by_status(status)(f"HTTP status {status}: {_message(answer)}")
         try:
@@ -111,7 +119,7 @@ class Grpc:
         UserError: tensorflow-serving-api is not installed.
     """
 
-    def __init__(self, server, model, version=None, label=None, deadline=60.0):
+    def __init__(self, server, model, version=None, label=None, deadline=60.0, style=None):
         machine.import_tensorflow()  # which the messages are part of
         try:
             import grpc
@@ -121,8 +129,9 @@ class Grpc:
         self.server, self.deadline, self._grpc = server, deadline, grpc
         unlimited = [(f"grpc.max_{way}_message_length", -1) for way in ("send", "receive")]
         self._stub = prediction_service_pb2_grpc.PredictionServiceStub(grpc.insecure_channel(server, unlimited))
+        self._style, (signature, self._style_input) = style, _signature_of(style)
         self._request = predict_pb2.PredictRequest()
-        self._request.model_spec.name, self._request.model_spec.signature_name = model, SIGNATURE
+        self._request.model_spec.name, self._request.model_spec.signature_name = model, signature
         if version:
             self._request.model_spec.version.value = version
         elif label:
@@ -131,10 +140,15 @@ class Grpc:
     def __call__(self, pictures):
         request = type(self._request)()
         request.CopyFrom(self._request)
-        tensor = request.inputs[SIGNATURE]
-        tensor.dtype = 7  # DT_STRING
-        tensor.tensor_shape.dim.add(size=len(pictures))
-        tensor.string_val.extend(pictures)
+        self._put_files(request, "image_bytes", pictures)
+        if isinstance(self._style, bytes):
+            self._put_files(request, self._style_input, [self._style] * len(pictures))
+        elif self._style_input:
+            tensor = request.inputs[self._style_input]
+            tensor.dtype = 1  # DT_FLOAT
+            tensor.tensor_shape.dim.add(size=len(pictures))
+            tensor.tensor_shape.dim.add(size=len(self._style))
+            tensor.float_val.extend(self._style * len(pictures))
         try:
             outputs = self._stub.Predict(request, timeout=self.deadline).outputs
         except self._grpc.RpcError as error:
@@ -148,6 +162,21 @@ class Grpc:
             raise Unusable("the answer has no image_bytes and errors, as models of tfi2i export give them")
         errors = [error.decode() for error in outputs["errors"].string_val]
         return list(zip(outputs["image_bytes"].string_val, errors, strict=True))
+
+    @staticmethod
+    def _put_files(request, name, contents):
+        """Makes the list of bytes an input of the request."""
+        tensor = request.inputs[name]
+        tensor.dtype = 7  # DT_STRING
+        tensor.tensor_shape.dim.add(size=len(contents))
+        tensor.string_val.extend(contents)
+
+
+def _signature_of(style):
+    """(name of the signature that translates files with such a style, name of the input that takes the style)."""
+    if style is None:
+        return "image_bytes", None
+    return ("reference_bytes", "reference_bytes") if isinstance(style, bytes) else ("image_bytes", "style")
 
 
 def _by_status(status):
@@ -293,6 +322,29 @@ def translate_files(send, targets, batch_size=8, parallel=4, retries=5, sleep=ti
     return written, failed, ended
 
 
+def read_style(style, reference):
+    """The style that `Rest` and `Grpc` take.
+
+    Args:
+        style: list of texts, the numbers of --style, or None.
+        reference: path of a picture, or None.
+
+    Raises:
+        UserError: both are given, the picture cannot be read, or a text is no number.
+    """
+    if style is not None and reference is not None:
+        raise UserError("--reference and --style both say what style to take: give one of them")
+    if reference is not None:
+        try:
+            return pathlib.Path(local_path(reference, "reference")).read_bytes()
+        except OSError as error:
+            raise UserError(f"--reference={reference} cannot be read: {error.strerror}") from error
+    try:
+        return style and [float(number) for number in style]
+    except ValueError as error:
+        raise UserError(f"--style={','.join(style)}: expected numbers with commas between, e.g. 0.3,-1.2") from error
+
+
 def define_flags(values):
     """Declares the flags of this command in `values`."""
     flags.DEFINE_string("server", None, "HOST:PORT of the server", required=True, flag_values=values)
@@ -316,6 +368,18 @@ def define_flags(values):
         flag_values=values,
     )
     flags.DEFINE_string("output", None, "folder for the results", required=True, flag_values=values)
+    flags.DEFINE_string(
+        "reference",
+        None,
+        "a picture of the domain translated to, whose style every translation takes; for models with a style",
+        flag_values=values,
+    )
+    flags.DEFINE_list(
+        "style",
+        None,
+        "numbers, which are the style of every translation: as many as the model's style has",
+        flag_values=values,
+    )
     flags.DEFINE_bool(
         "overwrite", False, "translate pictures again whose results are there already", flag_values=values
     )
@@ -338,13 +402,14 @@ def main(_):
         raise UserError(f"--server={values.server}: expected HOST:PORT, e.g. localhost:8501")
     if values.model_version and values.version_label:
         raise UserError("give --model_version or --version_label, not both")
+    style = read_style(values.style, values.reference)
     input, output = local_path(values.input, "input"), local_path(values.output, "output")
     targets = plan(input, output)
     files.check_writable(os.path.join(output, "x.png"), "output")
     todo = {source: target for source, target in targets.items() if values.overwrite or not target.exists()}
     there = len(targets) - len(todo)
     kind = Rest if values.api == "rest" else Grpc
-    send = kind(values.server, values.model, values.model_version, values.version_label, values.deadline)
+    send = kind(values.server, values.model, values.model_version, values.version_label, values.deadline, style)
     written, failed, ended = translate_files(send, todo, values.batch_size, values.parallel, values.retries)
     print(
         f"translated {len(written)} of {len(todo)} pictures into {output}"

@@ -770,7 +770,7 @@ def test_examples_fit_the_ends_of_the_files():
     ints, floats, grey = said(["int8"]), said(["dynamic"], ends="float32"), said(["int8"], channels=1)
     for language, of_ints, of_floats in (
         ("kotlin", "writeInt8(pixels)", "writeFloat(pixels)"),
-        ("swift", "[UInt8](", "bindMemory(to: Float.self)"),
+        ("swift", "translated: [UInt8] =", "translated: [Float] ="),
         ("python", "np.uint8).reshape([1, 16, 20, 3])", "np.float32).reshape([1, 16, 20, 3])"),
     ):
         for readme, here, file in ((ints, of_ints, "int8"), (floats, of_floats, "dynamic")):
@@ -789,7 +789,7 @@ def test_examples_of_int8_pixels_take_128_off():
     readme = said(["int8"], ends="int8")
     for language, taken_off, added in (
         ("kotlin", "(200 - 128).toByte()", "translated[i] + 128"),
-        ("swift", "Int8(200 - 128)", "Int($0) + 128"),
+        ("swift", "UInt8(bitPattern: Int8(200 - 128))", "UInt8(Int(Int8(bitPattern: $0)) + 128)"),
         ("python", "(pixels - 128.0).astype(np.int8)", "(translated + 128.0).astype(np.uint8)"),
     ):
         (block,) = code(readme, language)
@@ -815,7 +815,7 @@ def test_examples_give_the_style():
     plain = said(["saved_model", "int8", "gpu"], ends="float32")
     for language, given in (
         ("kotlin", "inputs[1].writeFloat(style)"),
-        ("swift", "try interpreter.copy(style.withUnsafeBufferPointer { Data(buffer: $0) }, toInputAt: 1)"),
+        ("swift", "try inputs[1].write(style)"),
         ("python", "translate(images=pixels, style=style.astype(np.float32))"),
         ("js", "model.run([input, new Tensor(style, [1, 8])])"),
         ("bash", '"style": [0, 0, 0, 0, 0, 0, 0, 0]}'),
@@ -828,6 +828,7 @@ def test_examples_give_the_style():
     readme = said(["int16x8"], style=integers, ends="int16")
     assert "8 numbers from N(0, 1), as round(number / 0.25) + 0" in readme
     assert "runForMultipleInputsOutputs(arrayOf(input, style), mapOf(0 to output))" in readme
+    assert "try interpreter.copy(style.withUnsafeBufferPointer { Data(buffer: $0) }, toInputAt: 1)" in readme
     assert "style = np.rint(style / 0.25) + 0" in readme
 
 

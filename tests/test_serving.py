@@ -24,6 +24,7 @@ from tfi2i.export import client, image_bytes, saved_model, serving
 
 from tests.own_flags import call
 from tests.test_export import Convolutions, encoded, picture
+from tests.toy.model import Toy
 from tfi2i.config import UserError
 from tfi2i.data import images
 
@@ -79,6 +80,23 @@ def b64(contents):
 def assert_translated(png, pixels, model, direction="a2b"):
     expected = model.translate(pixels, direction)
     assert np.abs(images.read_image(png).astype(int) - expected).max() <= 1
+
+
+@pytest.fixture(scope="module")
+def with_style():
+    """A model that takes a style, of two numbers."""
+    model = Toy(toy_width=4)
+    model.build((None, None, None, 3))
+    return model
+
+
+@pytest.fixture(scope="module")
+def server_of_styles(with_style, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("styles")
+    saved_model.write_saved_model(with_style, folder / "1", "a2b", max_side=64)
+    saved_model.write_warmup(folder / "1", picture(16, 16), encoded(picture(16, 16)), "lines", np.zeros(2, "float32"))
+    with stand_in.Server("lines", folder).running() as server:
+        yield server
 
 
 # ---------------------------------------------------------------------------------- the SavedModel behind a server
@@ -353,9 +371,28 @@ def test_plans_that_cannot_be(photos, tmp_path):
     assert client.plan(photos / "a.png", tmp_path / "out") == {photos / "a.png": tmp_path / "out" / "a.png"}
 
 
+@pytest.mark.parametrize("api", ["rest", "grpc"])
+def test_every_picture_takes_the_style_that_is_given(server_of_styles, with_style, photos, tmp_path, api):
+    arguments = [f"--api={api}", f"--server={getattr(server_of_styles, api)}", "--model=lines", "--batch_size=2"]
+    arguments += [f"--input={photos / 'inner'}", f"--output={tmp_path / 'out'}"]
+    seen, reference = images.read_image(photos / "inner" / "a.png"), photos / "b.png"
+    for style, given in (
+        ("--style=2.5,-3", {"style": np.array([2.5, -3], "float32")}),
+        (f"--reference={reference}", {"reference": images.read_image(reference)}),
+    ):
+        assert call(client, *arguments, style, "--overwrite") == 0
+        translated = images.read_image(tmp_path / "out" / "a.png").astype(int)
+        expected = with_style.translate(seen, "a2b", **given)
+        assert np.abs(translated - expected).max() <= 1
+        assert np.abs(translated - with_style.translate(seen, "a2b", style=np.zeros(2, "float32"))).max() > 1
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
+        (["--style=1,b"], "--style=1,b: expected numbers with commas between, e.g. 0.3,-1.2"),
+        (["--style=1", "--reference=b.png"], "--reference and --style both say what style to take"),
+        (["--reference=no.png"], "--reference=no.png cannot be read: No such file or directory"),
         (["--server=localhost"], "--server=localhost: expected HOST:PORT, e.g. localhost:8501"),
         (
             ["--server=x:1", "--model_version=1", "--version_label=x"],
@@ -365,7 +402,7 @@ def test_plans_that_cannot_be(photos, tmp_path):
 )
 def test_wrong_arguments(photos, tmp_path, arguments, message):
     with pytest.raises(UserError, match=message):
-        call(client, *arguments, "--model=lines", f"--input={photos}", f"--output={tmp_path / 'out'}")
+        call(client, "--server=localhost:1", *arguments, "--model=lines", f"--input={photos}", f"--output={tmp_path / 'out'}")
 
 
 def test_over_http_no_tensorflow_is_loaded(server, photos, tmp_path):
