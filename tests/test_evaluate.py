@@ -433,7 +433,11 @@ def test_one_direction_needs_images_that_it_is_compared_with(one_way, with_level
     with pytest.raises(UserError, match="--metrics=cycle needs a model that translates both ways"):
         pages.evaluate_run(tmp_path, metrics=["cycle"])
     shutil.rmtree(one_way / "testA")
-    with pytest.raises(UserError, match="no test images"):
+    with pytest.raises(UserError, match="no test images [^;]*$"):
+        pages.evaluate_run(tmp_path, metrics=["l1"])
+    for domain in "AB":
+        shutil.copytree(one_way / f"train{domain}", one_way / f"val{domain}")
+    with pytest.raises(UserError, match="no test images .*valA, valB; --split=val measures the val images$"):
         pages.evaluate_run(tmp_path, metrics=["l1"])
 
 

@@ -402,7 +402,14 @@ def test_every_picture_takes_the_style_that_is_given(server_of_styles, with_styl
 )
 def test_wrong_arguments(photos, tmp_path, arguments, message):
     with pytest.raises(UserError, match=message):
-        call(client, "--server=localhost:1", *arguments, "--model=lines", f"--input={photos}", f"--output={tmp_path / 'out'}")
+        call(
+            client,
+            "--server=localhost:1",
+            *arguments,
+            "--model=lines",
+            f"--input={photos}",
+            f"--output={tmp_path / 'out'}",
+        )
 
 
 def test_over_http_no_tensorflow_is_loaded(server, photos, tmp_path):

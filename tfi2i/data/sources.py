@@ -291,7 +291,9 @@ def _open_folders(data, split, letters):
         return _halves(root, both, letters)
     candidates = {letter: _domain_folders(root, subfolders, split, letter) for letter in letters}
     holds = f"it holds {', '.join(subfolders) or 'no folders'}"
-    if len(subfolders) == 2 and not any(s.lower() in sum(_SPLITS.values(), ()) for s in subfolders):
+    known = any(s.lower() in sum(_SPLITS.values(), ()) for s in subfolders)
+    known = known or all(_domain_folders(root, subfolders, "train", letter) for letter in "AB")
+    if len(subfolders) == 2 and not known:
         holds += f"; two folders of any names are given as --a={root / subfolders[0]} --b={root / subfolders[1]}"
     if split != "train" and not any(candidates.values()):
         names = ", ".join(f"{split}{letter}" for letter in letters)

@@ -72,7 +72,7 @@ def evaluate(
         raise UserError(
             "--metrics=diversity needs a model that takes a style; here each input has one translation: leave it out"
         )
-    domains = domains or held_out.open_domains(data, protocol.split, held_out.needed_domains(protocol, directions))
+    domains = domains or _open(data, protocol.split, held_out.needed_domains(protocol, directions))
     results, examples = {}, {}
     for direction in directions:
         task = _prepare(candidates, domains, data, protocol, direction, active, rows)
@@ -91,6 +91,19 @@ def evaluate(
             results[direction]["truth"] = {"n": len(confusions)} | with_errors(confusions)
         examples[direction] = _ranked(shown)
     return results, examples
+
+
+def _open(data, split, needed):
+    """`held_out.open_domains`, whose error names the other split where that one has images."""
+    try:
+        return held_out.open_domains(data, split, needed)
+    except sources.MissingSplit as error:
+        other = {"test": "val", "val": "test"}[split]
+        try:
+            held_out.open_domains(data, other, needed)
+        except UserError:
+            raise error from None
+        raise sources.MissingSplit(f"{error}; --split={other} measures the {other} images") from error
 
 
 def compare_folders(real, fake, protocol, source=None, batch_size=8, active=True):
