@@ -1,5 +1,6 @@
 """Two logical CPU devices in every test process, so that replicas can be tested anywhere."""
 
+import gc
 import re
 
 import pytest
@@ -15,6 +16,14 @@ from tfi2i.training import strategies
 tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 _cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(_cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+
+
+def pytest_collection_finish(session):
+    """What was imported lives as long as the process: searched again and again for garbage, it costs a tenth of the
+    time. Graphs, which refer to themselves, are garbage that has to be found, but need not be found at once."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 100)
 
 
 class _ByFileAndMethod(LoadScopeScheduling):

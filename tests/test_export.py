@@ -39,6 +39,7 @@ from tfi2i.export.__main__ import parse_floors
 from tfi2i.export.graph import Graph
 
 import tfi2i
+from tests.marks import thorough
 from tests.own_flags import call
 from tfi2i import checkpoints, layers, pictures, settings, translation
 from tfi2i.config import Data, UserError
@@ -333,6 +334,7 @@ def test_both_numbers_of_an_operation_are_given(exported, kind):
     assert all(code.deprecatedBuiltinCode == min(code.builtinCode, 127) for code in codes)
 
 
+@pytest.mark.thorough
 def test_openvino_computes_the_same(exported, served):
     openvino = pytest.importorskip("openvino")
     images = np.stack([picture(*SIZE, seed=seed) for seed in range(3)])
@@ -399,12 +401,12 @@ def test_what_compiled_model_cannot_run_is_skipped_with_the_reason(exported, mon
 @pytest.mark.parametrize(
     "hyperparameters, direction, size",
     [
-        ({"generator": "unet_128", "generator_width": 2}, "a2b", (128, 128)),
-        ({"upsample": "resize_conv"}, "b2a", (32, 32)),
         ({"norm": "batch", "channels_a": 1, "lambda_identity": 0.0}, "a2b", (33, 30)),
-        ({"cyclegan_variant": "tensorflow"}, "a2b", (32, 36)),
+        thorough({"generator": "unet_128", "generator_width": 2}, "a2b", (128, 128)),
+        thorough({"upsample": "resize_conv"}, "b2a", (32, 32)),
+        thorough({"cyclegan_variant": "tensorflow"}, "a2b", (32, 36)),
     ],
-    ids=["unet", "resize_conv", "batch norm, grey, odd size", "tensorflow"],
+    ids=["batch norm, grey, odd size", "unet", "resize_conv", "tensorflow"],
 )
 def test_other_networks_convert(hyperparameters, direction, size):
     model = tiny(**hyperparameters)

@@ -145,6 +145,7 @@ def test_efficientnet_lite0_as_its_authors_port(lite0):
     assert lite0.sha256 == efficientnet.SHA256 and lite0.standard and lite0.protocol["resize"].endswith("clean-fid")
 
 
+@pytest.mark.thorough
 def test_keras_inception_from_a_file(tmp_path):
     import keras
 

@@ -11,6 +11,7 @@ import PIL.Image
 import pytest
 import tensorflow as tf
 
+from tests.marks import thorough
 from tests.test_conformance import as_numpy, build, described
 from tfi2i.methods.fitting import as_dataset
 
@@ -55,11 +56,11 @@ def pixels(x):
     [
         ((A, B), {"batch_size": 2}, 2),  # the fifth pair is another one in each epoch
         ((A[:3], B), {}, 5),  # of other lengths, one by one
-        (((A[:2], B[:2]),), {}, 2),
+        thorough(((A[:2], B[:2]),), {}, 2),
         ((pixels(A[:2]), pixels(B[:2])), {}, 2),
-        ((A[:2].astype("float64"), B[:2]), {}, 2),
+        thorough((A[:2].astype("float64"), B[:2]), {}, 2),
         ((dataset(2),), {}, 2),
-        ((endless(),), {"steps_per_epoch": 3}, 3),
+        thorough((endless(),), {"steps_per_epoch": 3}, 3),
         ((Batches([2, 2, 2]),), {}, 3),
     ],
 )

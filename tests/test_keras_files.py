@@ -12,6 +12,7 @@ import pytest
 import tensorflow as tf
 
 from tests.damage import damaged
+from tests.marks import thorough
 from tests.published import refused, shapes_alone
 from tfi2i import checkpoints, config, settings
 from tfi2i.config import UserError
@@ -197,7 +198,7 @@ def resnet(norm=addons.InstanceNormalization, blocks=6):
     return keras.Model(inputs, x)
 
 
-@pytest.mark.parametrize("norm", ["addons", "group", "batch"])
+@pytest.mark.parametrize("norm", ["addons", "group", thorough("batch")])
 def test_files_of_keras_3(norm, tmp_path):
     kind = {
         "addons": lambda: addons.InstanceNormalization(epsilon=0.25),
@@ -224,7 +225,7 @@ class Pair(keras.Model):
         self.gen_G, self.gen_F = first, second
 
 
-@pytest.mark.parametrize("kind", ["checkpoint", "weights"])
+@pytest.mark.parametrize("kind", [thorough("checkpoint"), "weights"])
 def test_several_networks_of_keras_3(kind, tmp_path):
     keras.utils.set_random_seed(2)
     pair = Pair(resnet(), resnet())

@@ -17,6 +17,7 @@ import pytest
 import tensorflow as tf
 
 import tfi2i
+from tests.marks import thorough
 from tests.test_configs import resolver
 from tfi2i import command_line, run_directory
 from tfi2i.training import loop
@@ -69,9 +70,7 @@ def resolve(name, *arguments):
         return resolved(*arguments)
 
 
-@pytest.mark.parametrize(
-    "name", [n if n in ("cyclegan", "uvcgan2") else pytest.param(n, marks=pytest.mark.thorough) for n in RUNS]
-)
+@pytest.mark.parametrize("name", [n if n == "cyclegan" else thorough(n) for n in RUNS])
 def test_a_resumed_run_comes_to_the_same_state(name, tmp_path, eagerly):
     folder, answers = unpacked(name, tmp_path)
     run_dir = folder / "run"
@@ -143,7 +142,7 @@ def test_a_run_loads_with_its_weights_and_translates(name, tmp_path, eagerly):
         assert np.abs(result.astype(int) - expected).max() <= 1  # rounding may cross the half
 
 
-@pytest.mark.parametrize("name", KERAS_FILES)
+@pytest.mark.parametrize("name", [n if n == "cyclegan" else thorough(n) for n in KERAS_FILES])
 def test_a_keras_file_loads_predicts_and_learns_on(name, tmp_path, eagerly):
     folder, answers = unpacked(name, tmp_path)
     kind, given = getattr(tfi2i, KERAS_FILES[name]), below("keras", answers)

@@ -416,6 +416,7 @@ def test_flags_txt_says_all_of_the_data(tmp_path):
     assert settings.resolve("student", again) == run
 
 
+@pytest.mark.thorough
 def test_two_replicas_in_a_process_of_their_own(teacher, tmp_path):
     """The strategy comes before the teacher, which computes."""
     flags = [f"--teacher={teacher}", f"--run_dir={tmp_path}/x", "--strategy=mirrored", "--replicas=2", "--steps=2"]

@@ -149,7 +149,7 @@ def test_one_way_is_exported(one_way, tmp_path):
     model = tfi2i.load(one_way)
     floors = dict.fromkeys(export.FLOORS, 20)
     few = {"calibration_images": 4, "verification_images": 4, "floors": floors, "log": lambda text: None}
-    report = export.export(model, tmp_path / "out", formats=("saved_model", "float32", "int8"), **few)
+    report = export.export(model, tmp_path / "out", formats=("float32",), **few)
     assert report["passed"] and report["direction"] == "a2b"
     with pytest.raises(UserError, match="^--direction=b2a: this model translates a2b only$"):
         export.export(model, tmp_path / "back", direction="b2a", **few)

@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from tests.drawing import nothing_drawn
+from tests.marks import thorough
 from tests.published import (
     CHECKPOINTS,
     built,
@@ -115,7 +116,7 @@ def test_full_mode_is_for_one_size(tmp_path):
     np.testing.assert_array_equal(translated(again, x), translated(model, x))
 
 
-@pytest.mark.parametrize("light", [True, False])
+@pytest.mark.parametrize("light", [True, thorough(False)])
 def test_checkpoints_of_tensorflow_1(light, tmp_path):
     """Names and shapes as the TensorFlow code gives them, with its optimizer's; no such file has been tried."""
     options = {"generator_width": 1, "residual_blocks": 4, "discriminator_width": 1}

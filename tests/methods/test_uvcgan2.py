@@ -15,6 +15,7 @@ from tfi2i.export import litert
 
 import tfi2i
 from tests import torch_names
+from tests.marks import thorough
 from tfi2i import UVCGAN2, layers, settings
 from tfi2i.config import UserError
 from tfi2i.methods.uvcgan2 import config as uvcgan2_config
@@ -570,7 +571,7 @@ LOSSES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", ["bsd", "bn"])
+@pytest.mark.parametrize("kind", ["bsd", thorough("bn")])
 def test_three_official_steps(kind, monkeypatch):
     """Losses of steps with an empty cache, one, two samples in it; what the first one does to the weights."""
     file = golden("steps")
