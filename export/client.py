@@ -9,7 +9,7 @@ translated, and the exit status is 1. Requests are repeated, with growing pauses
 too much to do. With --api=rest no TensorFlow is loaded.
 
 A model that gives many translations of one picture takes the style of a picture, --reference=picture.png, or numbers,
---style=0.3,-1.2,…; every translation has that style.
+--style_vector=0.3,-1.2,…; every translation has that style.
 """
 
 import base64
@@ -326,14 +326,14 @@ def read_style(style, reference):
     """The style that `Rest` and `Grpc` take.
 
     Args:
-        style: list of texts, the numbers of --style, or None.
+        style: list of texts, the numbers of --style_vector, or None.
         reference: path of a picture, or None.
 
     Raises:
         UserError: both are given, the picture cannot be read, or a text is no number.
     """
     if style is not None and reference is not None:
-        raise UserError("--reference and --style both say what style to take: give one of them")
+        raise UserError("--reference and --style_vector both say what style to take: give one of them")
     if reference is not None:
         try:
             return pathlib.Path(local_path(reference, "reference")).read_bytes()
@@ -342,7 +342,9 @@ def read_style(style, reference):
     try:
         return style and [float(number) for number in style]
     except ValueError as error:
-        raise UserError(f"--style={','.join(style)}: expected numbers with commas between, e.g. 0.3,-1.2") from error
+        raise UserError(
+            f"--style_vector={','.join(style)}: expected numbers with commas between, e.g. 0.3,-1.2"
+        ) from error
 
 
 def define_flags(values):
@@ -375,7 +377,7 @@ def define_flags(values):
         flag_values=values,
     )
     flags.DEFINE_list(
-        "style",
+        "style_vector",
         None,
         "numbers, which are the style of every translation: as many as the model's style has",
         flag_values=values,
@@ -402,7 +404,7 @@ def main(_):
         raise UserError(f"--server={values.server}: expected HOST:PORT, e.g. localhost:8501")
     if values.model_version and values.version_label:
         raise UserError("give --model_version or --version_label, not both")
-    style = read_style(values.style, values.reference)
+    style = read_style(values.style_vector, values.reference)
     input, output = local_path(values.input, "input"), local_path(values.output, "output")
     targets = plan(input, output)
     files.check_writable(os.path.join(output, "x.png"), "output")

@@ -377,7 +377,7 @@ def test_every_picture_takes_the_style_that_is_given(server_of_styles, with_styl
     arguments += [f"--input={photos / 'inner'}", f"--output={tmp_path / 'out'}"]
     seen, reference = images.read_image(photos / "inner" / "a.png"), photos / "b.png"
     for style, given in (
-        ("--style=2.5,-3", {"style": np.array([2.5, -3], "float32")}),
+        ("--style_vector=2.5,-3", {"style": np.array([2.5, -3], "float32")}),
         (f"--reference={reference}", {"reference": images.read_image(reference)}),
     ):
         assert call(client, *arguments, style, "--overwrite") == 0
@@ -390,8 +390,8 @@ def test_every_picture_takes_the_style_that_is_given(server_of_styles, with_styl
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["--style=1,b"], "--style=1,b: expected numbers with commas between, e.g. 0.3,-1.2"),
-        (["--style=1", "--reference=b.png"], "--reference and --style both say what style to take"),
+        (["--style_vector=1,b"], "--style_vector=1,b: expected numbers with commas between, e.g. 0.3,-1.2"),
+        (["--style_vector=1", "--reference=b.png"], "--reference and --style_vector both say what style to take"),
         (["--reference=no.png"], "--reference=no.png cannot be read: No such file or directory"),
         (["--server=localhost"], "--server=localhost: expected HOST:PORT, e.g. localhost:8501"),
         (
