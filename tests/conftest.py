@@ -1,5 +1,6 @@
 """Two logical CPU devices in every test process, so that replicas can be tested anywhere."""
 
+import functools
 import gc
 import re
 
@@ -49,6 +50,17 @@ def own_collectives():
     shapes of each number: two models on replicas in one process, here two tests, would be a shape mismatch."""
     tf.distribute.MirroredStrategy._collective_key_base += 100
     strategies._made.clear()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def fewest_runs():
+    """No test depends on a latency, so an export takes the fewest runs of each file."""
+    from tfi2i.export import verify
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("latencies", "alone"):
+            patch.setattr(verify, name, functools.partial(getattr(verify, name), seconds=0.0))
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """Exported files: what they compute, how they are judged, what is left when they fail."""
 
 import base64
-import functools
 import hashlib
 import io
 import json
@@ -100,15 +99,6 @@ def model():
 @pytest.fixture(scope="module")
 def simple():
     return Convolutions()
-
-
-@pytest.fixture(scope="module", autouse=True)
-def no_second_of_timing():
-    """Latencies of five calls each, not of a second: nothing here looks at them."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(verify, "latencies", functools.partial(verify.latencies, seconds=0))
-        patch.setattr(verify, "alone", functools.partial(verify.alone, seconds=0))
-        yield
 
 
 @pytest.fixture(scope="module")
