@@ -174,7 +174,7 @@ def train(run, run_dir, dry_run=False, prepare=None, learned_from=None):
         f"{run.method}: {counted}, {total} steps ({per_epoch} an epoch), "
         f"global batch {batch_size}, on {machine.devices()}"
         + (f" ({replicas} replicas)" if replicas > 1 else "")
-        + f", {precision}, XLA {'on' if xla else 'off'}"
+        + f", {strategies.arithmetic(precision, xla)}"
         + (f", resumed at step {step}" if found else ""),
         chief,
     )
@@ -192,12 +192,17 @@ def train(run, run_dir, dry_run=False, prepare=None, learned_from=None):
         _say(f"warning: {on_disk}", chief)
 
     # -------------------------------------------------------------------------------------------------------- Loop
-    train_step = strategies.distributed_step(strategy, model)
+    several = strategies.workers(strategy) > 1
+
+    def without_xla(reason):
+        summaries.warn(step + 1, f"XLA does not compile this step, which is taken without it: {reason}")
+
+    forgiving = t.xla == "auto" and not several
+    train_step = strategies.distributed_step(strategy, model, without_xla if forgiving else None)
     batches = iter(strategy.distribute_datasets_from_function(lambda context: stream.dataset(step, context)))
     begun, end = step, step + _DRY_STEPS if dry_run else total
     progress = Progress(end, "steps", start=step, active=writes)
     meter = price.Meter(_DRY_STEPS - 1) if dry_run else price.Meter()
-    several = strategies.workers(strategy) > 1
     deadline = began + 3600 * t.max_hours if t.max_hours and not dry_run else None
     stopping, received, stop = Stop(deadline), None, None
     window, window_start, pending = [], time.monotonic(), []
