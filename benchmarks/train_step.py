@@ -3,9 +3,12 @@
   python -m benchmarks.train_step --method=cyclegan --size=128 --batch=1 --precision=mixed_bfloat16
   python -m benchmarks.train_step --preset=quickstart --strategy=mirrored --replicas=2 --batch=2
 
-All flags of tfi2i.train are known; images are random, so that the input pipeline has no part in it.
+All flags of tfi2i.train are known; images are random, so that the input pipeline has no part in it. --json prints the
+measurement as one line of JSON, for `benchmarks.table`.
 """
 
+import json
+import sys
 import time
 
 from absl import flags
@@ -25,6 +28,7 @@ def define_flags(values):
     flags.DEFINE_integer(
         "peak_size", 2048, "side of the matrices whose product is the yardstick", lower_bound=1, flag_values=values
     )
+    flags.DEFINE_bool("json", False, "print JSON instead of the table", flag_values=values)
 
 
 def main(_):
@@ -33,21 +37,25 @@ def main(_):
     machine.import_tensorflow()
     from benchmarks import common
 
+    cost = measure(chosen, flags.FLAGS.repeats, flags.FLAGS.warmup, flags.FLAGS.peak_size)
+    if flags.FLAGS.json:
+        print(json.dumps(cost))
+        return
     print(common.machine())
-    print(common.table(measure(chosen, flags.FLAGS.repeats, flags.FLAGS.warmup, flags.FLAGS.peak_size)))
+    print(common.table(rows(cost)))
 
 
 def measure(chosen, repeats=10, warmup=2, peak_size=2048):
     """Times the training step of `chosen` (`settings.Run`) on random images.
 
     Returns:
-        rows of (what, value) for `common.table`.
+        dict of what `rows` shows.
     """
     import numpy as np
     import tensorflow as tf
 
     from benchmarks import common
-    from tfi2i import checkpoints, flops, machine
+    from tfi2i import checkpoints, flops
     from tfi2i.training import strategies
 
     t, data = chosen.training, chosen.data
@@ -67,7 +75,9 @@ def measure(chosen, repeats=10, warmup=2, peak_size=2048):
         model.build_for_training(*shapes)
         model.build_optimizers()
 
-    train_step = strategies.distributed_step(strategy, model)
+    train_step = strategies.distributed_step(
+        strategy, model, (lambda reason: print(f"without XLA: {reason}", file=sys.stderr)) if t.xla == "auto" else None
+    )
     draw = np.random.default_rng(0)
     values = [
         tuple(tf.constant(draw.uniform(*model.value_range, shape), tf.float32) for shape in shapes)
@@ -98,28 +108,44 @@ def measure(chosen, repeats=10, warmup=2, peak_size=2048):
     first = time.perf_counter() - start
     for _ in range(warmup - 1):
         step()
+    began = time.process_time()
     median, fastest = common.milliseconds(step, repeats)
+    processor = 1e3 * (time.process_time() - began) / repeats
     memory = machine.peak_memory()
     # The loop over parts hides how often it runs.
     counted = flops.count_flops(train_step.get_concrete_function(batch)) if t.accumulate == 1 else float("nan")
-    speed = counted / (median * 1e6)
     peak, convolution = map(max, zip(before, peaks()))
+    return {
+        "method": chosen.method, "size": [h, w], "batch": t.batch_size, "replicas": replicas,
+        "precision": precision, "xla": model.xla,
+        "ms": median, "fastest_ms": fastest, "processor_ms": processor, "repeats": repeats,
+        "first": first, "memory": memory, "gflop": counted / 1e9,
+        "peak": peak, "peak_of": f"{compute.name} {peak_size}x{peak_size}",
+        "convolution": convolution, "convolution_of": f"{size}x{size}x{width}",
+    }  # fmt: skip
+
+
+def rows(cost):
+    """What `measure` found, as rows of (what, value) for `common.table`."""
+    speed = 1e3 * cost["gflop"] / cost["ms"]
+    h, w = cost["size"]
     return [
-        ("method, size", f"{chosen.method}, {h}x{w}"),
-        ("batch, replicas", f"{t.batch_size}, {replicas}"),
-        ("precision, XLA", f"{precision}, {'on' if xla else 'off'}"),
-        ("ms per step, median", f"{median:.1f}"),
-        (f"ms per step, fastest of {repeats}", f"{fastest:.1f}"),
-        ("images/s (per domain)", f"{1e3 * t.batch_size / median:.2f}"),
-        ("first step, with tracing, s", f"{first:.1f}"),
-        ("peak memory, GiB", f"{memory:.2f}"),
-        ("GFLOP per step, from the graph", f"{counted / 1e9:.4g}"),
+        ("method, size", f"{cost['method']}, {h}x{w}"),
+        ("batch, replicas", f"{cost['batch']}, {cost['replicas']}"),
+        ("precision, XLA", f"{cost['precision']}, {'on' if cost['xla'] else 'off'}"),
+        ("ms per step, median", f"{cost['ms']:.1f}"),
+        (f"ms per step, fastest of {cost['repeats']}", f"{cost['fastest_ms']:.1f}"),
+        ("ms per step, of all processor cores together", f"{cost['processor_ms']:.1f}"),
+        ("images/s (per domain)", f"{1e3 * cost['batch'] / cost['ms']:.2f}"),
+        ("first step, with tracing, s", f"{cost['first']:.1f}"),
+        ("peak memory, GiB", f"{cost['memory']:.2f}"),
+        ("GFLOP per step, from the graph", f"{cost['gflop']:.4g}"),
         ("GFLOP/s", f"{speed:.4g}"),
-        (f"matrix product {compute.name} {peak_size}x{peak_size}, GFLOP/s", f"{peak:.4g}"),
-        ("share of it", f"{speed / peak:.0%}"),
-        (f"3x3 convolution {size}x{size}x{width}, GFLOP/s", f"{convolution:.4g}"),
-        ("share of it", f"{speed / convolution:.0%}"),
-    ]  # fmt: skip
+        (f"matrix product {cost['peak_of']}, GFLOP/s", f"{cost['peak']:.4g}"),
+        ("share of it", f"{speed / cost['peak']:.0%}"),
+        (f"3x3 convolution {cost['convolution_of']}, GFLOP/s", f"{cost['convolution']:.4g}"),
+        ("share of it", f"{speed / cost['convolution']:.0%}"),
+    ]
 
 
 if __name__ == "__main__":

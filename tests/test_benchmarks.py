@@ -3,12 +3,13 @@
 import functools
 import importlib
 import subprocess
+import sys
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from benchmarks import common, gpu_file, methods, students
+from benchmarks import common, gpu_file, methods, students, table
 from tests.own_flags import call
 from tfi2i import checkpoints, config, flops, settings
 
@@ -227,6 +228,56 @@ def test_the_table_of_methods_has_means_and_extremes():
     _, _, row, _, *baselines = methods.table(one_way).splitlines()
     assert row.startswith("| pix2pix | 2 | 2.50 (1.00 to 4.00)") and row.endswith("| – | – | – |")
     assert [b.split(" | ")[3] for b in baselines] == ["8.00", "9.00"]
+
+
+@pytest.fixture
+def measure(monkeypatch):
+    """Stands for the processes of `benchmarks.table`: ours takes 100 ms, theirs 150, then 250; compiling fails."""
+    lines = []
+
+    def measured(line):
+        lines.append(line)
+        if "--compile" in line:
+            return {"error": "no compiler"}
+        cost = {"ms": 100.0, "first": 3.0, "memory": 1.5}
+        if "benchmarks.train_step" in line:
+            return cost | {"gflop": 20.0, "peak": 400.0}
+        return cost | {"ms": 150.0 if len(lines) < 4 else 250.0, "memory": 2.0}
+
+    monkeypatch.setattr(table, "measured", measured)
+    return lines
+
+
+def test_the_table_of_costs_pairs_ours_with_the_official_code(run, measure, tmp_path):
+    (tmp_path / "checkouts" / "cyclegan").mkdir(parents=True)
+    arguments = ["--rows=cyclegan,pix2pix", "--sizes=128", "--batches=4", "--precisions=float32", "--rounds=2"]
+    arguments += [f"--output={tmp_path}/table.jsonl"]
+    arguments += [f"--official={tmp_path}/checkouts", "--official_python=torch_python"]
+    head, _, ours, other, *failed = run("table", *arguments)
+    assert head.count("|") == ours.count("|") == other.count("|") == 16
+    # 20 GFLOP in 0.1 s are half of 400 GFLOP/s; theirs takes 1.5 and 2.5 times as long.
+    cells = "cyclegan | 128 | 4 | float32 | 0.1 | 40 | 50% | 3.0 | 1.50 | 0.2 | 2.00 (1.50 to 2.50) | 2.00 | – | – | –"
+    assert ours == f"| {cells} |"
+    assert other.endswith("| – | – | – | – | – | – |")
+    assert failed == ["cyclegan 128 4 float32 official, compiled: no compiler"] * 2
+    assert [line[0] == "torch_python" for line in measure] == [False, True, True, False] * 2
+    assert "--generator=unet_128" in measure[3] and not any("unet" in word for word in measure[0])
+    assert run("table", *arguments)[2] == ours and len(measure) == 8  # all measured already
+
+
+def test_the_table_of_costs_refuses_what_it_cannot_measure(run, tmp_path):
+    for argument, message in (
+        ("--rows=pix3pix", "--rows=pix3pix: pix3pix is none of cyclegan, "),
+        ("--official=checkouts", "--official and --official_python belong together"),
+    ):
+        with pytest.raises(config.UserError, match=message):
+            run("table", argument, f"--output={tmp_path}/table.jsonl")
+
+
+def test_a_measurement_that_fails_says_why():
+    failed = table.measured([sys.executable, "-c", "raise SystemExit('error: out of memory')"])
+    assert failed == {"error": "error: out of memory"}
+    assert table.measured([sys.executable, "-c", "print('first'); print('{\"ms\": 1}')"]) == {"ms": 1}
 
 
 def test_the_table_and_the_figure_of_students():

@@ -1,5 +1,6 @@
 """The command line: one name for all commands, presets, what is said about wrong flags, and exit statuses."""
 
+import importlib
 import subprocess
 import sys
 
@@ -7,7 +8,7 @@ import pytest
 
 from tests.own_flags import own_flags
 from tfi2i import __main__ as tfi2i_command
-from tfi2i import command, command_line, presets
+from tfi2i import command, command_line, machine, presets
 from tfi2i.config import UserError, did_you_mean
 
 
@@ -163,3 +164,22 @@ def test_a_reader_that_goes_away_is_no_error(arguments):
     process.stdout.close()
     assert process.stderr.read() == b"" and process.wait() == 141
     process.stderr.close()
+
+
+def test_a_package_is_hidden_from_imports_for_a_while():
+    with machine.hidden("numpy", "this_is_hidden"):
+        import numpy  # noqa: F401  which is imported already
+
+        with pytest.raises(ImportError):
+            importlib.import_module("this_is_hidden")
+    assert "this_is_hidden" not in sys.modules and "numpy" in sys.modules
+
+
+def test_commands_import_keras_without_what_it_only_wraps():
+    program = (
+        "import sys; from tfi2i import command, machine\n"
+        "def main(rest): machine.import_tensorflow(); print(sorted({'matplotlib', 'sklearn'} & {*sys.modules}))\n"
+        "command.run(main)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

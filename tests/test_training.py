@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
@@ -16,6 +17,7 @@ import tensorflow as tf
 
 import tfi2i
 from tests.toy import command as toy_command
+from tests.toy.model import Toy
 from tfi2i import checkpoints, machine, run_directory, settings
 from tfi2i.config import UserError
 from tfi2i.data import images, pipeline
@@ -574,6 +576,80 @@ def test_alarms():
     assert "inverts colours" in alarms.pictures(x, -x, "A to B")[0]
     assert not alarms.pictures(x, 0.5 * x + 0.2 * draw.normal(size=x.shape), "B to A")
     assert not alarms.pictures(x, x.mean(-1, keepdims=True), "B to A")
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """A function that makes TensorFlow tell of one GPU, with what is given as its details."""
+
+    def pretend(**details):
+        there = tf.config.PhysicalDevice("/physical_device:GPU:0", "GPU")
+        monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: [there])
+        monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda device: details)
+
+    return pretend
+
+
+@pytest.mark.parametrize(
+    "details, precision",
+    [
+        ({"device_name": "NVIDIA A100", "compute_capability": (8, 0)}, "mixed_bfloat16"),
+        ({"device_name": "NVIDIA H100", "compute_capability": (9, 0)}, "mixed_bfloat16"),
+        ({"device_name": "NVIDIA T4", "compute_capability": (7, 5)}, "float32"),
+        ({}, "float32"),  # of another maker
+    ],
+)
+def test_auto_on_gpus(gpu, details, precision):
+    gpu(**details)
+    assert strategies.resolve_precision("auto") == precision
+    assert strategies.resolve_xla("auto") and not strategies.resolve_xla("off")
+    assert machine.devices() == f"1 GPU {details.get('device_name', 'of an unknown kind')}"
+
+
+def test_the_first_line_says_what_tf32_is_on_gpus(gpu):
+    assert strategies.arithmetic("float32", False) == "float32, XLA off"
+    gpu()
+    enabled = tf.config.experimental.tensor_float_32_execution_enabled()
+    try:
+        for on in (False, True):
+            tf.config.experimental.enable_tensor_float_32_execution(on)
+            said = strategies.arithmetic("mixed_bfloat16", True)
+            assert said == f"mixed_bfloat16, XLA on, TF32 {'on' if on else 'off'}"
+    finally:
+        tf.config.experimental.enable_tensor_float_32_execution(enabled)
+
+
+@pytest.fixture
+def uncompilable(monkeypatch):
+    """The toy's second phase has an operation that XLA lacks, and `--xla=auto` means on, as it does with GPUs."""
+    compute = Toy.discriminator_phase
+
+    def with_text(self, **inputs):
+        losses, features = compute(self, **inputs)
+        # Values of text; gradients as they were.
+        texts = {n: tf.strings.to_number(tf.strings.as_string(v)) for n, v in losses.items()}
+        return {n: v + tf.stop_gradient(texts[n] - v) for n, v in losses.items()}, features
+
+    monkeypatch.setattr(Toy, "discriminator_phase", with_text)
+    monkeypatch.setattr(strategies, "resolve_xla", lambda name: name != "off")
+
+
+@pytest.mark.parametrize(
+    "given", [{}, pytest.param({"strategy": "mirrored", "replicas": 2, "batch_size": 2}, marks=pytest.mark.thorough)]
+)
+def test_xla_auto_survives_a_step_that_does_not_compile(given, uncompilable, tmp_path):
+    """The first phase was compiled and has moved the generator before the second one fails."""
+    models = [loop.train(configured(steps=1, xla=xla, **given), tmp_path / xla) for xla in ("off", "auto")]
+    for plain, survived in zip(*(model.variables for model in models), strict=True):
+        np.testing.assert_array_equal(plain.numpy(), survived.numpy(), err_msg=plain.path)
+    (warning,) = [line["message"] for line in lines(tmp_path / "auto", "warning")]
+    assert re.fullmatch(r"XLA does not compile this step, which is taken without it: .*AsString.*", warning)
+    assert models[1].step.numpy() == 1 and not models[1].xla
+
+
+def test_xla_on_is_an_error_where_a_step_does_not_compile(uncompilable, tmp_path):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="AsString"):
+        loop.train(configured(steps=1, xla="on"), tmp_path / "run")
 
 
 def test_durations():

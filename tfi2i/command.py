@@ -11,7 +11,7 @@ import sys
 
 from absl import flags, logging
 
-from tfi2i import presets
+from tfi2i import machine, presets
 from tfi2i.config import UserError, as_text, did_you_mean
 
 FAILED, USAGE, INTERRUPTED, CLOSED = 1, 2, 130, 141
@@ -53,6 +53,7 @@ def run(main, positional=False):
     # Names of files need not be UTF-8, and printing them must not end the work.
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")
+    machine.with_wrapped = False
     module = sys.modules[main.__module__]
     logging.use_absl_handler()
     try:

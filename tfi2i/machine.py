@@ -1,5 +1,6 @@
 """What this process may use of the machine, and what it has used."""
 
+import contextlib
 import functools
 import os
 import platform
@@ -12,6 +13,11 @@ import tempfile
 
 from tfi2i.config import UserError
 
+# Keras imports these where they are installed, to wrap them; that takes as long as half of TensorFlow.
+_WRAPPED = ("matplotlib", "sklearn")
+# Whether Keras is imported with them. Commands, which have the process to themselves, leave them out.
+with_wrapped = True
+
 
 def check_backend():
     """Chooses TensorFlow as the backend of Keras, whatever keras.json says.
@@ -22,6 +28,18 @@ def check_backend():
     chosen = os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     if chosen != "tensorflow":
         raise UserError(f"KERAS_BACKEND={chosen}: tfi2i needs TensorFlow's backend: unset KERAS_BACKEND")
+
+
+@contextlib.contextmanager
+def hidden(*names):
+    """While open, packages of these names that are not imported yet cannot be."""
+    absent = [name for name in names if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(absent))
+    try:
+        yield
+    finally:
+        for name in absent:
+            del sys.modules[name]
 
 
 @functools.cache
@@ -41,7 +59,8 @@ def import_tensorflow():
         stderr = os.dup(2)
         os.dup2(kept.fileno(), 2)
         try:
-            import tensorflow as tf
+            with contextlib.nullcontext() if with_wrapped else hidden(*_WRAPPED):
+                import tensorflow as tf
 
             tf.config.list_physical_devices()
             tf.config.experimental.enable_tensor_float_32_execution(False)

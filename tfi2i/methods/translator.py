@@ -261,13 +261,17 @@ class Translator(keras.Model):
                     f"{', '.join(f'{role}_optimizer' for role in self.roles)} and xla"
                 )
         super().compile(optimizer=None, jit_compile=False, **kwargs)
-        self.xla = xla
         self.accumulate = accumulate
         for role, optimizer in optimizers.items():
             setattr(self, f"{role}_optimizer", self._prepare(optimizer or self.published_optimizer(role)))
+        self.switch_xla(xla)
+
+    def switch_xla(self, on):
+        """Sets whether XLA compiles the phases of steps that are traced from now on."""
+        self.xla = on
         for layer in self._flatten_layers():
             if isinstance(layer, layers.InstanceNormalization):
-                layer.fused = not xla
+                layer.fused = not on
 
     def optimizer_of(self, role):
         """The optimizer that `compile` set for one of the `roles`."""

@@ -99,6 +99,18 @@ def train(run, run_dir, dry_run=False, prepare=None, learned_from=None):
             source_a, source_b, value_range=value_range, seed=t.seed, batch_size=batch_size
         )
         shapes = [(batch_size // replicas, *shape) for shape in stream.shapes]
+    found = checkpoints.newest_good(folder)
+    # Before the model is built, which takes seconds where it is large.
+    paired = getattr(run.data, "paired", False)
+    counted = f"{len(source_a)} pairs" if paired else f"{len(source_a)} + {len(source_b)} images"
+    _say(
+        f"{run.method}: {counted}, {total} steps ({per_epoch} an epoch), "
+        f"global batch {batch_size}, on {machine.devices()}"
+        + (f" ({replicas} replicas)" if replicas > 1 else "")
+        + f", {strategies.arithmetic(precision, xla)}"
+        + (f", resumed at step {int(found.name)}" if found else ""),
+        chief,
+    )
 
     # ------------------------------------------------------------------------------------------------------- Model
     keras.utils.set_random_seed(t.seed % 2**32)
@@ -131,7 +143,6 @@ def train(run, run_dir, dry_run=False, prepare=None, learned_from=None):
         model.build_optimizers()
 
         # -------------------------------------------------------------------------------------------------- Resume
-        found = checkpoints.newest_good(folder)
         if found:
             checkpoints.restore(found, model)
         elif t.init_from:
@@ -168,16 +179,6 @@ def train(run, run_dir, dry_run=False, prepare=None, learned_from=None):
     logging.info("A: %s; B: %s", source_a.description, source_b.description)
     if held_out and writes:
         _say(f"{len(held_out)} pictures are held out for the test: {folder / 'held_out.txt'} names them", chief)
-    paired = getattr(run.data, "paired", False)
-    counted = f"{len(source_a)} pairs" if paired else f"{len(source_a)} + {len(source_b)} images"
-    _say(
-        f"{run.method}: {counted}, {total} steps ({per_epoch} an epoch), "
-        f"global batch {batch_size}, on {machine.devices()}"
-        + (f" ({replicas} replicas)" if replicas > 1 else "")
-        + f", {precision}, XLA {'on' if xla else 'off'}"
-        + (f", resumed at step {step}" if found else ""),
-        chief,
-    )
     if step >= total:
         _say(advice.finished(t, folder, step, t.lr_schedule in _OPEN_ENDED), chief)
         if writes:
@@ -192,12 +193,17 @@ def train(run, run_dir, dry_run=False, prepare=None, learned_from=None):
         _say(f"warning: {on_disk}", chief)
 
     # -------------------------------------------------------------------------------------------------------- Loop
-    train_step = strategies.distributed_step(strategy, model)
+    several = strategies.workers(strategy) > 1
+
+    def without_xla(reason):
+        summaries.warn(step + 1, f"XLA does not compile this step, which is taken without it: {reason}")
+
+    forgiving = t.xla == "auto" and not several
+    train_step = strategies.distributed_step(strategy, model, without_xla if forgiving else None)
     batches = iter(strategy.distribute_datasets_from_function(lambda context: stream.dataset(step, context)))
     begun, end = step, step + _DRY_STEPS if dry_run else total
     progress = Progress(end, "steps", start=step, active=writes)
     meter = price.Meter(_DRY_STEPS - 1) if dry_run else price.Meter()
-    several = strategies.workers(strategy) > 1
     deadline = began + 3600 * t.max_hours if t.max_hours and not dry_run else None
     stopping, received, stop = Stop(deadline), None, None
     window, window_start, pending = [], time.monotonic(), []

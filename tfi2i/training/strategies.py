@@ -4,6 +4,7 @@ import contextlib
 import os
 import re
 
+import keras
 import tensorflow as tf
 
 from tfi2i.config import UserError
@@ -97,12 +98,15 @@ def resolve_strategy(name, replicas=None):
     return "mirrored" if len(tf.config.list_physical_devices("GPU")) > 1 or replicas else "one_device"
 
 
-def distributed_step(strategy, model):
+def distributed_step(strategy, model, without_xla=None):
     """One training step on all replicas, as one graph.
 
     Args:
         strategy: the one in whose scope `model` was made.
         model: a compiled `Translator`, built for training.
+        without_xla: function of a reason, which is called when the first step that XLA has to compile fails. That step
+            and the later ones are then taken without XLA, from the state before it. None: the failure is an error, as
+            it has to be with several workers, which cannot take a step again.
 
     Returns:
         function (batch, signals=None, stage=None) → (losses, signals): of a distributed batch (A, B) a function that
@@ -127,12 +131,49 @@ def distributed_step(strategy, model):
             signals = strategy.reduce(tf.distribute.ReduceOp.SUM, signals, axis=None)
         return losses, signals
 
+    def attempt(*arguments):
+        nonlocal step
+        restore = _restorer(model)
+        try:
+            return step(*arguments)
+        except tf.errors.OpError as error:
+            restore()
+            model.switch_xla(False)
+            step = tf.function(step.python_function, autograph=False)
+            without_xla(_reason(error))
+        return step(*arguments)
+
     def run(batch, signals=None, stage=None):
-        losses, signals = step(batch, signals, stage)
+        compiles = model.xla and stage not in names
+        losses, signals = (attempt if compiles and without_xla else step)(batch, signals, stage)
         return lambda: dict(zip(names[stage], losses.numpy().tolist())), signals
 
-    run.get_concrete_function = step.get_concrete_function
+    run.get_concrete_function = lambda *arguments: step.get_concrete_function(*arguments)
     return run
+
+
+def _restorer(model):
+    """A function that gives a model and its optimizers the values back that they have now.
+
+    The values are kept on the host: a step's first phases have changed the state when a later one does not compile, and
+    the device may not have the memory twice.
+    """
+    variables = [*model.variables, *(v for role in model.roles for v in model.optimizer_of(role).variables)]
+    values = [keras.ops.convert_to_numpy(v) for v in variables]
+
+    def restore():
+        for variable, value in zip(variables, values):
+            variable.assign(value)
+
+    return restore
+
+
+def _reason(error):
+    """The line of an error of TensorFlow that says what failed, without the nodes and files above it."""
+    several = re.search(r"^ +\(0\) \w+: +(.+)", error.message, re.MULTILINE)
+    one = re.search(r"^(?!Graph execution error|Detected at node|<stack traces|\s)(.+)", error.message, re.MULTILINE)
+    found = several or one
+    return found[1][:400] if found else type(error).__name__
 
 
 @contextlib.contextmanager
@@ -216,6 +257,14 @@ def resolve_precision(name):
     except OSError:
         has = False
     return "mixed_bfloat16" if has else "float32"
+
+
+def arithmetic(precision, xla):
+    """How a run computes, in words: "mixed_bfloat16, XLA on, TF32 off"; GPUs alone have TF32."""
+    words = f"{precision}, XLA {'on' if xla else 'off'}"
+    if not tf.config.list_physical_devices("GPU"):
+        return words
+    return f"{words}, TF32 {'on' if tf.config.experimental.tensor_float_32_execution_enabled() else 'off'}"
 
 
 def resolve_xla(name):

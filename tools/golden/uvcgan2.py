@@ -183,8 +183,8 @@ def record_discriminators(output, discriminator, batch_head, spectr_norm, gradie
     common.save(output, "uvcgan2_discriminator", arrays)
 
 
-def build(uvcgan2, kind, generator, side=32):
-    """The model of the training scripts, small."""
+def build(uvcgan2, kind, generator, side=32, ndf=2, n_layers=2):
+    """The model of the training scripts, small unless the widths are given."""
 
     def part(model, model_args, **more):
         optimizer = {"name": "Adam", "lr": 1e-3, "betas": (0.5, 0.99)}
@@ -196,7 +196,7 @@ def build(uvcgan2, kind, generator, side=32):
     config = types.SimpleNamespace(
         data=types.SimpleNamespace(datasets=[dataset, dataset]),
         generator=part("vit-modnet", generator),
-        discriminator=part("n_layers", {"ndf": 2, "n_layers": 2, "shrink_output": False}, spectr_norm=True),
+        discriminator=part("n_layers", {"ndf": ndf, "n_layers": n_layers, "shrink_output": False}, spectr_norm=True),
         loss="lsgan",
         gradient_penalty={"center": 0, "lambda_gp": 1.0, "mix_type": "real-fake", "reduction": "mean"},
         scheduler=None,
@@ -214,7 +214,12 @@ def build(uvcgan2, kind, generator, side=32):
         head_queue_size=3,
         avg_momentum=0.75,
         consistency={"name": "resize", "size": 8},
-        head_config={"name": HEADS[kind], "input_features": 8, "output_features": 1, "activ": "leakyrelu"},
+        head_config={
+            "name": HEADS[kind],
+            "input_features": ndf * 2**n_layers,
+            "output_features": 1,
+            "activ": "leakyrelu",
+        },
     )
 
 
@@ -291,23 +296,24 @@ def record_checkpoints(output, uvcgan2, generator, discriminator):
     common.save(folder, "uvcgan", arrays)
 
 
+def published_generator(version, side):
+    """Name and arguments of the generator that the papers trained, for images of `side` pixels."""
+    widths = [48, 96, 192, 384]
+    config = dict(features=384, n_heads=6, n_blocks=12, ffn_features=1536, embed_features=384, activ="gelu")
+    config |= dict(norm="layer", activ_output="sigmoid", input_shape=(3, side, side), output_shape=(3, side, side))
+    if version == 1:
+        return "vit-unet", config | dict(unet_features_list=widths, unet_activ="leakyrelu", unet_norm="instance")
+    return "vit-modnet", config | dict(modnet_features_list=widths, modnet_activ="leakyrelu")
+
+
 def full_width(version, checkout, folder):
     """Writes a checkpoint of the published width; returns the official translations, A to B and B to A.
 
     v1 is of the code of v2, which has its networks too; of v2 there are the generators and their averages, which
     translate.
     """
-    side = 256
     _, generator, *_ = import_official(checkout)
-    widths = [48, 96, 192, 384]
-    config = dict(features=384, n_heads=6, n_blocks=12, ffn_features=1536, embed_features=384, activ="gelu")
-    config |= dict(norm="layer", activ_output="sigmoid", input_shape=(3, side, side), output_shape=(3, side, side))
-    if version == 1:
-        name = "vit-unet"
-        config |= dict(unet_features_list=widths, unet_activ="leakyrelu", unet_norm="instance")
-    else:
-        name = "vit-modnet"
-        config |= dict(modnet_features_list=widths, modnet_activ="leakyrelu")
+    name, config = published_generator(version, 256)
     seeds, nets = iter(range(1, 5)), []
     for part in ("gen",) if version == 1 else ("gen", "avg_gen"):
         nets = []
