@@ -50,9 +50,7 @@ def define_flags(values):
 def main(_):
     """Measures what is not in --output yet, prints the table."""
     values = flags.FLAGS
-    unknown = [row for row in values.rows if row not in ROWS]
-    if unknown:
-        raise UserError(f"--rows={','.join(values.rows)}: {unknown[0]} is none of {', '.join(ROWS)}")
+    check_rows(values.rows)
     if bool(values.official) != bool(values.official_python):
         raise UserError("--official and --official_python belong together: give both or neither")
     output = pathlib.Path(values.output)
@@ -72,6 +70,18 @@ def main(_):
             print(f"{' '.join(map(str, key[:-1]))}: {value['error']}")
 
 
+def check_rows(rows):
+    """Raises `UserError`: one of these is no row."""
+    unknown = [row for row in rows if row not in ROWS]
+    if unknown:
+        raise UserError(f"--rows={','.join(rows)}: {unknown[0]} is none of {', '.join(ROWS)}")
+
+
+def flags_of(row, size):
+    """The flags of `tfi2i train` for a row, with images of this side; a U-Net brings its size down to one pixel."""
+    return [*ROWS[row], *([f"--generator=unet_{size}"] if row == "pix2pix" else [])]
+
+
 def cases(values):
     """Tuples (row, side, batch size, precision)."""
     return [
@@ -87,8 +97,7 @@ def commands(case, values):
     """List of (who, command line) that measure a case in one round."""
     row, size, batch, precision = case
     same = [f"--size={size}", f"--batch={batch}", f"--precision={precision}", f"--repeats={values.repeats}"]
-    of_size = [f"--generator=unet_{size}"] if row == "pix2pix" else []  # a U-Net has a least size
-    lines = [(OURS, [sys.executable, "-m", "benchmarks.train_step", *ROWS[row], *of_size, *same, "--json"])]
+    lines = [(OURS, [sys.executable, "-m", "benchmarks.train_step", *flags_of(row, size), *same, "--json"])]
     checkout = pathlib.Path(values.official or "", row)
     if not values.official or not checkout.is_dir():
         return lines

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from benchmarks import common, gpu_file, methods, students, table
+from benchmarks import common, gpu_file, methods, scaling, students, table
 from tests.own_flags import call
 from tfi2i import checkpoints, config, flops, settings
 
@@ -228,6 +228,23 @@ def test_the_table_of_methods_has_means_and_extremes():
     _, _, row, _, *baselines = methods.table(one_way).splitlines()
     assert row.startswith("| pix2pix | 2 | 2.50 (1.00 to 4.00)") and row.endswith("| – | – | – |")
     assert [b.split(" | ")[3] for b in baselines] == ["8.00", "9.00"]
+
+
+@pytest.mark.parametrize("norm", ["instance", "batch"])
+def test_what_replicas_exchange(norm):
+    given = {"generator": "resnet_6blocks", "generator_width": 2, "discriminator_width": 2, "discriminator_layers": 1}
+    run = settings.resolve("cyclegan", {**given, "crop": (16, 16), "norm": norm})
+    model = checkpoints.build(run, "float32")
+    weights = 4 * (model.count_params() - 1)  # the step's number stays where it is
+    averages = 4 * sum(v.shape.num_elements() for v in model.non_trainable_variables if "moving" in v.path)
+    # All networks learn once a step. Running statistics are averaged after both phases. Each pool gathers an image.
+    assert scaling.exchanged(run) == (weights + averages, 2 * 16 * 16 * 3 * 4)
+    assert (averages > 0) == (norm == "batch")
+
+
+def test_a_ring_of_two_sends_everything_once():
+    assert scaling.ring_ms(1e9, 2, 1.0) == 1000
+    assert scaling.ring_ms(1e9, 4, 10.0) == pytest.approx(150)
 
 
 @pytest.fixture
