@@ -1,7 +1,7 @@
 """Records what the official code of a method computes, as small .npz files for tests/golden/.
 
 The files hold numbers only: random weights, random inputs and the official code's answers. Needs an
-environment with torch, numpy, pillow and absl-py (AGGAN: TensorFlow instead of torch), and a checkout
+environment with torch, numpy, pillow and absl-py (AGGAN: TensorFlow instead of torch; BiGAN: lupa too), and a checkout
 of the official code; which one and at which commit says the method's recorder in tools/golden/:
 
     python tools/make_golden.py --method=cyclegan --checkout=FOLDER

@@ -38,8 +38,8 @@ class _Network(layers.Network):
     """What the variants and norms do differently in all networks.
 
     With PyTorch's instance norm inner convolutions have biases; with batch norm, none and TensorFlow's they do not.
-    `affine`: instance norms have a factor and an offset for each channel, as TensorFlow's do. `batch_norm`: further
-    arguments of batch norms.
+    `affine`: instance norms have a factor and an offset for each channel, as TensorFlow's do; the factors start around
+    1, as in the authors' Torch7 code. `batch_norm`: further arguments of batch norms.
     """
 
     def __init__(self, norm, dropout, epsilon=1e-5, variant="pytorch", affine=False, batch_norm=None, **kwargs):
@@ -61,6 +61,9 @@ class _Network(layers.Network):
         named, epsilon = self.next_layer("norm"), self.epsilon
         if self.norm_kind == "instance":
             learned = {"center": self.affine, "scale": self.affine}
+            if self.affine and not self.tensorflow:
+                start = keras.initializers.RandomNormal(1.0, self.init_gain, seed=self.layer_seed)
+                learned["gamma_initializer"] = start
             return layers.InstanceNormalization(epsilon=epsilon, **learned, **named)
         if self.norm_kind == "batch":
             momentum = {"momentum": 0.99} if self.tensorflow else {}
