@@ -56,6 +56,7 @@ class Method:
 METHODS = {
     "cyclegan": Method("tfi2i.methods.cyclegan", "CycleGAN"),
     "pix2pix": Method("tfi2i.methods.pix2pix", "Pix2Pix"),
+    "simgan": Method("tfi2i.methods.simgan", "SimGAN", published=False),
     # Before UNIT: its discriminators look like UNIT's of 2018, so its files must be recognised first.
     "munit": Method("tfi2i.methods.munit", "MUNIT"),
     "unit": Method("tfi2i.methods.unit", "UNIT"),
