@@ -1,6 +1,8 @@
 """SimGAN against hand-made answers and the official networks' steps."""
 
+import functools
 import pathlib
+import unittest.mock
 
 import keras
 import numpy as np
@@ -12,6 +14,7 @@ from tests.drawing import nothing_drawn
 from tfi2i import optim, settings
 from tfi2i.config import UserError
 from tfi2i.methods.simgan.model import SimGAN
+from tools.golden import made_weights
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
 # A small model for tests of all methods, and the side of its training images.
@@ -72,8 +75,13 @@ def test_the_learning_rate_falls_in_the_second_half():
 def test_impossible_configurations():
     for options, message in (
         ({"generator": "unet_256"}, "--generator=unet_256: expected one of resnet_9blocks, resnet_6blocks"),
-        ({"content": "pixels"}, "--content=pixels: expected one of pixel.*; did you mean pixel"),
+        ({"content": "pixels"}, "--content=pixels: expected one of pixel, vgg; did you mean pixel"),
         ({"lambda_content": -1.0}, "--lambda_content=-1.0: expected 0 or more"),
+        ({"vgg_weights": "vgg.h5"}, "--vgg_weights=vgg.h5 is for --content=vgg: add that, or leave it out"),
+        (
+            {"content": "vgg", "channels_a": 1, "channels_b": 1},
+            "--content=vgg compares colour images: set --channels_a",
+        ),
         ({"channels_a": 1}, "A has 1 and B 3 channels: make --channels_a and --channels_b equal"),
     ):
         with pytest.raises(UserError, match=message):
@@ -164,3 +172,74 @@ def test_two_steps():
                 # A step moves a weight by up to 2e-4.
                 np.testing.assert_allclose(variable, weights, rtol=1e-5, atol=4e-6, err_msg=f"{part} {key}")
     np.testing.assert_allclose(shown[0], STEPS["fake1"], atol=1e-5)
+
+
+# Features of VGG16 as content
+
+CONTENT = np.load(GOLDEN / "simgan_content.npz")
+
+
+@functools.cache
+def with_features():
+    """A model that looks at features at 48 pixels, VGG16 having the weights of the golden files."""
+    with nothing_drawn():
+        model = built(content="vgg", lambda_content=10.0, vgg_size=48)
+        model.features.build((None, None, None, 3))
+    # Where the convolutions are in a list of convolutions, activations and pools.
+    places = (0, 2, 5, 7, 10, 12, 14, 17, 19)
+    shapes = {}
+    for i, conv in zip(places, model.features.convs, strict=True):
+        h, w, channels, filters = conv.kernel.shape
+        shapes |= {f"{i}.weight": (filters, channels, h, w), f"{i}.bias": (filters,)}
+    made = made_weights.state(shapes)
+    for i, conv in zip(places, model.features.convs):
+        conv.set_weights([made[f"{i}.weight"].transpose(2, 3, 1, 0), made[f"{i}.bias"]])
+    return model
+
+
+def content_of(model, fake, source):
+    """The content loss of given translations."""
+    with unittest.mock.patch.object(model, "generator", lambda x, training: fake):
+        losses, _ = model.generator_phase(source)
+    return losses["content_a"]
+
+
+def test_feature_loss_and_its_gradient_are_the_official_networks():
+    model, fake = with_features(), tf.constant(CONTENT["fake"])
+    features = model.described(fake)
+    np.testing.assert_allclose(features[:, ::3, ::3], CONTENT["features"], atol=1e-4 * CONTENT["features"].max())
+    with tf.GradientTape() as tape:
+        tape.watch(fake)
+        loss = content_of(model, fake, tf.constant(CONTENT["source"]))
+    np.testing.assert_allclose(loss, CONTENT["loss"], rtol=1e-5)
+    gradient, scale = tape.gradient(loss, fake), np.abs(CONTENT["gradient"]).max()
+    np.testing.assert_allclose(gradient, CONTENT["gradient"], rtol=0, atol=1e-3 * scale)
+    assert content_of(model, fake, fake) == 0
+
+
+def test_feature_gradient_is_what_a_small_change_of_the_pixels_does():
+    """The authors' code divides by 127.5 where it should multiply."""
+    model, source = with_features(), pictures(side=24, seed=1)
+    fake = tf.Variable(pictures(side=24))
+    with tf.GradientTape() as tape:
+        loss = content_of(model, fake, source)
+    gradient = tape.gradient(loss, fake)
+    step = 1e-3 * gradient / tf.norm(gradient)
+    difference = content_of(model, fake + step, source) - content_of(model, fake - step, source)
+    assert float(difference) / 2e-3 == pytest.approx(float(tf.norm(gradient)), rel=0.02)
+
+
+@nothing_drawn()
+def test_features_at_the_published_size():
+    model = built(content="vgg")
+    assert model.config.lambda_content == 0.3 and SimGAN(**TINY).config.lambda_content == 10
+    model.features.build((None, None, None, 3))
+    assert model.features.count_params() == 5_275_456 and [*model.frozen] == ["features"]
+    assert not {v.path for v in model.features.variables} & {v.path for v in model.trainable_variables}
+    shape = tf.TensorSpec((None, 128, 128, 3))
+    assert tf.function(model.described).get_concrete_function(shape).output_shapes == (None, 28, 28, 512)
+
+
+def test_features_without_weights_stop_the_run_before_it_learns(tmp_path):
+    with pytest.raises(UserError, match="--content=vgg needs the weights of VGG16: --vgg_weights=.*--content=pixel"):
+        ready(built(content="vgg", vgg_weights=str(tmp_path / "missing.h5")), (1, SIDE, SIDE, 3))

@@ -58,12 +58,14 @@ class PerceptualFeatures(layers.Network):
                 x = self.pool(x)
         return ops.cast(self.norm(x) if self.norm else x, "float32")
 
-    def prepare(self, path=None):
+    def prepare(self, path=None, wanted_by="--lambda_vgg", without="--lambda_vgg=0"):
         """Creates the weights and takes them from Keras' network, unless that is done.
 
         Args:
             path: file of the weights of `keras.applications.VGG16(include_top=False)`, or VGG19 (.h5); None: Keras
                 downloads them.
+            wanted_by: the flag that asks for them, for the error.
+            without: the flag that goes without them.
 
         Raises:
             UserError: the file is not there or holds something else, or the weights cannot be downloaded.
@@ -75,10 +77,10 @@ class PerceptualFeatures(layers.Network):
             vgg = getattr(keras.applications, name)(include_top=False, weights=path or "imagenet")
         except Exception as error:
             raise UserError(
-                f"--lambda_vgg needs the weights of {name}: "
+                f"{wanted_by} needs the weights of {name}: "
                 + (f"--vgg_weights={path} cannot be read" if path else "Keras could not download them")
                 + f" ({str(error).splitlines()[0]}). Give --vgg_weights=FILE, Keras' "
-                f"{self.architecture}_weights_tf_dim_ordering_tf_kernels_notop.h5, or --lambda_vgg=0"
+                f"{self.architecture}_weights_tf_dim_ordering_tf_kernels_notop.h5, or {without}"
             )
         self.build((None, None, None, 3))
         for name, conv in zip(self.conv_names, self.convs):

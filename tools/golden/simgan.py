@@ -10,7 +10,7 @@ import functools
 
 import numpy as np
 import torch
-from golden import common, cyclegan
+from golden import common, cyclegan, made_weights
 from golden.common import gradients, random_images, random_weights, state, to_numpy, to_torch
 
 COMMIT = cyclegan.COMMIT
@@ -70,6 +70,41 @@ def record_steps(output, networks):
     common.save(output, "simgan_steps", arrays)
 
 
+def vgg_features():
+    """VGG16 up to relu4_2 with weights by formula, of levels 0 to 255, blue first and less ImageNet's means."""
+    layers, channels = [], 3
+    for block in ((64, 64), (128, 128), (256, 256, 256), (512, 512)):
+        if layers:
+            layers.append(torch.nn.MaxPool2d(2))
+        for filters in block:
+            layers += [torch.nn.Conv2d(channels, filters, 3, padding=1), torch.nn.ReLU()]
+            channels = filters
+    net = torch.nn.Sequential(*layers)
+    made = made_weights.state({name: tuple(v.shape) for name, v in net.state_dict().items()})
+    net.load_state_dict({name: torch.from_numpy(v) for name, v in made.items()})
+    mean = torch.tensor([103.939, 116.779, 123.68])[:, None, None]
+
+    def features(x, side):
+        x = torch.nn.functional.interpolate(x, (side, side), mode="bilinear", align_corners=True)
+        return net((x.flip(1) + 1) * 127.5 - mean)
+
+    return features
+
+
+def record_content(output):
+    """The content loss of features, at 48 pixels instead of 224, and its gradient in the translation."""
+    rng, features = np.random.default_rng(4), vgg_features()
+    arrays = {"source": random_images(rng, (2, 24, 32, 3)), "fake": random_images(rng, (2, 24, 32, 3))}
+    source, fake = to_torch(arrays["source"]), to_torch(arrays["fake"]).requires_grad_()
+    of_fake = features(fake, 48)
+    loss = LAMBDA * (of_fake - features(source, 48)).abs().mean()
+    loss.backward()
+    arrays |= {"features": common.sparse(to_numpy(of_fake)), "loss": np.array(loss.item(), np.float32)}
+    arrays["gradient"] = to_numpy(fake.grad)
+    common.save(output, "simgan_content", arrays)
+
+
 def record(checkout, output):
     (networks,) = common.import_official(checkout, OFFICIAL, COMMIT, ["models.networks"])
     record_steps(output, networks)
+    record_content(output)

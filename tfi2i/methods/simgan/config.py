@@ -5,29 +5,42 @@ import typing
 
 from tfi2i.config import (
     Hyperparameters,
+    UserError,
     averaging,
     check_below_1,
     check_choices,
     check_not_negative,
+    check_paths,
     check_positive,
+    fill,
     one_way,
     option,
 )
+
+# Of pixels the default of the authors' code; with features, whose differences are larger, that would drown the GAN.
+_LAMBDA_CONTENT = {"pixel": 10.0, "vgg": 0.3}
 
 
 @dataclasses.dataclass(frozen=True)
 class SimGAN(Hyperparameters):
     """Shrivastava et al., Learning from Simulated and Unsupervised Images through Adversarial Training, 1612.07828.
 
-    As CycleGAN's authors ran it for the row "SimGAN" of their tables (arXiv 1703.10593, section 5.1.2): with CycleGAN's
-    networks and settings. Defaults are those of their Torch7 code (model `content_gan`) and, for the learning rate, of
-    their paper.
+    As CycleGAN's authors ran it for the rows "SimGAN" and "Feature loss + GAN" of their tables (arXiv 1703.10593,
+    section 5.1.2): with CycleGAN's networks and settings. Defaults are those of their Torch7 code (model `content_gan`)
+    and, for the learning rate, of their paper.
     """
 
     content: str = option(
         "pixel",
-        "what a translation keeps of its input. pixel: the pixels, which is SimGAN",
-        ("pixel",),
+        "what a translation keeps of its input. pixel: the pixels, which is SimGAN; vgg: features of VGG16 (relu4_2), "
+        'which is "feature loss + GAN"',
+        ("pixel", "vgg"),
+    )
+    vgg_weights: str | None = option(
+        None, "file of Keras' VGG16 weights without top (.h5) for --content=vgg; by default Keras downloads them"
+    )
+    vgg_size: int = option(
+        224, "side in pixels of the square that pictures are resized to for --content=vgg; 0: their own size"
     )
     direction: str = one_way("which way to learn to translate")
     generator: str = option(
@@ -50,7 +63,11 @@ class SimGAN(Hyperparameters):
     init: str = option("normal", "initialiser of all kernels", ("normal", "xavier", "kaiming", "orthogonal"))
     init_gain: float = option(0.02, "standard deviation of --init=normal, gain of --init=xavier and --init=orthogonal")
     gan_loss: str = option("lsgan", "adversarial loss", ("lsgan", "vanilla"))
-    lambda_content: float = option(10.0, "weight of the mean absolute difference between a translation and its input")
+    lambda_content: float | None = option(
+        None,
+        "weight of the mean absolute difference between a translation and its input, or of their features (default: "
+        "10 for pixel, 0.3 for vgg)",
+    )
     pool_size: int = option(50, "images in the history that the discriminator learns from; 0: no history")
     ema_momentum: float = averaging()
     learning_rate: float = option(2e-4, "Adam's learning rate, both networks", known_as=("lr",))
@@ -66,6 +83,10 @@ class SimGAN(Hyperparameters):
 
     def __post_init__(self):
         check_choices(self)
+        check_paths(self, "vgg_weights")
+        if self.content == "pixel" and self.vgg_weights:
+            raise UserError(f"--vgg_weights={self.vgg_weights} is for --content=vgg: add that, or leave it out")
+        fill(self, {"lambda_content": _LAMBDA_CONTENT[self.content]})
         check_positive(self, "generator_width", "discriminator_width", "discriminator_layers", "learning_rate")
         check_below_1(self, "ema_momentum")
-        check_not_negative(self, "lambda_content", "pool_size", "init_gain", "weight_decay")
+        check_not_negative(self, "lambda_content", "vgg_size", "pool_size", "init_gain", "weight_decay")

@@ -22,15 +22,22 @@ The networks, losses and schedule of SimGAN's own paper, for grey pictures of ey
 """
 
 import keras
+import tensorflow as tf
 from keras import ops
 
 from tfi2i.config import UserError
 from tfi2i.methods.cyclegan.model import Discriminator, ResnetGenerator
 from tfi2i.methods.losses import adversarial_loss, l1
 from tfi2i.methods.memory import ImagePool
+from tfi2i.methods.perceptual import PerceptualFeatures
 from tfi2i.methods.simgan import config
 from tfi2i.methods.sizes import Sizes
 from tfi2i.methods.translator import Translator
+
+
+def resized(x, side):
+    """Bilinear, the corners on the corners, as Torch7's: float32 [N, H, W, C] → [N, side, side, C]."""
+    return tf.raw_ops.ResizeBilinear(images=x, size=[side, side], align_corners=True)
 
 
 @keras.saving.register_keras_serializable(package="tfi2i")
@@ -65,6 +72,8 @@ class SimGAN(Translator):
                 f"--method=simgan compares a translation with its input, but A has {channels_a} and B {channels_b} "
                 "channels: make --channels_a and --channels_b equal"
             )
+        if c.content == "vgg" and channels_a != 3:
+            raise UserError("--content=vgg compares colour images: set --channels_a=3 and --channels_b=3")
         self.source, self.target = c.direction[0], c.direction[-1]
         shared = {"norm": "instance", "affine": True, "init": c.init, "init_gain": c.init_gain}
         shared |= {"seed": seed, "dtype": self.dtype_policy}
@@ -75,10 +84,17 @@ class SimGAN(Translator):
         self.discriminator = Discriminator(*sizes, name=f"discriminator_{self.target}", **shared)
         self.sizes = Sizes(multiple=4, minimum=8, crop_minimum=max(8, self.discriminator.size_minimum))
         self.pool = ImagePool(c.pool_size, seed, name=f"pool_{self.target}")
+        self.features = None
+        if c.content == "vgg" and c.lambda_content:
+            self.features = PerceptualFeatures("vgg16", "block4_conv2", dtype=self.dtype_policy, name="features")
 
     @property
     def networks(self):
         return {network.name: network for network in (self.generator, self.discriminator)}
+
+    @property
+    def frozen(self):
+        return {"features": self.features} if self.features else {}
 
     @property
     def generators(self):
@@ -88,6 +104,8 @@ class SimGAN(Translator):
         super().build_for_training(shape_a, shape_b)
         if not self.pool.built:
             self.pool.build({"a": shape_a, "b": shape_b}[self.source])
+        if self.features:
+            self.features.prepare(self.config.vgg_weights, wanted_by="--content=vgg", without="--content=pixel")
 
     # -----------------------------------------------------------------------------------------------------------------
     # One step (in the order of the authors' code, the discriminator first)
@@ -112,11 +130,17 @@ class SimGAN(Translator):
         return {f"discriminator_{self.target}": 0.5 * loss}, {}
 
     def generator_phase(self, x):
-        """L(D(G(x)), 1) + λ ‖G(x) - x‖₁ (SimGAN's equations 1 and 5), D being the updated discriminator."""
+        """L(D(G(x)), 1) + λ ‖φ(G(x)) - φ(x)‖₁, D being the updated discriminator; a mean, not a sum."""
         c = self.config
         fake = self.generator(x, training=True)
         judged = self.discriminator(fake, training=True)
         losses = {f"gan_{c.direction}": adversarial_loss(judged, True, c.gan_loss)}
         if c.lambda_content:
-            losses[f"content_{self.source}"] = c.lambda_content * l1(fake, x)
+            losses[f"content_{self.source}"] = c.lambda_content * l1(self.described(fake), self.described(x))
         return losses, {}
+
+    def described(self, x):
+        """φ: the pixels themselves, or relu4_2 of VGG16, [N, 28, 28, 512] of pictures at its 224 pixels."""
+        if not self.features:
+            return x
+        return self.features(resized(x, self.config.vgg_size) if self.config.vgg_size else x)
