@@ -1,21 +1,28 @@
-"""SimGAN (Shrivastava et al., arXiv 1612.07828) as CycleGAN's authors ran it (arXiv 1703.10593, section 5.1.2).
+"""SimGAN (Shrivastava et al., arXiv 1612.07828) and "feature loss + GAN", as in CycleGAN's tables (arXiv 1703.10593).
 
-Names: with --direction=a2b, `generator_a2b` is the paper's refiner R and the code's G_A, and `discriminator_b` its D_A,
-which judges pictures of B; with b2a the letters are exchanged. `gan_a2b` is the code's G, `content_a` its Content, the
-self-regularisation loss of SimGAN's paper, with its weight: it compares a picture of A with its translation.
-`discriminator_b` is the code's D. The networks are CycleGAN's.
+What these rows are made of is in CycleGAN's section 5.1.2 and in its authors' Torch7 code, model `content_gan`.
 
-Departures from the authors' Torch7 code, in which these are defects:
+Names: with --direction=a2b, `generator_a2b` is SimGAN's refiner R and the code's G_A, and `discriminator_b` its D_A,
+which judges pictures of B; with b2a the letters are exchanged. `gan_a2b` is the code's errG. `content_a` is its
+errCont, the self-regularisation loss of SimGAN's paper, with its weight: it compares a picture of A with its
+translation. `discriminator_b` is the code's errD. The networks are CycleGAN's; VGG16 is `features`.
+
+The code has four defects, which are departures here:
 
 - The generator's adversarial gradient is that of its own translation, judged by the updated discriminator. The code
-  takes the gradient of the picture that came from the history, which is another one in half of the steps.
+  takes that of the picture that came from the history, which is another one in about half of the steps.
 - The learning rate falls in the second half, as the paper says. The code never lowers it: --lr_schedule=constant.
+- The gradient of the feature loss is true. The code divides by 127.5 where its backward pass should multiply, so that
+  the gradient is 127.5² = 16,256 times too small: --lambda_content=0.000615 has that size.
+- That gradient passes the activations of the translation. In the code it passes those of the input.
 
 And these are choices:
 
+- --content=vgg has the weight 0.3, with which features pull on a translation as strongly as pixels do with 10.
 - The discriminator's loss is halved, as the paper says. The code halves the number that it prints.
 - Biases before a norm, which cannot change the output, stay as they are; the code sets them to 0 in each step. Factors
   of the norms begin at 1, and in the code at N(1, 0.02).
+- VGG16 is Keras', of ImageNet. The code names no weights, and its download script has VGG16 of Places365.
 - An epoch's images of both domains are permutations.
 
 The networks, losses and schedule of SimGAN's own paper, for grey pictures of eyes of 35×55 pixels, are not here.
@@ -42,7 +49,7 @@ def resized(x, side):
 
 @keras.saving.register_keras_serializable(package="tfi2i")
 class SimGAN(Translator):
-    """A generator that learns one direction without pairs, and a discriminator; the translation stays near its input.
+    """A generator that learns one direction without pairs, and a discriminator; translations stay near their inputs.
 
     Hyper-parameters: `config.SimGAN`.
 
