@@ -77,7 +77,6 @@ def test_impossible_configurations():
         ({"generator": "unet_256"}, "--generator=unet_256: expected one of resnet_9blocks, resnet_6blocks"),
         ({"content": "pixels"}, "--content=pixels: expected one of pixel, vgg; did you mean pixel"),
         ({"lambda_content": -1.0}, "--lambda_content=-1.0: expected 0 or more"),
-        ({"vgg_weights": "vgg.h5"}, "--vgg_weights=vgg.h5 is for --content=vgg: add that, or leave it out"),
         (
             {"content": "vgg", "channels_a": 1, "channels_b": 1},
             "--content=vgg compares colour images: set --channels_a",

@@ -5,7 +5,6 @@ import typing
 
 from tfi2i.config import (
     Hyperparameters,
-    UserError,
     averaging,
     check_below_1,
     check_choices,
@@ -84,8 +83,6 @@ class SimGAN(Hyperparameters):
     def __post_init__(self):
         check_choices(self)
         check_paths(self, "vgg_weights")
-        if self.content == "pixel" and self.vgg_weights:
-            raise UserError(f"--vgg_weights={self.vgg_weights} is for --content=vgg: add that, or leave it out")
         fill(self, {"lambda_content": _LAMBDA_CONTENT[self.content]})
         check_positive(self, "generator_width", "discriminator_width", "discriminator_layers", "learning_rate")
         check_below_1(self, "ema_momentum")
