@@ -13,6 +13,7 @@ import tensorflow as tf
 from tests import torch_names
 from tests.drawing import nothing_drawn
 from tfi2i import config
+from tfi2i.methods import perceptual
 from tfi2i.methods.munit import config as munit_config
 from tfi2i.methods.munit import model as munit
 from tfi2i.methods.munit import published
@@ -187,7 +188,7 @@ def test_weights_of_0_leave_their_streams_out():
 
 
 def test_perceptual_loss_compares_a_translation_with_its_source(monkeypatch):
-    monkeypatch.setattr(munit, "PerceptualFeatures", lambda **kwargs: keras.layers.Identity())
+    monkeypatch.setattr(perceptual, "domain_invariant_features", lambda **kwargs: keras.layers.Identity())
     model, a, b, drawn = built(lambda_vgg=2.0), images(seed=1), images(seed=2), styles(seed=3)
     assert model.frozen and "perceptual" not in model.networks
     losses, _ = model.generator_phase(a, b, **drawn)

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from tests import torch_names
 from tfi2i import config, layers
+from tfi2i.methods import perceptual
 from tfi2i.methods.unit import config as unit_config
 from tfi2i.methods.unit import model as unit
 from tfi2i.methods.unit import published
@@ -397,15 +398,6 @@ def test_perceptual_features_have_no_fourth_pool(tmp_path):
     np.testing.assert_allclose(network(x), y, atol=1e-3)
 
 
-@pytest.mark.parametrize("content", [None, b"not a weights file"])
-def test_missing_perceptual_weights_stop_the_run(content, tmp_path):
-    path = tmp_path / "vgg.h5"
-    if content:
-        path.write_bytes(content)
-    with pytest.raises(config.UserError, match="--vgg_weights=.* cannot be read.*--lambda_vgg=0"):
-        UNIT(**SMALL_2018, lambda_vgg=1.0, vgg_weights=str(path)).build_for_training((1, 16, 16, 3), (1, 16, 16, 3))
-
-
 # Configuration
 
 
@@ -729,7 +721,7 @@ def test_losses_of_the_official_model_of_2018(mode, kind, n):
 
 def test_perceptual_loss_of_the_official_model(monkeypatch):
     network = official_vgg()
-    monkeypatch.setattr(unit, "PerceptualFeatures", lambda **kwargs: network)
+    monkeypatch.setattr(perceptual, "domain_invariant_features", lambda **kwargs: network)
     model, file = official_2018(built, lambda_vgg=1.0), golden("2018_model")
     _, inputs = inputs_2018(file, slice(0, 1))
     losses, _ = model.generator_phase(**inputs)
@@ -772,7 +764,7 @@ def formula(s, count):
 @functools.cache
 def official_vgg():
     """The network of the golden files, at its full width."""
-    network = unit.PerceptualFeatures()
+    network = perceptual.domain_invariant_features()
     network.build((None, None, None, 3))
     for s, conv in enumerate(network.convs):
         h, w, fan, out = conv.kernel.shape

@@ -56,6 +56,8 @@ class Method:
 METHODS = {
     "cyclegan": Method("tfi2i.methods.cyclegan", "CycleGAN"),
     "pix2pix": Method("tfi2i.methods.pix2pix", "Pix2Pix"),
+    "simgan": Method("tfi2i.methods.simgan", "SimGAN", published=False),
+    "bigan": Method("tfi2i.methods.bigan", "BiGAN", published=False),
     # Before UNIT: its discriminators look like UNIT's of 2018, so its files must be recognised first.
     "munit": Method("tfi2i.methods.munit", "MUNIT"),
     "unit": Method("tfi2i.methods.unit", "UNIT"),
@@ -63,7 +65,6 @@ METHODS = {
     "uvcgan2": Method("tfi2i.methods.uvcgan2", "UVCGAN2", pretraining="Inpainting"),
     "uvcgan": Method("tfi2i.methods.uvcgan2", "UVCGAN", pretraining="UVCGANInpainting"),
     "aggan": Method("tfi2i.methods.aggan", "AGGAN"),
-    "bigan": Method("tfi2i.methods.bigan", "BiGAN", published=False),
     "adaptation": Method("tfi2i.methods.unit", "Adaptation", module="adaptation", published=False, command="adapt"),
     "student": Method("tfi2i.methods.student", "Student", published=False, command="distill"),
 }

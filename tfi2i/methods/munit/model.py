@@ -17,13 +17,14 @@ from keras import ops
 
 from tfi2i import layers
 from tfi2i.config import UserError
+from tfi2i.methods import perceptual
 from tfi2i.methods.losses import adversarial_loss, l1
 from tfi2i.methods.munit import config
 from tfi2i.methods.sizes import Sizes, pad
 from tfi2i.methods.translator import Translator
-from tfi2i.methods.unit.model import UNIT, PerceptualFeatures
+from tfi2i.methods.unit.model import UNIT
 
-# The authors' UNIT of 2018 has the same content encoders, discriminators and perceptual loss.
+# The authors' UNIT of 2018 has the same content encoders and discriminators.
 from tfi2i.methods.unit.model import Discriminator2018 as Discriminator
 from tfi2i.methods.unit.model import Encoder2018 as ContentEncoder
 
@@ -171,7 +172,7 @@ class MUNIT(Translator):
         if c.lambda_vgg:
             if {channels_a, channels_b} != {3}:
                 raise UserError("--lambda_vgg compares colour images: set --channels_a=3 and --channels_b=3")
-            self.perceptual = PerceptualFeatures(dtype=self.dtype_policy, name="perceptual")
+            self.perceptual = perceptual.domain_invariant_features(dtype=self.dtype_policy, name="perceptual")
 
     @property
     def networks(self):
@@ -197,9 +198,8 @@ class MUNIT(Translator):
 
     def build_for_training(self, shape_a, shape_b):
         super().build_for_training(shape_a, shape_b)
-        if self.perceptual and not self.perceptual.built:
-            self.perceptual.build((None, None, None, 3))
-            self.perceptual.load(self.config.vgg_weights)
+        if self.perceptual:
+            self.perceptual.prepare(self.config.vgg_weights)
 
     # === Contents and styles ===
 
@@ -284,6 +284,6 @@ class MUNIT(Translator):
                     losses[f"cycle_{source}"] = c.lambda_cycle * l1(back, images[source])
         if self.perceptual:
             for source, to in ("ab", "ba"):
-                features = self.perceptual(images[source]), self.perceptual(fakes[to])
-                losses[f"perceptual_{source}2{to}"] = c.lambda_vgg * ops.mean(ops.square(features[0] - features[1]))
+                loss = perceptual.domain_invariant_loss(self.perceptual, images[source], fakes[to])
+                losses[f"perceptual_{source}2{to}"] = c.lambda_vgg * loss
         return losses, {}

@@ -17,6 +17,7 @@ from keras import ops
 
 from tfi2i import layers
 from tfi2i.config import UserError
+from tfi2i.methods import perceptual
 from tfi2i.methods.losses import adversarial_loss, l1
 from tfi2i.methods.sizes import Sizes
 from tfi2i.methods.translator import Translator
@@ -312,55 +313,6 @@ class Discriminator2018(layers.Network):
         return self.pool(ops.pad(x, around)) / self.pool(ops.pad(inside, around))
 
 
-class PerceptualFeatures(layers.Network):
-    """VGG16 up to relu5_3 with max-pools after blocks 1 to 3 only: [N, H, W, 3] in [-1, 1] → [N, H/8, W/8, 512].
-
-    The network of the released code has no pool between conv4_3 and conv5_1, so features of Keras' VGG16 are others.
-    Each channel is then instance-normalised, which takes the image's overall colour and contrast away (domain-invariant
-    perceptual loss: Huang et al., arXiv 1804.04732, appendix).
-    """
-
-    def __init__(self, **kwargs):
-        super().__init__(**kwargs)
-        plan = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
-        self.convs = [self.conv(filters, 3, pad=1) for filters, count in plan for _ in range(count)]
-        self.pool = keras.layers.MaxPooling2D(2, **self.next_layer("pool"))
-        self.norm = layers.InstanceNormalization(**self.next_layer("norm"))
-        self.stack = self.convs
-        self.trainable = False
-
-    def call(self, x):
-        mean = ops.convert_to_tensor([103.939, 116.779, 123.680], dtype="float32")
-        x = (ops.flip(ops.cast(x, "float32"), axis=-1) + 1) * 127.5 - mean
-        for i, conv in enumerate(self.convs):
-            x = ops.relu(conv(x))
-            if i in (1, 3, 6):
-                x = self.pool(x)
-        return ops.cast(self.norm(x), "float32")
-
-    def load(self, path=None):
-        """Takes the weights from Keras' VGG16.
-
-        Args:
-            path: file of `keras.applications.VGG16(include_top=False)`'s weights (.h5); None: Keras downloads them.
-
-        Raises:
-            UserError: the file is not there or holds something else, or cannot be downloaded.
-        """
-        try:
-            vgg = keras.applications.VGG16(include_top=False, weights=path or "imagenet")
-        except Exception as error:
-            raise UserError(
-                "--lambda_vgg needs the weights of VGG16: "
-                + (f"--vgg_weights={path} cannot be read" if path else "Keras could not download them")
-                + f" ({str(error).splitlines()[0]}). Give --vgg_weights=FILE, Keras' "
-                "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5, or --lambda_vgg=0"
-            )
-        theirs = [layer for layer in vgg.layers if isinstance(layer, keras.layers.Conv2D)]
-        for ours, layer in zip(self.convs, theirs, strict=True):
-            ours.set_weights(layer.get_weights())
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # The model (paper: section 3; losses: equations 3 to 12)
 
@@ -404,7 +356,7 @@ class UNIT(Translator):
         if c.lambda_vgg:
             if {channels_a, channels_b} != {3}:
                 raise UserError("--lambda_vgg compares colour images: set --channels_a=3 and --channels_b=3")
-            self.perceptual = PerceptualFeatures(dtype=self.dtype_policy, name="perceptual")
+            self.perceptual = perceptual.domain_invariant_features(dtype=self.dtype_policy, name="perceptual")
 
     def _make_paper(self):
         c = self.config
@@ -471,9 +423,8 @@ class UNIT(Translator):
 
     def build_for_training(self, shape_a, shape_b):
         super().build_for_training(shape_a, shape_b)
-        if self.perceptual and not self.perceptual.built:
-            self.perceptual.build((None, None, None, 3))
-            self.perceptual.load(self.config.vgg_weights)
+        if self.perceptual:
+            self.perceptual.prepare(self.config.vgg_weights)
 
     # === Codes ===
 
@@ -568,8 +519,7 @@ class UNIT(Translator):
                 losses["cycle_b"] = c.lambda_cycle * l1(self.decode(z_ba, "b", True, seeds + 9), b)
         if self.perceptual:
             for name, source, fake in (("perceptual_a2b", a, fake_b), ("perceptual_b2a", b, fake_a)):
-                features = self.perceptual(source), self.perceptual(fake)
-                losses[name] = c.lambda_vgg * ops.mean(ops.square(features[0] - features[1]))
+                losses[name] = c.lambda_vgg * perceptual.domain_invariant_loss(self.perceptual, source, fake)
         return losses, {}
 
     def _decode_both(self, z_same, z_other, domain, seeds):

@@ -1,0 +1,90 @@
+"""VGG features against Keras' own networks."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfi2i.config import UserError
+from tfi2i.methods.perceptual import PerceptualFeatures
+
+
+@pytest.fixture(scope="module")
+def vgg19(tmp_path_factory):
+    """Keras' VGG19 without top, its weights drawn, and a file of them."""
+    keras.utils.set_random_seed(0)
+    path = tmp_path_factory.mktemp("vgg") / "vgg19.weights.h5"
+    vgg = keras.applications.VGG19(include_top=False, weights=None)
+    vgg.save_weights(path)
+    return vgg, str(path)
+
+
+def test_features_are_those_of_keras(vgg19):
+    vgg, path = vgg19
+    x = np.random.default_rng(0).uniform(0, 1, (2, 32, 48, 3)).astype("float32")
+    # On levels, blue first, less the means of ImageNet's colours.
+    caffe = 255 * x[..., ::-1] - np.array([103.939, 116.779, 123.680], "float32")
+    before = vgg.get_layer("block4_conv3")
+    behind = keras.Model(vgg.input, before.output)(caffe).numpy()
+    last = vgg.get_layer("block4_conv4")
+    linear = tf.nn.conv2d(behind, last.kernel, 1, "SAME") + last.bias
+    features = PerceptualFeatures("vgg19", "block4_conv4", activation=False, value_range=(0.0, 1.0))
+    features.prepare(path)
+    assert features.count_params() == 10_585_152 and not features.trainable_variables
+    y = features(x)
+    assert y.shape == (2, 4, 6, 512) and y.numpy().min() < 0
+    np.testing.assert_allclose(y, linear, atol=1e-4 * np.abs(linear).max())
+    features.activation = True
+    np.testing.assert_allclose(features(x), tf.nn.relu(linear), atol=1e-4 * np.abs(linear).max())
+
+
+def test_the_range_is_the_method_s(vgg19):
+    x = np.random.default_rng(0).uniform(0, 1, (1, 8, 8, 3)).astype("float32")
+    results = []
+    for low, high in ((0.0, 1.0), (-1.0, 1.0)):
+        features = PerceptualFeatures("vgg19", "block1_conv2", value_range=(low, high))
+        features.prepare(vgg19[1])
+        results.append(features(x * (high - low) + low).numpy())
+    np.testing.assert_allclose(*results, atol=1e-3)
+
+
+def test_a_last_convolution_has_no_pool_behind_it_and_prepared_weights_stay(vgg19):
+    features = PerceptualFeatures("vgg19", "block2_conv2")
+    features.prepare(vgg19[1])
+    assert features(np.zeros((1, 8, 8, 3), "float32")).shape == (1, 4, 4, 128)
+    features.convs[0].bias.assign(np.ones(64))
+    features.prepare(vgg19[1])
+    assert features.convs[0].bias.numpy().all()
+
+
+@pytest.mark.parametrize("content", [None, b"not a weights file", "of another network"])
+def test_missing_weights_stop_the_run(content, tmp_path, vgg19):
+    path, features = tmp_path / "vgg.h5", PerceptualFeatures("vgg16", "block5_conv3")
+    if content == "of another network":
+        path = vgg19[1]
+    elif content:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match="VGG16: --vgg_weights=.* cannot be read.*vgg16_weights.*--lambda_vgg=0"):
+        features.prepare(str(path))
+    assert not features.built
+
+
+def test_a_failed_download_stops_the_run(monkeypatch):
+    def no_network(**kwargs):
+        raise Exception("URL fetch failure")
+
+    monkeypatch.setattr(keras.applications, "VGG19", no_network)
+    with pytest.raises(UserError, match="VGG19: Keras could not download them .URL fetch failure.*--vgg_weights=FILE"):
+        PerceptualFeatures("vgg19", "block4_conv4").prepare()
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (("vgg11", "block1_conv1"), "architecture='vgg11': expected one of vgg16, vgg19"),
+        (("vgg16", "block4_conv4"), "layer='block4_conv4': expected one of block1_conv1, .*block5_conv3$"),
+    ],
+)
+def test_what_no_vgg_has(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        PerceptualFeatures(*arguments)

@@ -1,0 +1,104 @@
+"""Features of VGG16 and VGG19 (Simonyan, Zisserman, arXiv 1409.1556) that losses compare pictures by."""
+
+import keras
+from keras import ops
+
+from tfi2i import layers
+from tfi2i.config import UserError
+from tfi2i.levels import to_levels
+
+# Convolutions in each block.
+_BLOCKS = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
+# Of the levels 0 to 255 that the networks were trained on: blue, green, red.
+_MEAN = (103.939, 116.779, 123.680)
+
+
+class PerceptualFeatures(layers.Network):
+    """A VGG network up to one of its convolutions: [N, H, W, 3] → float32 [N, h, w, C]; nothing in it learns.
+
+    Args:
+        architecture: "vgg16" or "vgg19".
+        layer: Keras' name of the last convolution, as "block4_conv4", which papers call conv4_4.
+        activation: whether the features are taken behind that convolution's ReLU (relu4_4) or before it (conv4_4).
+        pools: how many blocks, from the first, a max-pool follows; with all of Keras' pools, 5. Each halves the map.
+        normalized: instance-normalise the features, which takes a picture's overall colour and contrast away.
+        value_range: (low, high) of the pictures, in order red, green, blue.
+
+    Raises:
+        ValueError: an architecture or a layer that is not there.
+    """
+
+    def __init__(
+        self, architecture, layer, activation=True, pools=5, normalized=False, value_range=(-1.0, 1.0), **kwargs
+    ):
+        super().__init__(**kwargs)
+        if architecture not in _BLOCKS:
+            raise ValueError(f"architecture='{architecture}': expected one of {', '.join(_BLOCKS)}")
+        self.architecture, self.activation, self.value_range = architecture, activation, value_range
+        counts = _BLOCKS[architecture]
+        names = [f"block{b}_conv{i}" for b, count in enumerate(counts, 1) for i in range(1, count + 1)]
+        if layer not in names:
+            raise ValueError(f"layer='{layer}': expected one of {', '.join(names)}")
+        self.conv_names = names[: names.index(layer) + 1]
+        self.convs = [self.conv(64 * 2 ** min(int(name[5]) - 1, 3), 3, pad=1) for name in self.conv_names]
+        self.pool = keras.layers.MaxPooling2D(2, **self.next_layer("pool"))
+        self.pooled = {f"block{b}_conv{count}" for b, count in enumerate(counts[:pools], 1)} - {layer}
+        self.norm = layers.InstanceNormalization(**self.next_layer("norm")) if normalized else None
+        self.stack = self.convs
+        self.trainable = False
+
+    def call(self, x):
+        x = ops.flip(to_levels(ops.cast(x, "float32"), self.value_range), axis=-1)
+        x = x - ops.convert_to_tensor(_MEAN, dtype="float32")
+        for name, conv in zip(self.conv_names, self.convs):
+            x = conv(x)
+            if self.activation or conv is not self.convs[-1]:
+                x = ops.relu(x)
+            if name in self.pooled:
+                x = self.pool(x)
+        return ops.cast(self.norm(x) if self.norm else x, "float32")
+
+    def prepare(self, path=None, wanted_by="--lambda_vgg", without="--lambda_vgg=0"):
+        """Creates the weights and takes them from Keras' network, unless that is done.
+
+        Args:
+            path: file of the weights of `keras.applications.VGG16(include_top=False)`, or VGG19 (.h5); None: Keras
+                downloads them.
+            wanted_by: the flag that asks for them, for the error.
+            without: the flag that goes without them.
+
+        Raises:
+            UserError: the file is not there or holds something else, or the weights cannot be downloaded.
+        """
+        if self.built:
+            return
+        name = self.architecture.upper()
+        try:
+            vgg = getattr(keras.applications, name)(include_top=False, weights=path or "imagenet")
+        except Exception as error:
+            raise UserError(
+                f"{wanted_by} needs the weights of {name}: "
+                + (f"--vgg_weights={path} cannot be read" if path else "Keras could not download them")
+                + f" ({str(error).splitlines()[0]}). Give --vgg_weights=FILE, Keras' "
+                f"{self.architecture}_weights_tf_dim_ordering_tf_kernels_notop.h5, or {without}"
+            )
+        self.build((None, None, None, 3))
+        for name, conv in zip(self.conv_names, self.convs):
+            conv.set_weights(vgg.get_layer(name).get_weights())
+
+
+def domain_invariant_features(**kwargs):
+    """The features of the domain-invariant perceptual loss: [N, H, W, 3] in [-1, 1] → [N, H/8, W/8, 512].
+
+    Huang et al., arXiv 1804.04732, appendix: instance-normalised relu5_3 of VGG16. The network of the released code has
+    no pool between conv4_3 and conv5_1, so features of Keras' VGG16 are others.
+
+    Args:
+        **kwargs: of every Keras layer.
+    """
+    return PerceptualFeatures("vgg16", "block5_conv3", pools=3, normalized=True, **kwargs)
+
+
+def domain_invariant_loss(features, x, y):
+    """Mean squared difference of two pictures' features, float32 scalar; `features` of `domain_invariant_features`."""
+    return ops.mean(ops.square(features(x) - features(y)))
