@@ -21,8 +21,9 @@ picture: a model and all files that are exported from it give one result for one
 
 Departures: Torch7's code computes the generator's adversarial gradient with what the discriminator said before its
 update and with its weights after the update, where here, as in PyTorch's code, the updated discriminator is asked
-again; its convolutions before a norm have biases that are reset to 0 in each step, and here they have none; its
-transposed channels and BGR order change no result of a training from scratch.
+again; its convolutions before a norm have biases that are reset to 0 in each step, and here, as in PyTorch's code, they
+have none before batch norms and learn before instance norms, which take them away; its transposed channels and BGR
+order change no result of a training from scratch.
 """
 
 import functools
