@@ -20,8 +20,8 @@ And these are choices:
 
 - --content=vgg has the weight 0.3, with which features pull on a translation as strongly as pixels do with 10.
 - The discriminator's loss is halved, as the paper says. The code halves the number that it prints.
-- Biases before a norm, which cannot change the output, stay as they are; the code sets them to 0 in each step. Factors
-  of the norms begin at 1, and in the code at N(1, 0.02).
+- Biases before a norm, which cannot change the output, stay as they are; the code sets them to 0 in each step.
+- The discriminator pads its maps by 1 pixel, as PyTorch's code does; the code pads by 2.
 - VGG16 is Keras', of ImageNet. The code names no weights, and its download script has VGG16 of Places365.
 - An epoch's images of both domains are permutations.
 
