@@ -230,16 +230,15 @@ def test_the_table_of_methods_has_means_and_extremes():
     assert [b.split(" | ")[3] for b in baselines] == ["8.00", "9.00"]
 
 
-@pytest.mark.parametrize("norm", ["instance", "batch"])
-def test_what_replicas_exchange(norm):
+def test_what_replicas_exchange():
     given = {"generator": "resnet_6blocks", "generator_width": 2, "discriminator_width": 2, "discriminator_layers": 1}
-    run = settings.resolve("cyclegan", {**given, "crop": (16, 16), "norm": norm})
+    run = settings.resolve("cyclegan", {**given, "crop": (16, 16), "norm": "batch"})
     model = checkpoints.build(run, "float32")
     weights = 4 * (model.count_params() - 1)  # the step's number stays where it is
     averages = 4 * sum(v.shape.num_elements() for v in model.non_trainable_variables if "moving" in v.path)
     # All networks learn once a step. Running statistics are averaged after both phases. Each pool gathers an image.
     assert scaling.exchanged(run) == (weights + averages, 2 * 16 * 16 * 3 * 4)
-    assert (averages > 0) == (norm == "batch")
+    assert averages
 
 
 def test_a_ring_of_two_sends_everything_once():
