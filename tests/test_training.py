@@ -647,6 +647,7 @@ def test_xla_auto_survives_a_step_that_does_not_compile(given, uncompilable, tmp
     assert models[1].step.numpy() == 1 and not models[1].xla
 
 
+@pytest.mark.thorough
 def test_xla_on_is_an_error_where_a_step_does_not_compile(uncompilable, tmp_path):
     with pytest.raises(tf.errors.InvalidArgumentError, match="AsString"):
         loop.train(configured(steps=1, xla="on"), tmp_path / "run")
