@@ -2,9 +2,9 @@
 
     python tools/check_cartoongan.py --source=FOLDER --pictures=CHECKOUT
 
---source is a folder with released weights: STYLE_net_G_float.pth, or folders STYLE with .npy files; any case, any number
-of the four styles. --pictures is a checkout of github.com/Yijunmaverick/CartoonGAN-Test-Pytorch-Torch at e0414a3, whose
-test_output/in{1,2,3}_Hayao.png the Torch7 code made. Three checks, of which each prints a line:
+--source is a folder with released weights of any of the four styles: STYLE_net_G_float.pth, or folders STYLE with .npy
+files. --pictures is a checkout of github.com/Yijunmaverick/CartoonGAN-Test-Pytorch-Torch at e0414a3, whose
+test_output/in{1,2,3}_Hayao.png the Torch7 code made. Three checks, of which each prints lines:
 
 - the output for a picture made by a formula, within 2e-4 of figures computed in PyTorch;
 - with Hayao, at least 99.99 % of the published pictures' values, exactly;
