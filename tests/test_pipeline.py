@@ -65,6 +65,42 @@ def test_the_seed_makes_another_stream(folder):
     assert len(orders) == 3
 
 
+@pytest.mark.parametrize("domain", "ab")
+def test_smoothed_pictures_are_a_stream_of_their_own(folder, domain, monkeypatch):
+    monkeypatch.setattr(pipeline.edges, "smooth_edges", lambda pixels: tf.constant(pixels + 50))
+    data = Data(data=str(folder), **PLAIN)
+    opened, how = sources.open_domains(data), {"value_range": (0, 255), "seed": 0, "batch_size": 1}
+    whole = take(pipeline.TrainingStream(*opened, data, smoothed=domain, **how).dataset(), 35)
+    plain = take(pipeline.TrainingStream(*opened, data, **how).dataset(), 35)
+    assert [len(batch) for batch in (whole[0], plain[0])] == [3, 2]
+    assert colours(whole) == colours(plain)
+    seen = [int(batch[2][0, 0, 0, 0]) - 50 for batch in whole]
+    count, first = {"a": (7, 0), "b": (5, 100)}[domain]
+    assert all(sorted(epoch) == list(range(first, first + count)) for epoch in np.reshape(seen, (-1, count)))
+    assert seen != colours(whole)["ab".index(domain)]
+
+
+def test_a_bad_file_of_smoothed_pictures_counts_once(folder):
+    (folder / "trainB" / "3.png").write_bytes(b"broken")
+    data = Data(data=str(folder), **PLAIN)
+    how = {"value_range": (0, 255), "seed": 0, "batch_size": 1, "smoothed": "b"}
+    stream = pipeline.TrainingStream(*sources.open_domains(data), data, **how)
+    assert {int(batch[2][0, 0, 0, 0]) for batch in take(stream.dataset(), 10)} == {100, 101, 102, 104}
+    assert len(stream.bad_files) == 1
+
+
+def test_smoothed_pictures_have_blurred_edges_and_are_cached(folder, monkeypatch):
+    write_noise(folder)
+    computed, smooth = [], pipeline.edges.smooth_edges
+    monkeypatch.setattr(pipeline.edges, "smooth_edges", lambda pixels: computed.append(smooth(pixels)) or computed[-1])
+    data = Data(data=str(folder), **PLAIN)
+    how = {"value_range": (0, 255), "seed": 0, "batch_size": 1, "smoothed": "b"}
+    stream = pipeline.TrainingStream(*sources.open_domains(data), data, **how)
+    shown = [stream.sample(2, k) for k in range(10)]
+    assert len(computed) == 5
+    assert all(any(np.array_equal(x, y[0]) for y in computed) for x in shown)
+
+
 @pytest.mark.parametrize("cache_gib", [0.0, 1.0])
 def test_starting_at_a_step_gives_the_tail(folder, cache_gib):
     options = {"resize": (10, 10), "crop": (6, 7), "flip": 0.5, "cache_gib": cache_gib}

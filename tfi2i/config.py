@@ -306,6 +306,11 @@ class Hyperparameters:
     # Whether the model translates pictures, which --eval_every can measure.
     measurable: typing.ClassVar[bool] = True
 
+    @property
+    def stream(self):
+        """dict of what `training_stream` of the data is asked for beyond (A, B)."""
+        return {}
+
 
 @dataclasses.dataclass(frozen=True)
 class Training:

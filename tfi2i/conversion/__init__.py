@@ -8,6 +8,7 @@ The readers of files here know no method. What a method's files look like says `
   files_of      which of these arrays the published code keeps in one file; where such files are written
   constants     what else the published code stores; where it does
   GENERATOR_OF  which part translates one way; where a published file may hold that alone
+  LEFT_OUT      what the names of networks begin with that the published code does not have; where files are written
 """
 
 import dataclasses

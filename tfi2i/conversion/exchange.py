@@ -112,6 +112,9 @@ def export(run_dir, output, checkpoint=None, direction=None, log=print):
             log(f"{name} is written as {name.removesuffix('_average')}: the official code has no averages")
     networks = {n: net for n, net in kept.items() if not origin or n not in origin["missing"]}
     present = {id(v) for net in networks.values() for v in net.variables}
+    for name in [n for n in networks if n.startswith(getattr(module, "LEFT_OUT", ()))]:
+        del networks[name]
+        log(f"{name} is left out: the published code has none")
     foreign = [n for n, net in networks.items() if any(id(v) not in named for v in net.variables)]
     if foreign:
         raise UserError(f"--export=pytorch: the official code has no such {', '.join(foreign)} as this run's")

@@ -1,6 +1,7 @@
 """Opens what `--source` names: a file, a folder of files, or a zip of such a folder; picks one model's files.
 
-PyTorch's files, Keras' .h5 and .keras, and checkpoints of TensorFlow by their .index file, alone or in a folder.
+PyTorch's files, Keras' .h5 and .keras, checkpoints of TensorFlow by their .index file, alone or in a folder, and a
+folder of NumPy's .npy, each of which is one array of one model.
 """
 
 import functools
@@ -12,6 +13,8 @@ import os
 import pathlib
 import re
 import zipfile
+
+import numpy as np
 
 from tfi2i import run_directory
 from tfi2i.config import UserError
@@ -50,6 +53,9 @@ def read(source, names, epoch=None):
             f"--source={source} is a run directory already: translate, evaluate and export take it as --run_dir, and "
             "training as --init_from"
         )
+    if arrays := sorted(path.glob("*.npy")) if path.is_dir() else []:
+        content = {file.stem: _array(file) for file in arrays}
+        return {path.name: content}, {file.name: sha256(file) for file in arrays}, f"{len(arrays)} arrays"
     index = path if path.suffix == ".index" and path.is_file() else _last_index(path, epoch)
     if index:
         data = sorted(index.parent.glob(f"{glob.escape(index.stem)}.data-*"))
@@ -93,6 +99,17 @@ def _is_keras(file):
         return False
     finally:
         file.seek(0)
+
+
+def _array(path):
+    """The `Tensor` of a .npy file."""
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(f"{path} cannot be read as an array of NumPy: {error}")
+    if not isinstance(array, np.ndarray) or array.dtype.kind != "f":
+        raise UserError(f"{path} cannot be read as an array of NumPy: expected numbers of a floating-point type")
+    return torch_files.from_array(array)
 
 
 def _last_index(path, epoch):

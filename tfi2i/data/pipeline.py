@@ -11,11 +11,12 @@ import numpy as np
 import tensorflow as tf
 
 from tfi2i.config import UserError
-from tfi2i.data import augment, images, sources
+from tfi2i.data import augment, edges, images, sources
 from tfi2i.levels import to_range
 from tfi2i.progress import Progress
 
 _ORDER, _AUGMENT = range(2)  # purposes of random draws
+_SMOOTHED = 2  # in the place of a domain, 0 (A) or 1 (B): the edge-smoothed pictures of one
 _SQUEEZED = 1.02  # ratio of partners' aspects that counts as rounding
 _PROBES = 16  # images per domain that are looked at before training, where one size comes out of all
 
@@ -63,6 +64,9 @@ class TrainingStream:
     Of pairs there is one permutation, and both partners are cropped and flipped by the same draws. A pair with a file
     that cannot be read is replaced by the next pair.
 
+    With `smoothed` a batch has a third part: pictures of one domain with their edges blurred. They are drawn
+    independently of the other parts, smoothed after resizing, and cached as the others.
+
     Errors inside tf.data's threads reach the consumer as `tf.errors.OpError` without their type, so a loop does:
 
         try:
@@ -74,11 +78,11 @@ class TrainingStream:
     Attributes:
         bad_files: list of (path, reason), each file once.
         error: None, or the `UserError` that stopped the stream.
-        shapes: the pair of static shapes [h, w, c] of one image, None where sizes differ between images.
+        shapes: for each part of a batch the static shape [h, w, c] of an image, None where sizes differ between images.
         crops: how pictures become training crops, as lines for people.
     """
 
-    def __init__(self, source_a, source_b, data, *, value_range, seed, batch_size):
+    def __init__(self, source_a, source_b, data, *, value_range, seed, batch_size, smoothed=None):
         """Prepares the stream, and checks the sizes of its images, see `check`.
 
         Args:
@@ -87,6 +91,7 @@ class TrainingStream:
             value_range: (low, high) of the float images, e.g. (-1, 1).
             seed: an integer; another one is another stream.
             batch_size: images per domain in one step, over all replicas and hosts.
+            smoothed: "a" or "b": the domain of which batches have edge-smoothed pictures too, see `edges`; None: none.
 
         Raises:
             UserError: images smaller than the crop, of different sizes where nothing makes them equal, or partners of
@@ -101,9 +106,12 @@ class TrainingStream:
             check_partners(source_a, source_b, data)
         self.crops = [*describe_halves(source_a, data), *describe_crops(sizes, data)]
         self.shapes = tuple(self._static_shape(*pair) for pair in zip(self._sources, sizes))
+        self._smoothed = smoothed and "ab".index(smoothed)
+        if smoothed:
+            self.shapes += (self.shapes[self._smoothed],)
         self._caching = self._cache_fits(sizes)
         # Keyed by (domain, epoch); in a closure so that the cache goes with the stream.
-        self._permutation = functools.lru_cache(maxsize=4)(self._draw_permutation)
+        self._permutation = functools.lru_cache(maxsize=2 * len(self.shapes))(self._draw_permutation)
 
     def dataset(self, start_step=0, context=None):
         """Batches from `start_step` on, without an end.
@@ -115,7 +123,7 @@ class TrainingStream:
                 gets samples s·B + r·B/R … of step s.
 
         Returns:
-            `tf.data.Dataset` of (A, B), float32 [b, h, w, c] in `value_range`.
+            `tf.data.Dataset` of (A, B) or (A, B, smoothed), float32 [b, h, w, c] in `value_range`.
 
         Raises:
             UserError: the replicas cannot share the batch equally.
@@ -131,8 +139,8 @@ class TrainingStream:
 
         def load(j):
             k = j // part * self._batch_size + host * part + j % part
-            pair = tf.numpy_function(self._load_pair, [k], (tf.float32, tf.float32), stateful=False)
-            return tuple(tf.ensure_shape(x, shape) for x, shape in zip(pair, self.shapes))
+            parts = tf.numpy_function(self._load_parts, [k], (tf.float32,) * len(self.shapes), stateful=False)
+            return tuple(tf.ensure_shape(x, shape) for x, shape in zip(parts, self.shapes))
 
         dataset = tf.data.Dataset.range(start_step * part, np.iinfo(np.int64).max)
         dataset = dataset.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
@@ -153,7 +161,7 @@ class TrainingStream:
             raise self.error
 
     def sample(self, domain, k):
-        """Sample `k` of domain 0 (A) or 1 (B): float32 [h, w, c] in `value_range`.
+        """Sample `k` of domain 0 (A) or 1 (B), or of the smoothed ones, 2: float32 [h, w, c] in `value_range`.
 
         Raises:
             UserError: too many bad files, or an image smaller than the crop.
@@ -193,14 +201,18 @@ class TrainingStream:
         """The domain whose draws another one takes: its own, or of pairs those of A."""
         return 0 if self._data.paired else domain
 
-    def _load_pair(self, k):
+    def _shown(self, domain):
+        """The domain whose files are read: of smoothed pictures that which they are of."""
+        return self._smoothed if domain == _SMOOTHED else domain
+
+    def _load_parts(self, k):
         with _calls:
             try:
                 while True:
                     seen = len(self._bad)
-                    pair = self.sample(0, int(k)), self.sample(1, int(k))
+                    parts = tuple(self.sample(domain, int(k)) for domain in range(len(self.shapes)))
                     if not self._data.paired or len(self._bad) == seen:
-                        return pair
+                        return parts
                     # A partner could not be read, and its pair was passed over by the second domain alone.
             except UserError as error:
                 with self._lock:
@@ -209,38 +221,42 @@ class TrainingStream:
 
     def _candidates(self, domain, k):
         """Indices of the file for sample k and of its replacements, known bad files left out."""
-        n = len(self._sources[domain])
+        shown = self._shown(domain)
+        n = len(self._sources[shown])
         epoch, position = divmod(k, n)
         order = self._permutation(domain, epoch)
         for i in range(n):
             index = int(order[(position + i) % n])
-            if (domain, index) not in self._bad:
+            if (shown, index) not in self._bad:
                 yield index
-        which = "any pair" if self._data.paired else f"domain {'AB'[domain]}"
+        which = "any pair" if self._data.paired else f"domain {'AB'[shown]}"
         raise UserError(f"none of the files of {which} can be read:\n{self._bad_list()}")
 
     def _draw_permutation(self, domain, epoch):
-        n = len(self._sources[domain])
+        n = len(self._sources[self._shown(domain)])
         seed = np.random.SeedSequence([self._seed, domain, epoch, _ORDER]).generate_state(2)
         with tf.device("CPU"):  # the operation has no other kernel
             order = tf.random.experimental.index_shuffle(tf.range(n, dtype=tf.int64), seed, np.int64(n - 1))
         return order.numpy()
 
     def _read(self, domain, k, mirrored):
+        shown = self._shown(domain)
         for index in self._candidates(self._drawn_with(domain), k):
             key = (domain, index, mirrored)
             try:
                 pixels = self._cache.get(key)
                 if pixels is None:
-                    pixels = self._sources[domain].read(index)
+                    pixels = self._sources[shown].read(index)
                     pixels = _resize(pixels[:, ::-1] if mirrored else pixels, self._data)
+                    if domain == _SMOOTHED:
+                        pixels = edges.smooth_edges(pixels[None])[0].numpy()
                     if self._caching:
                         self._cache[key] = pixels
                 # Here too: another thread may have met the file that this sample passed over.
                 self._check_bad_files()
-                return pixels, self._sources[domain].names[index]
+                return pixels, self._sources[shown].names[index]
             except images.BadImage as bad:
-                self._count(domain, index, bad)
+                self._count(shown, index, bad)
 
     def _count(self, domain, index, bad):
         key = (self._drawn_with(domain), index)
@@ -265,7 +281,8 @@ class TrainingStream:
     def _cache_fits(self, sizes):
         """Whether all images, decoded and resized, take at most `cache_gib`, judged by the first readable one."""
         total = 0
-        for source, seen in zip(self._sources, sizes):
+        for domain in range(len(self.shapes)):
+            source, seen = self._sources[self._shown(domain)], sizes[self._shown(domain)]
             area = np.mean([np.prod(_resized_size(size, self._data)) for size in seen] or [0])
             try:
                 depth = source.read(0).dtype.itemsize

@@ -65,6 +65,7 @@ METHODS = {
     "uvcgan2": Method("tfi2i.methods.uvcgan2", "UVCGAN2", pretraining="Inpainting"),
     "uvcgan": Method("tfi2i.methods.uvcgan2", "UVCGAN", pretraining="UVCGANInpainting"),
     "aggan": Method("tfi2i.methods.aggan", "AGGAN"),
+    "cartoongan": Method("tfi2i.methods.cartoongan", "CartoonGAN"),
     "adaptation": Method("tfi2i.methods.unit", "Adaptation", module="adaptation", published=False, command="adapt"),
     "student": Method("tfi2i.methods.student", "Student", published=False, command="distill"),
 }

@@ -96,7 +96,7 @@ def train(run, run_dir, dry_run=False, prepare=None, learned_from=None):
         held_out = run.data.held_out()
         value_range = METHODS[run.method].of_task(t.task).model_class.value_range
         stream = run.data.training_stream(
-            source_a, source_b, value_range=value_range, seed=t.seed, batch_size=batch_size
+            source_a, source_b, value_range=value_range, seed=t.seed, batch_size=batch_size, **run.model.stream
         )
         shapes = [(batch_size // replicas, *shape) for shape in stream.shapes]
     found = checkpoints.newest_good(folder)
