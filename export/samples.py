@@ -97,7 +97,7 @@ def export(model, output, formats=FORMATS, model_version=1, count=_DRAWN, floors
         report = _verify(model, partial, formats, model_version, count, floors)
         _describe(model, partial, formats, model_version, report)
         for kind, result in report["formats"].items():
-            log(f"{kind}: PSNR {_decibels(result)} dB, worst image {_decibels(result['worst'])} dB")
+            log(f"{kind}: PSNR in dB {_decibels(result)}, of the worst image {_decibels(result['worst'])}")
         if not report["passed"]:
             faults = "; ".join(fault for result in report["formats"].values() for fault in result["faults"])
             raise FloorError(f"not exported: {faults}", report)

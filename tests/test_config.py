@@ -274,7 +274,9 @@ def test_help_is_instant(command, arguments):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert "heavy: []" in done.stdout, done.stdout[-500:] + done.stderr
-    flag = "lambda_" if command in ("train", "adapt", "doctor") and "pretrain" not in str(arguments) else "run_dir"
+    flag = (
+        "learning_rate" if command in ("train", "adapt", "doctor") and "pretrain" not in str(arguments) else "run_dir"
+    )
     assert f"  --{flag}" in done.stdout
 
 

@@ -13,7 +13,6 @@ from tests.own_flags import call
 from tfi2i.commands import adapt
 from tfi2i.config import UserError
 from tfi2i.methods.cogan.adaptation import CoGANAdaptation
-from tfi2i.methods.cogan.config import SmallDigits
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
 TINY = {"generator_width": 8, "discriminator_width": 2, "latent_size": 6, "inversion_steps": 2, "inversion_starts": 2}
@@ -86,6 +85,13 @@ def test_a_step_is_the_published_one(golden, monkeypatch):
             np.testing.assert_allclose(variable, expected, atol=5e-4 if idle else 1e-5, err_msg=key)
 
 
+def test_domains_may_have_other_channels():
+    model = CoGANAdaptation(1, 3, **TINY)
+    model.build((None, 28, 28, 1))
+    a, b = model.draw_pairs(model.draw_latents(0, 2))
+    assert (a.shape, b.shape) == ((2, 28, 28, 1), (2, 28, 28, 3)) and model.digit_logits(b, "b").shape == (2, 10)
+
+
 def test_first_weights_are_drawn_as_published():
     judge = CoGANAdaptation().discriminator
     judge.build((None, 28, 28, 1))
@@ -128,7 +134,5 @@ def test_what_cannot_be_is_refused():
         UserError, match="--method=cogan adapts no digits: expected one of adaptation, cogan_adaptation"
     ):
         call(adapt, "--method=cogan", "--run_dir=x")
-    with pytest.raises(UserError, match="--channels_b=3: these networks take grey digits alone"):
-        SmallDigits(channels_b=3)
     with pytest.raises(UserError, match="--generator_width=12: expected a multiple of 8"):
         CoGANAdaptation.config_class(generator_width=12)

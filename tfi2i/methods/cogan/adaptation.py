@@ -1,6 +1,6 @@
 """Domain adaptation with CoGAN: Liu, Tuzel, arXiv 1606.07536; networks and step of the authors' PyTorch code.
 
-Digits of two domains of 28×28 grey pixels, MNIST and USPS: A, the source, has labels, B, the target, has none. A
+Digits of two domains of 28×28 pixels, MNIST and USPS: A, the source, has labels, B, the target, has none. A
 classifier on the features of the two coupled discriminators learns from A, through A's own first layer, and is used on
 B through B's own. That both layers mean the same comes from judging generated pairs, and from comparing their features.
 
@@ -46,13 +46,14 @@ class DigitNetwork(layers.Network):
 
 
 class Generator(DigitNetwork):
-    """Two coupled generators: noise [N, Z] → a pair of images [N, 28, 28, 1] in [0, 1].
+    """Two coupled generators: noise [N, Z] → a pair of images [N, 28, 28, C] in [0, 1].
 
     Args:
+        channels: (of domain A, of domain B).
         width: channels of the first map, of 4×4 pixels.
     """
 
-    def __init__(self, width, **kwargs):
+    def __init__(self, channels, width, **kwargs):
         super().__init__(**kwargs)
         up = functools.partial(self.started, layers.Conv2DTranspose)
         self.shared = []
@@ -63,7 +64,7 @@ class Generator(DigitNetwork):
                 norm(**self.next_layer("norm")),
                 self.slope(),
             ]
-        self.paint_a, self.paint_b = (up(1, 6, strides=1, pad=1) for _ in "ab")
+        self.paint_a, self.paint_b = (up(c, 6, strides=1, pad=1) for c in channels)
 
     def build(self, input_shape):
         shape = (None, 1, 1, input_shape[-1])
@@ -75,7 +76,7 @@ class Generator(DigitNetwork):
         self.built = True
 
     def call(self, z, domains="ab", training=False):
-        """The images of z in each of the `domains`: a list of float32 [N, 28, 28, 1]."""
+        """The images of z in each of the `domains`: a list of float32 [N, 28, 28, C]."""
         x = ops.reshape(ops.cast(z, self.compute_dtype), (-1, 1, 1, z.shape[-1]))
         for layer in self.shared:
             x = layer(x, training=training) if isinstance(layer, layers.BatchNormalization) else layer(x)
@@ -84,16 +85,18 @@ class Generator(DigitNetwork):
 
 
 class Discriminator(DigitNetwork):
-    """Two coupled discriminators with the classifier on top: [N, 28, 28, 1] → 2 logits (1 is real), or 10.
+    """Two coupled discriminators with the classifier on top: [N, 28, 28, C] → 2 logits (1 is real), or 10.
 
     Nothing follows the first two convolutions but the maximum of 2×2 pixels.
 
     Args:
+        channels: (of domain A, of domain B).
         width: channels after the first layer; 2.5 and 25 times as many follow.
     """
 
-    def __init__(self, width, **kwargs):
+    def __init__(self, channels, width, **kwargs):
         super().__init__(**kwargs)
+        self.channels = channels
         conv = functools.partial(self.started, layers.Conv2D)
         self.enter_a, self.enter_b = conv(width, 5), conv(width, 5)
         self.shared = [conv(5 * width // 2, 5), conv(25 * width, 4)]
@@ -102,8 +105,8 @@ class Discriminator(DigitNetwork):
 
     def build(self, input_shape):
         width = self.enter_a.filters
-        self.enter_a.build((None, SIDE, SIDE, 1))
-        self.enter_b.build((None, SIDE, SIDE, 1))
+        for enter, channels in zip((self.enter_a, self.enter_b), self.channels):
+            enter.build((None, SIDE, SIDE, channels))
         self.shared[0].build((None, 12, 12, width))
         self.shared[1].build((None, 4, 4, 5 * width // 2))
         for layer in (self.last, self.logits, self.classifier):
@@ -142,10 +145,10 @@ class CoGANAdaptation(DigitClassifier, CoupledGAN):
 
     def __init__(self, channels_a=1, channels_b=1, seed=0, name="cogan_adaptation", **kwargs):
         super().__init__(channels_a, channels_b, seed, name, **kwargs)
-        c, named = self.config, {"seed": seed, "dtype": self.dtype_policy}
+        c, channels, named = self.config, (channels_a, channels_b), {"seed": seed, "dtype": self.dtype_policy}
         if not c.baseline:
-            self.generator = Generator(c.generator_width, name="generator", **named)
-        self.discriminator = Discriminator(c.discriminator_width, name="discriminator", **named)
+            self.generator = Generator(channels, c.generator_width, name="generator", **named)
+        self.discriminator = Discriminator(channels, c.discriminator_width, name="discriminator", **named)
 
     @property
     def roles(self):

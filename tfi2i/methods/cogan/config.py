@@ -93,18 +93,9 @@ class CoGAN(Coupled):
 
 @dataclasses.dataclass(frozen=True)
 class SmallDigits(Digits):
-    """The digits at MNIST's own size, one channel each."""
+    """The digits at MNIST's own size."""
 
     side: typing.ClassVar[int] = 28
-
-    def __post_init__(self):
-        super().__post_init__()
-        for name in ("channels_a", "channels_b"):
-            if getattr(self, name) != 1:
-                raise UserError(
-                    f"--{name}={getattr(self, name)}: these networks take grey digits alone: leave it out, or use "
-                    "--method=adaptation"
-                )
 
 
 @dataclasses.dataclass(frozen=True)
