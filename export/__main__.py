@@ -25,7 +25,7 @@ def define_flags(values):
         "direction",
         None,
         "which way the files translate: a2b, b2a, or by the folders of --a and --b, photos2paintings "
-        "[the model's first]",
+        "[the model's first]; sample: what draws pairs from noise, of a method that does",
         flag_values=values,
     )
     flags.DEFINE_string("output", None, "folder to make", required=True, flag_values=values)
@@ -123,7 +123,8 @@ def main(_):
             raise UserError(f"--{name}={values[name].value}: expected 1 or more")
     if values.data and (values.a or values.b) or bool(values.a) != bool(values.b):
         raise UserError("give --data=FOLDER, or both --a=FOLDER and --b=FOLDER")
-    direction = values.direction and run_directory.direction(values.direction, values.run_dir)
+    ways = ("a2b", "b2a", "sample")
+    direction = values.direction and run_directory.direction(values.direction, values.run_dir, canonical=ways)
     machine.import_tensorflow()
     import tfi2i
 

@@ -20,7 +20,20 @@ from tfi2i.levels import to_levels
 from tfi2i.progress import Progress
 from tfi2i.translation import resolve_fit
 
-from . import FLOORS, FORMATS, USUAL, litert, quantization, reporting, resolve_floors, saved_model, serving, verify, web
+from . import (
+    FLOORS,
+    FORMATS,
+    USUAL,
+    litert,
+    quantization,
+    reporting,
+    resolve_floors,
+    samples,
+    saved_model,
+    serving,
+    verify,
+    web,
+)
 
 _PICTURES = 4
 # Least dB, pooled and of the worst image, of the float32 file after equalisation.
@@ -78,7 +91,8 @@ def export(
     Args:
         model: a built `Translator` that computes in float32, such as `tfi2i.load` returns, or a run directory.
         output: the folder to make.
-        direction: "a2b" or "b2a"; None: the first of the model's.
+        direction: "a2b" or "b2a"; None: the first of the model's. "sample": what draws pairs, of a method that has a
+            `latent_size` and no other export, as `samples.export` describes; no argument about pictures counts then.
         formats: some of the `FORMATS`; `quantization.quantize` says what the LiteRT files are. "web" is a page around
             the files in `web.FILES`, which are then written too.
         size: N or (height, width) of the LiteRT files' images, and what "resize" resizes to; None: the
@@ -111,6 +125,13 @@ def export(
     """
     if isinstance(model, (str, os.PathLike)):
         model = checkpoints.load(model)
+    if direction is None and model.latent_size is not None:
+        direction = samples.SIGNATURE
+    samples.check_direction(model, direction)
+    if direction == samples.SIGNATURE:
+        formats = samples.FORMATS if formats == USUAL else formats
+        pairs = {"model_version": model_version or 1, "floors": floors, "log": log}
+        return samples.export(model, output, formats, **pairs)
     direction = model.resolve_direction(direction)
     floors = resolve_floors(floors or {})
     output = pathlib.Path(local_path(output, "output")).resolve()

@@ -23,6 +23,7 @@ from ai_edge_litert.tools import flatbuffer_utils
 
 from tfi2i import layers
 
+from . import samples
 from .graph import Graph
 
 _USUAL_ENLARGE = keras.layers.UpSampling2D.call
@@ -42,7 +43,11 @@ def convert(model, direction, size):
         bytes. The signature "translate" is {"images": float32 [1, H, W, C]} → {"images": float32
         [1, H, W, C']}, pixels from 0 to 255. Where the method takes a style, the second input is {"style": float32
         [1, style_size]}.
+
+    Raises:
+        UserError: the method translates by a search, see `samples`.
     """
+    samples.check_direction(model, direction)
     channels = model.channels_of(direction[0])
     # Known now: the file has neither the computation of the rows nor a needless gathering of all.
     (top, rows), (left, columns) = ([n.numpy() for n in model.sizes.reflected(side)] for side in size)
@@ -68,15 +73,29 @@ def convert(model, direction, size):
         y = generate(images * (column * step) + row * low, style)
         return {"images": y * (column / step) + row * (-low / step)}
 
-    archive = keras.export.ExportArchive()
     specs = [tf.TensorSpec([1, *size, channels], tf.float32, name="images")]
     if model.style_size is not None:
         specs.append(tf.TensorSpec([1, model.style_size], tf.float32, name="style"))
+    return from_function(translate, specs, SIGNATURE)
+
+
+def from_function(function, specs, signature):
+    """The float32 file of a function of a model's networks.
+
+    Args:
+        function: takes tensors and returns a dict of tensors.
+        specs: the `tf.TensorSpec` of each argument, with a first dimension of 1.
+        signature: name of the file's signature.
+
+    Returns:
+        bytes.
+    """
+    archive = keras.export.ExportArchive()
     with tempfile.TemporaryDirectory(prefix="tfi2i-") as folder:
         with _delegated_forms():
-            archive.add_endpoint(SIGNATURE, translate, input_signature=specs)
+            archive.add_endpoint(signature, function, input_signature=specs)
             archive.write_out(folder, verbose=False)
-        return rewritten(tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[SIGNATURE]).convert())
+        return rewritten(tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[signature]).convert())
 
 
 def rewritten(file):

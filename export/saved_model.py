@@ -24,7 +24,7 @@ import tensorflow as tf
 from tfi2i.levels import to_levels, to_range
 from tfi2i.methods import sizes
 
-from . import image_bytes
+from . import image_bytes, samples
 
 
 def in_pixels(model, generate):
@@ -76,7 +76,11 @@ def write_saved_model(
         direction, fit, size, filter: as in `any_size`.
         background: R, G, B (0-255) that `image_bytes` puts behind transparent pixels.
         max_side: pixels; `image_bytes` refuses pictures with a longer side. None: it takes any.
+
+    Raises:
+        UserError: the method translates by a search, see `samples`.
     """
+    samples.check_direction(model, direction)
     channels = model.channels_of(direction[0])
     translate = in_pixels(model, any_size(model, direction, fit, size, filter))
     steps = image_bytes.fit_of(model, direction, fit, size, filter)

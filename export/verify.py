@@ -134,6 +134,18 @@ class LiteRT:
         return sum(o["op_name"] == "DELEGATE" for o in self._interpreter._get_ops_details())
 
 
+def signature_runner(file, threads=None):
+    """What runs the one signature of a LiteRT file: takes and gives arrays by their names.
+
+    Args:
+        file: path.
+        threads: that it may use.
+    """
+    from ai_edge_litert import interpreter
+
+    return interpreter.Interpreter(model_path=str(file), num_threads=threads).get_signature_runner()
+
+
 class Compiled:
     """A LiteRT file, ready to run by `CompiledModel`, the newer API, on the CPU.
 

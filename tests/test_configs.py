@@ -61,7 +61,7 @@ def resolve():
 
 @pytest.fixture
 def resolve_adaptation():
-    yield from resolver(functools.partial(command_line.define_only_method, command="adapt"))
+    yield from resolver(functools.partial(command_line.define_train_flags, command="adapt"))
 
 
 def opening(file):

@@ -64,7 +64,7 @@ def state(model):
 
 def resolve(name, *arguments):
     """The `settings.Run` of a command line of `tfi2i train` or `tfi2i.adapt`."""
-    adapt = functools.partial(command_line.define_only_method, command="adapt")
+    adapt = functools.partial(command_line.define_train_flags, command="adapt")
     define = adapt if name == "adaptation" else command_line.define_train_flags
     with contextlib.contextmanager(resolver)(define) as resolved:
         return resolved(*arguments)

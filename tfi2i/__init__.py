@@ -22,6 +22,7 @@ if typing.TYPE_CHECKING:  # what editors see; a test compares it with the names 
     from tfi2i.methods.aggan.model import AGGAN
     from tfi2i.methods.bigan.model import BiGAN
     from tfi2i.methods.cartoongan.model import CartoonGAN
+    from tfi2i.methods.cogan.model import CoGAN
     from tfi2i.methods.cyclegan.model import CycleGAN
     from tfi2i.methods.munit.model import MUNIT
     from tfi2i.methods.pix2pix.model import Pix2Pix

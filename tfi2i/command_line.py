@@ -21,28 +21,30 @@ from tfi2i.methods import METHODS, trained_by
 flags.disclaim_key_flags()
 
 
-def define_train_flags(values, arguments=None):
-    """Declares `--method` and the fields of `Data`, `Training` and all methods of `tfi2i.train`.
+def define_train_flags(values, arguments=None, command="train"):
+    """Declares `--method` and the fields of all methods that a command trains, of their data, and of `Training`.
 
     Args:
         values: where they are declared, an `absl.flags.FlagValues`.
         arguments: the command line, whose `--method` and `--task` decide which flags `--help` shows; None: sys.argv.
+        command: "train" or "adapt"; the first of its methods is the default.
     """
-    able = trained_by("train")
+    able = trained_by(command)
+    first = next(iter(able))
     flags.DEFINE_string(
         "method",
-        "cyclegan",
+        first,
         f"one of {', '.join(able)}; --method=NAME --help shows the flags of that one",
         flag_values=values,
     )
     asked = _asked(sys.argv if arguments is None else arguments)
-    shown = able.get(asked.get("method"), able["cyclegan"])
+    shown = able.get(asked.get("method"), able[first])
     shown = shown.of_task(asked.get("task", "translate")) or shown
     _define(values, shown.config_class, [row.config_class for row in _rows(able)])
 
 
 def define_only_method(values, command):
-    """Declares the fields of the one method that a command such as "adapt" trains."""
+    """Declares the fields of the one method that a command such as "distill" trains."""
     (method,) = trained_by(command).values()
     _define(values, method.config_class)
 
@@ -83,7 +85,7 @@ def flags_text(method, given):
         method: a name in `methods.METHODS`.
         given: dict of flag name to value.
     """
-    lines = [f"--method={method}"] if METHODS[method].command == "train" else []
+    lines = [f"--method={method}"] if len(trained_by(METHODS[method].command)) > 1 else []
     for name, value in given.items():
         if isinstance(value, bool):
             lines.append(f"--{name}" if value else f"--no{name}")

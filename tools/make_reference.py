@@ -81,8 +81,8 @@ def _flags_of(name, module):
     """The tables of one command's flags."""
     if not hasattr(module, "define_flags"):
         return []
-    if name == "train":
-        return _flags_of_methods(module)
+    if len(trained_by(name)) > 1:
+        return _flags_of_methods(name, module)
     own, trained = _rows(module), _rows(importlib.import_module(COMMANDS["train"][0]))
     if sum(trained.get(flag) == row for flag, row in own.items()) < len(own) / 2:
         return ["", *_table(own)]
@@ -97,10 +97,10 @@ def _flags_of(name, module):
     ]
 
 
-def _flags_of_methods(module):
+def _flags_of_methods(name, module):
     """The tables of training: what is the same with every method, then the rest of each."""
     tables = {}
-    for method, row in trained_by("train").items():
+    for method, row in trained_by(name).items():
         tables[f"--method={method}"] = _rows(module, f"--method={method}")
         if row.pretraining:
             words = f"--method={method}", "--task=pretrain"

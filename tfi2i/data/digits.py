@@ -10,7 +10,8 @@ What --source and --target name, and --source_format and --target_format call it
   idx       folder with train-images-idx3-ubyte[.gz] and the like, as MNIST is published
   mat       .mat with X [32, 32, 3, N] and y, as SVHN is published, where 10 is the label of the digit 0
 
-All become 32x32 pixels. SVHN's label of the digit 0 is 0 from TFDS, which changes it itself.
+All become squares: of 32x32 pixels, or what else is the `side` of the method's class of data. SVHN's label of the digit
+0 is 0 from TFDS, which changes it itself.
 """
 
 import bz2
@@ -28,7 +29,6 @@ from tfi2i.config import Data, UserError
 from tfi2i.data import images, sources
 from tfi2i.levels import to_range
 
-SIDE = 32
 CLASSES = 10
 _SUFFIXES = {
     ".npz": "npz", ".h5": "hdf5", ".hdf5": "hdf5", ".libsvm": "libsvm", ".bz2": "libsvm", ".txt": "libsvm",
@@ -41,7 +41,7 @@ class DigitSet:
     """Digits of one domain and split.
 
     Attributes:
-        images: uint8 [N, 32, 32, C].
+        images: uint8 [N, side, side, C].
         labels: int32 [N], 0 to 9.
         description: one line for the log.
     """
@@ -106,16 +106,16 @@ def open_domain(data, domain, split, channels=None):
     if y.min() < 0 or y.max() >= CLASSES:
         raise UserError(f"--{domain}={where} has labels from {y.min()} to {y.max()}: expected 0 to {CLASSES - 1}")
     channels = channels or {"source": data.channels_a, "target": data.channels_b}[domain]
-    x = _to_channels(resize(x, data.resize_filter), channels)
+    x = _to_channels(resize(x, data.side, data.resize_filter), channels)
     return DigitSet(x, y.astype(np.int32), f"{len(x)} digits, {where}, {split}")
 
 
-def resize(x, filter="nearest"):
-    """uint8 [N, H, W, C] → [N, 32, 32, C]; `filter` nearest (pixel ⌊i H / 32⌋) or bilinear (antialiased)."""
+def resize(x, side, filter="nearest"):
+    """uint8 [N, H, W, C] → [N, side, side, C]; `filter` nearest (pixel ⌊i H / side⌋) or bilinear (antialiased)."""
     if filter == "nearest":
-        rows, columns = (np.arange(SIDE) * n // SIDE for n in x.shape[1:3])
+        rows, columns = (np.arange(side) * n // side for n in x.shape[1:3])
         return x[:, rows][:, :, columns]
-    parts = [tf.image.resize(x[i : i + 1024], (SIDE, SIDE), antialias=True) for i in range(0, len(x), 1024)]
+    parts = [tf.image.resize(x[i : i + 1024], (side, side), antialias=True) for i in range(0, len(x), 1024)]
     return np.concatenate([np.rint(part).astype(np.uint8) for part in parts])
 
 
@@ -309,7 +309,7 @@ class TrainingStream:
 
     Attributes:
         bad_files, crops: empty; as `pipeline.TrainingStream` has them.
-        shapes: the pair of shapes [32, 32, C].
+        shapes: the pair of shapes [side, side, C].
     """
 
     def __init__(self, source, target, data, *, value_range, seed, batch_size):
@@ -363,7 +363,7 @@ class TrainingStream:
 
 
 def examples(data, count, value_range):
-    """The same held-out digits for every picture of a run: (source, target), float32 [count, 32, 32, C]."""
+    """The same held-out digits for every picture of a run: (source, target), float32 [count, side, side, C]."""
     shown = []
     for digits in open_domains(data, "test"):
         chosen = np.unique(np.linspace(0, len(digits) - 1, count).astype(int))

@@ -22,6 +22,7 @@ from tfi2i.layers.quantization import fake_quantize as fake_quantize
 from tfi2i.layers.quantization import fake_quantize_kernel as fake_quantize_kernel
 from tfi2i.layers.random import Dropout as Dropout
 from tfi2i.layers.random import batch_draws as batch_draws
+from tfi2i.layers.random import batch_dropout as batch_dropout
 from tfi2i.layers.random import batch_seeds as batch_seeds
 from tfi2i.layers.random import normal as normal
 from tfi2i.layers.random import sample_seeds as sample_seeds

@@ -138,8 +138,8 @@ class BatchNormalization(keras.layers.Layer):
         epsilon: float, added to the variance.
         momentum: float in [0, 1], weight of the old moving value. PyTorch's `momentum` is 1 minus this one.
         gain: float, gamma starts at N(1, gain²).
-        offset: float, beta starts at N(0, offset²).
-        scale: bool, whether gamma, a factor for each channel, is learned. beta, an offset, is always learned.
+        offset: float, beta starts at N(0, offset²); None: there is no beta, no offset for each channel.
+        scale: bool, whether gamma, a factor for each channel, is learned.
         seed: int, seeds gamma and beta.
         per_image: bool, whether inference normalises each image by its own statistics, which is what training computes
             of a batch of one, instead of the moving ones.
@@ -167,8 +167,10 @@ class BatchNormalization(keras.layers.Layer):
         shape = (input_shape[-1],)
         around_1 = keras.initializers.RandomNormal(1.0, self.gain, seed=self.seed)
         self.gamma = self.add_weight(shape=shape, initializer=around_1, name="gamma") if self.scale else None
-        around_0 = keras.initializers.RandomNormal(0.0, self.offset, seed=self.seed + 1)
-        self.beta = self.add_weight(shape=shape, initializer=around_0, name="beta")
+        self.beta = None
+        if self.offset is not None:
+            around_0 = keras.initializers.RandomNormal(0.0, self.offset, seed=self.seed + 1)
+            self.beta = self.add_weight(shape=shape, initializer=around_0, name="beta")
         moving = {"shape": shape, "dtype": "float32", "trainable": False, "aggregation": "mean", "autocast": False}
         self.moving_mean = self.add_weight(initializer="zeros", name="moving_mean", **moving)
         self.moving_variance = self.add_weight(initializer="ones", name="moving_variance", **moving)
@@ -193,7 +195,8 @@ class BatchNormalization(keras.layers.Layer):
         factor = ops.rsqrt(variance + self.epsilon)
         if self.gamma is not None:
             factor = ops.cast(self.gamma, "float32") * factor
-        return ops.cast((y - mean) * factor + ops.cast(self.beta, "float32"), self.compute_dtype)
+        y = (y - mean) * factor
+        return ops.cast(y if self.beta is None else y + ops.cast(self.beta, "float32"), self.compute_dtype)
 
     def compute_output_shape(self, input_shape):
         return input_shape

@@ -86,6 +86,24 @@ def batch_draws(draw, seeds, batch_size, shape, index=0):
     return draws if seeds.shape[0] == batch_size else tf.gather(draws, seeds[:, 2])
 
 
+def batch_dropout(x, rate, seeds, batch_size, index=0):
+    """Dropout whose masks come from `batch_draws`, of maps that hold the samples of a batch one or several times.
+
+    Args:
+        x: tensor [P N, …], P maps of each of N samples, all first maps before all second ones.
+        rate: float in [0, 1), the share of values that are set to 0; the others are divided by 1 - rate.
+        seeds, batch_size, index: as of `batch_draws`.
+
+    Returns:
+        Tensor of the shape of `x`.
+    """
+    n = seeds.shape[0]
+    shape = (x.shape[0] // n, *x.shape[1:])
+    kept = batch_draws(tf.random.stateless_uniform, seeds, batch_size, shape, index) >= rate
+    kept = ops.reshape(ops.moveaxis(kept, 1, 0), x.shape)
+    return ops.where(kept, x / ops.cast(1 - rate, x.dtype), ops.zeros_like(x))
+
+
 def _step_seed(seed, step, purpose):
     base = tf.constant([seed & 0x7FFFFFFF, zlib.crc32(purpose.encode()) & 0x7FFFFFFF], tf.int32)
     return tf.random.experimental.stateless_fold_in(base, tf.cast(step, tf.int32))

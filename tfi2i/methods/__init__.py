@@ -66,7 +66,11 @@ METHODS = {
     "uvcgan": Method("tfi2i.methods.uvcgan2", "UVCGAN", pretraining="UVCGANInpainting"),
     "aggan": Method("tfi2i.methods.aggan", "AGGAN"),
     "cartoongan": Method("tfi2i.methods.cartoongan", "CartoonGAN"),
+    "cogan": Method("tfi2i.methods.cogan", "CoGAN", published=False),
     "adaptation": Method("tfi2i.methods.unit", "Adaptation", module="adaptation", published=False, command="adapt"),
+    "cogan_adaptation": Method(
+        "tfi2i.methods.cogan", "CoGANAdaptation", module="adaptation", published=False, command="adapt"
+    ),
     "student": Method("tfi2i.methods.student", "Student", published=False, command="distill"),
 }
 

@@ -22,6 +22,12 @@ def adversarial_loss(logits, real, kind):
     return -ops.mean(logits) if real else ops.mean(logits)
 
 
+def cross_entropy(logits, labels):
+    """Mean over samples of -log softmax(logits)[label]; logits [N, K], `labels` int [N], or one int for all."""
+    labels = ops.broadcast_to(labels, (logits.shape[0],))
+    return ops.mean(ops.sparse_categorical_crossentropy(labels, logits, from_logits=True))
+
+
 def l1(x, y):
     """Mean absolute difference."""
     return ops.mean(ops.abs(x - y))

@@ -62,6 +62,9 @@ class Translator(keras.Model):
     roles = ("generator", "discriminator")
     # Length of the style vector that generators take beside the image, or None where they take none.
     style_size = None
+    # Length of the noise that a method draws pairs of images from; it translates by a search for the noise of an image.
+    # None where networks translate.
+    latent_size = None
     # Whether young averages of weights move faster, so that a short training forgets how it began. The published ones
     # do not.
     averages_warm_up = False
@@ -141,6 +144,17 @@ class Translator(keras.Model):
             ValueError: the method takes no reference image.
         """
         raise ValueError(f"{self.name} takes no reference image")
+
+    def draw_pairs(self, z):
+        """Pairs of images of the same content, where the method has a `latent_size`.
+
+        Args:
+            z: float32 [N, latent_size], draws from N(0, 1).
+
+        Returns:
+            (a, b): float32 tensors [N, H, W, C] of domain A and B in `value_range`.
+        """
+        raise NotImplementedError
 
     def heatmaps(self, images, direction="a2b", discriminators=False):
         """Where the networks look: dict of network → float32 array [N, H, W, 1] from 0 to 1.

@@ -23,12 +23,12 @@ from keras import ops
 
 from tfi2i import layers
 from tfi2i.config import UserError
+from tfi2i.methods.digits import CLASSES, DigitClassifier
+from tfi2i.methods.losses import cross_entropy
 from tfi2i.methods.sizes import Sizes
-from tfi2i.methods.translator import Translator
 from tfi2i.methods.unit import config
 
-CLASSES = 10
-SIDE = 32
+SIDE = config.Digits.side
 _DROPOUT = (0.1, 0.3, 0.5, 0.5)
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -202,12 +202,6 @@ def _joined(parts):
 # Losses
 
 
-def cross_entropy(logits, labels):
-    """Mean over samples of -log softmax(logits)[label]; `labels` int [N], or one int for all."""
-    labels = ops.broadcast_to(labels, (logits.shape[0],))
-    return ops.mean(ops.sparse_categorical_crossentropy(labels, logits, from_logits=True))
-
-
 def divergence(mean, deviation):
     """Mean over samples of Σ (μ² + σ² - log σ²): the code's form, without ½ and -1, which is 2 KL + a constant."""
     variance = ops.square(deviation)
@@ -226,7 +220,7 @@ def distance(x, y, kind="l2"):
 
 
 @keras.saving.register_keras_serializable(package="tfi2i")
-class Adaptation(Translator):
+class Adaptation(DigitClassifier):
     """Coupled autoencoders and discriminators of digits, 32×32. Hyper-parameters: `config.Adaptation`.
 
     Learns from batches (A, B, labels of A); `classify` gives the digits of either domain.
@@ -331,14 +325,10 @@ class Adaptation(Translator):
         """Function for `Discriminator.features`, or None; `index` keeps the masks of a phase apart."""
         if not self.config.dropout:
             return None
-        n = seeds.shape[0]
 
         def drop(x, rate, layer):
-            shape = (x.shape[0] // n, *x.shape[1:])
             number = 1 + index * len(_DROPOUT) + layer  # 0 is the code's noise
-            kept = layers.batch_draws(tf.random.stateless_uniform, seeds, batch_size, shape, number) >= rate
-            kept = ops.reshape(ops.transpose(kept, (1, 0, 2, 3, 4)), x.shape)
-            return ops.where(kept, x / ops.cast(1 - rate, x.dtype), ops.zeros_like(x))
+            return layers.batch_dropout(x, rate, seeds, batch_size, number)
 
         return drop
 
@@ -382,31 +372,5 @@ class Adaptation(Translator):
             losses["gan"] = c.lambda_gan * 2 * cross_entropy(logits, 1)
         return losses, {}
 
-    # === Digits ===
-
-    def classify(self, x, domain="b"):
-        """The digits 0–9 of images.
-
-        Args:
-            x: uint8 or float32 in [-1, 1], [N, 32, 32, C], with C of domain A under `baseline`.
-            domain: "a" or "b".
-
-        Returns:
-            int64 numpy array [N].
-        """
-        domain = "a" if self.config.baseline else domain
-        x = tf.convert_to_tensor(x)
-        return self._classify(x if x.dtype.is_floating else self.to_float(x), domain).numpy()
-
-    @tf.function(reduce_retracing=True)
-    def _classify(self, x, domain):
-        judge = self.discriminator
-        return ops.argmax(judge.digit(judge.features(**{domain: x})), axis=-1)
-
-    def accuracy(self, images, labels, domain="b", batch_size=256):
-        """Part of the images that are classified as their label says; arguments as of `classify`."""
-        right = 0
-        for start in range(0, len(images), batch_size):
-            part = slice(start, start + batch_size)
-            right += int((self.classify(images[part], domain) == labels[part]).sum())
-        return right / len(images)
+    def digit_logits(self, x, domain):
+        return self.discriminator.digit(self.discriminator.features(**{domain: x}))

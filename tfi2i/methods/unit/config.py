@@ -149,6 +149,9 @@ class UNIT(Hyperparameters):
 class Digits:
     """Two sets of digits, A the labelled source and B the target without labels; formats in `tfi2i.data.digits`."""
 
+    # Of all digits, in pixels.
+    side: typing.ClassVar[int] = 32
+
     source: str | None = option(None, "labelled digits: tfds:NAME, optdigits, or a file or folder of digits")
     target: str | None = option(
         None, "digits whose labels are not used: tfds:NAME, optdigits, or a file or folder of digits"
@@ -176,7 +179,7 @@ class Digits:
     channels_b: int = option(1, "channels of the target: 1 (grey) or 3", choices=(1, 3))
     resize_filter: str = option(
         "nearest",
-        "how digits are brought to 32x32 pixels; the published code takes nearest",
+        "how digits are brought to the networks' size; the published code of UNIT takes nearest",
         ("nearest", "bilinear"),
     )
     target_inverted: bool = option(False, "learn from intensity-inverted copies of the target's digits too")
