@@ -47,7 +47,7 @@ def train(
 
     Args:
         run_dir: folder of the run: configuration, checkpoints, samples, logs.
-        method: "cyclegan" (the default), "pix2pix", "munit", "unit", "ugatit", "uvcgan", "uvcgan2", "aggan".
+        method: "cyclegan" (the default), "pix2pix", "munit", "drit", "unit", "ugatit", "uvcgan", "uvcgan2", "aggan".
         preset: name of an installed configuration, over which the other arguments win; `tfi2i presets` lists them.
         dry_run: say what the run costs, and write nothing.
         pretrain_steps: with methods that have a pre-training: its steps, before the translation is learned.

@@ -58,6 +58,7 @@ METHODS = {
     "pix2pix": Method("tfi2i.methods.pix2pix", "Pix2Pix"),
     # Before UNIT: its discriminators look like UNIT's of 2018, so its files must be recognised first.
     "munit": Method("tfi2i.methods.munit", "MUNIT"),
+    "drit": Method("tfi2i.methods.drit", "DRIT"),
     "unit": Method("tfi2i.methods.unit", "UNIT"),
     "ugatit": Method("tfi2i.methods.ugatit", "UGATIT"),
     "uvcgan2": Method("tfi2i.methods.uvcgan2", "UVCGAN2", pretraining="Inpainting"),
