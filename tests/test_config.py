@@ -194,7 +194,7 @@ def test_help_of_unit_by_hand():
     assert help["generator_width"] == "channels after the generator's first layer (ngf) [64]"
     assert help["steps"].endswith("[paper: 500000, 2018: 1000000]") and help["resize_mode"].endswith("[short_side]")
     assert "upsample" not in help and "vit_width" not in help and "source" not in help
-    assert help["method"].startswith("one of cyclegan, pix2pix, munit, unit, ugatit, uvcgan2, uvcgan, aggan; ")
+    assert help["method"].startswith("one of cyclegan, pix2pix, munit, drit, unit, ugatit, uvcgan2, uvcgan, aggan; ")
 
 
 @pytest.mark.parametrize(
