@@ -24,6 +24,7 @@ if typing.TYPE_CHECKING:  # what editors see; a test compares it with the names 
     from tfi2i.methods.cartoongan.model import CartoonGAN
     from tfi2i.methods.cogan.model import CoGAN
     from tfi2i.methods.cyclegan.model import CycleGAN
+    from tfi2i.methods.drit.model import DRIT
     from tfi2i.methods.munit.model import MUNIT
     from tfi2i.methods.pix2pix.model import Pix2Pix
     from tfi2i.methods.simgan.model import SimGAN

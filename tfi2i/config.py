@@ -347,7 +347,8 @@ class Training:
         None,
         "multiplier of the learning rate in epoch e = 1, 2, … with n constant and d decaying epochs. "
         "linear: 1-max(0,e-n)/(d+1); linear_zero_last: 1-max(0,e+1-n)/(d+1), the last epoch at 0; "
-        "linear_torch7: 1-max(0,e-1-n)/d; linear_steps: as linear, moved every step; "
+        "linear_later: 1-max(0,e-1-n)/(d+1); linear_torch7: 1-max(0,e-1-n)/d; "
+        "linear_steps: as linear, moved every step; "
         "linear_steps_zero_last: as linear_steps, a step earlier, the last step at 0; "
         "step: 0.1^floor((e-1)/lr_step_epochs); halving: 0.5^floor(steps/lr_halving_steps); "
         "cosine: (1+cos(pi (e-1)/N))/2; cosine_restarts: 1e-5+(1-1e-5)(1+cos(pi s/lr_restart_steps))/2 in step s of "
@@ -355,6 +356,7 @@ class Training:
         (
             "linear",
             "linear_zero_last",
+            "linear_later",
             "linear_torch7",
             "linear_steps",
             "linear_steps_zero_last",

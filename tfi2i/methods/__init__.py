@@ -58,15 +58,16 @@ METHODS = {
     "pix2pix": Method("tfi2i.methods.pix2pix", "Pix2Pix"),
     "simgan": Method("tfi2i.methods.simgan", "SimGAN", published=False),
     "bigan": Method("tfi2i.methods.bigan", "BiGAN", published=False),
+    "cogan": Method("tfi2i.methods.cogan", "CoGAN", published=False),
     # Before UNIT: its discriminators look like UNIT's of 2018, so its files must be recognised first.
     "munit": Method("tfi2i.methods.munit", "MUNIT"),
+    "drit": Method("tfi2i.methods.drit", "DRIT"),
     "unit": Method("tfi2i.methods.unit", "UNIT"),
     "ugatit": Method("tfi2i.methods.ugatit", "UGATIT"),
-    "uvcgan2": Method("tfi2i.methods.uvcgan2", "UVCGAN2", pretraining="Inpainting"),
-    "uvcgan": Method("tfi2i.methods.uvcgan2", "UVCGAN", pretraining="UVCGANInpainting"),
     "aggan": Method("tfi2i.methods.aggan", "AGGAN"),
     "cartoongan": Method("tfi2i.methods.cartoongan", "CartoonGAN"),
-    "cogan": Method("tfi2i.methods.cogan", "CoGAN", published=False),
+    "uvcgan2": Method("tfi2i.methods.uvcgan2", "UVCGAN2", pretraining="Inpainting"),
+    "uvcgan": Method("tfi2i.methods.uvcgan2", "UVCGAN", pretraining="UVCGANInpainting"),
     "adaptation": Method("tfi2i.methods.unit", "Adaptation", module="adaptation", published=False, command="adapt"),
     "cogan_adaptation": Method(
         "tfi2i.methods.cogan", "CoGANAdaptation", module="adaptation", published=False, command="adapt"

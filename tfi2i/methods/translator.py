@@ -70,8 +70,6 @@ class Translator(keras.Model):
     averages_warm_up = False
     # Whether weight decay leaves biases and norms out.
     decay_kernels_only = False
-    # How many phases of a step update weights of one role.
-    updates_per_step = 1
     # What to try when training shows a failure that `training.summaries.Alarms` knows, by its name there; "small crop";
     # and with a pre-training "no pre-training", what happens without.
     advice = {}
@@ -295,6 +293,10 @@ class Translator(keras.Model):
         """The published rate, before any schedule, of one of the `roles`."""
         return self.config.learning_rate
 
+    def updates_per_step(self, role):
+        """How many phases of a step update weights of one of the `roles`; a fraction where only some steps have one."""
+        return 1
+
     def published_optimizer(self, role, learning_rate=None):
         """The published optimizer of one of the `roles`.
 
@@ -515,10 +517,10 @@ class Translator(keras.Model):
         Args:
             compute: method (**inputs) → (dict of losses, dict of outputs); losses are means over the batch, weights
                 included, outputs have the batch on axis 0. Pure: it may assign network state, nothing else.
-            role: one of the `roles`: whose weights learn, with that role's optimizer; None: nothing learns and no
-                state changes, for what a step needs before its phases.
+            role: one of the `roles`, or a tuple of some: whose weights learn, with that role's optimizer; None: nothing
+                learns and no state changes, for what a step needs before its phases.
             unbatched: dict of further arguments of `compute`, nests of tensors that are no samples of this batch.
-            learned: list of those of the role's weights that learn here; None: all.
+            learned: list of those of the one role's weights that learn here; None: all.
             **inputs: tensors with the batch on axis 0.
 
         Returns:
@@ -526,18 +528,20 @@ class Translator(keras.Model):
         """
         if not self.active:
             return compute(**inputs, **(unbatched or {}))
-        optimizer = role and self.optimizer_of(role)
-        if learned is None:
-            learned = self.weights_of(role) if role else []
+        roles = role if isinstance(role, tuple) else (role,) if role else ()
+        optimizers = [self.optimizer_of(r) for r in roles]
+        weights = [self.weights_of(r) for r in roles] if learned is None else [learned]
+        learned = [v for own in weights for v in own]
         learning = self.networks.values()
         variables = [v for network in (*learning, *self.frozen.values()) for v in network.variables]
         state = [v for network in learning for v in network.non_trainable_variables]
         values = [tf.convert_to_tensor(v.value) for v in variables]
-        scaled = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
+        scaled = bool(roles) and isinstance(optimizers[0], keras.optimizers.LossScaleOptimizer)
         if scaled and tf.distribute.get_replica_context().num_replicas_in_sync > 1:
             # Keras' loss scaling looks at the first replica's gradients only, and its branch holds collectives.
             raise ValueError("mixed_float16 learns on one replica only: use mixed_bfloat16 on several")
-        scale = tf.convert_to_tensor(optimizer.dynamic_scale.value) if scaled else tf.constant(1.0)
+        scales = [tf.convert_to_tensor(o.dynamic_scale.value) if scaled else tf.constant(1.0) for o in optimizers]
+        scale = scales[0] if scaled else tf.constant(1.0)
         position = {id(v): i for i, v in enumerate(variables)}
 
         def pure(values, scale, inputs):
@@ -546,7 +550,7 @@ class Translator(keras.Model):
                 tape.watch(watched)
                 with keras.StatelessScope(state_mapping=list(zip(variables, values))) as scope:
                     losses, outputs = compute(**inputs)
-                total = scale * tf.add_n(list(losses.values())) if role else scale
+                total = scale * tf.add_n(list(losses.values())) if roles else scale
             gradients = tape.gradient(total, watched, unconnected_gradients=tf.UnconnectedGradients.ZERO)
             return losses, gradients, [scope.get_current_value(v) for v in state], outputs
 
@@ -558,11 +562,15 @@ class Translator(keras.Model):
             )
         else:
             losses, gradients, news, outputs = pure(values, scale, inputs | (unbatched or {}))
-        if not role:
+        if not roles:
             return losses, outputs
         # Optimizers add up the gradients of all replicas; each holds the mean over its own part of the batch.
         replicas = tf.distribute.get_replica_context().num_replicas_in_sync
-        optimizer.apply([g / replicas for g in gradients] if replicas > 1 else gradients, learned)
+        gradients = [g / replicas for g in gradients] if replicas > 1 else list(gradients)
+        for optimizer, own, own_scale in zip(optimizers, weights, scales):
+            part, gradients = gradients[: len(own)], gradients[len(own) :]
+            # Every optimizer undoes its own scale.
+            optimizer.apply([g * (own_scale / scale) for g in part] if scaled and len(roles) > 1 else part, own)
         # Every part starts from the same state: power iterations, which do not see the images, count once.
         for variable, value in zip(state, news):
             variable.assign(value)

@@ -19,6 +19,7 @@ class Adam(keras.optimizers.Optimizer):
         coupled_weight_decay: this times the weight is added to its gradient, as torch.optim.Adam's `weight_decay`
             (L2). Keras' `weight_decay` shrinks weights beside the step, which is another algorithm (AdamW).
         decay_kernels_only: leave biases and the parameters of norms out of it.
+        **kwargs: for `keras.optimizers.Optimizer`. What clips gradients sees their sum over all replicas.
 
     Source: Kingma and Ba, arXiv 1412.6980, algorithm 1.
     """
@@ -48,7 +49,14 @@ class Adam(keras.optimizers.Optimizer):
         self._decayed = [v.name == "kernel" or not self.decay_kernels_only for v in variables]
         self._momentums, self._velocities = self.add_optimizer_variables(variables, ["momentum", "velocity"])
 
+    def _clip_gradients(self, grads):
+        return grads  # Keras clips here, each replica's part by itself; it is done below, after the sum
+
     def _all_reduce_sum_gradients(self, grads_and_vars):
+        summed = self._sum_gradients(grads_and_vars)
+        return list(zip(super()._clip_gradients([g for g, _ in summed]), [v for _, v in summed]))
+
+    def _sum_gradients(self, grads_and_vars):
         # On one replica there is nothing to add up, and Keras' way through `all_reduce` costs: TensorFlow keeps what
         # its custom gradient closes over, the whole traced step, until the process ends (TensorFlow 2.21, Keras 3.15).
         context = tf.distribute.get_replica_context()

@@ -1,5 +1,6 @@
 """Learning-rate schedules as closed forms of the step, so that a resumed run needs nothing but its step number."""
 
+import fractions
 import math
 
 import keras
@@ -14,6 +15,7 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
       2018-10 to 2020-07 and of 2025.
     - linear_zero_last: m = 1 - max(0, e + 1 - n) / (d + 1). The last epoch has rate 0. The same code before 2018-10
       and from 2020-07 to 2024.
+    - linear_later: m = 1 - max(0, e - 1 - n) / (d + 1). The last epoch trains at 2 / (d + 1). DRIT's code.
     - linear_torch7: m = 1 - max(0, e - 1 - n) / d. The authors' first code.
     - linear_steps: as linear but moved every step: m = 1 - max(0, s - s_n) / (s_N - s_n) for step s = 0, 1, ….
     - linear_steps_zero_last: m = 1 - max(0, s + 1 - s_n) / (s_N - s_n). The last step has rate 0. U-GAT-IT's PyTorch
@@ -34,7 +36,8 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
         lr_step_epochs: for `step`.
         lr_halving_steps: for `halving`.
         lr_restart_steps: for `cosine_restarts`.
-        updates_per_step: how often a training step updates the weights by the optimizer that has this schedule.
+        updates_per_step: how often a training step updates the weights by the optimizer that has this schedule; a
+            fraction, such as 2 / 3, where only some of the steps do.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
         kinds = (
             "linear",
             "linear_zero_last",
+            "linear_later",
             "linear_torch7",
             "linear_steps",
             "linear_steps_zero_last",
@@ -86,6 +90,8 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
             return 1 - ops.maximum(0.0, e - n) / (d + 1)
         if self.kind == "linear_zero_last":
             return ops.maximum(0.0, 1 - ops.maximum(0.0, e + 1 - n) / (d + 1))
+        if self.kind == "linear_later":
+            return 1 - ops.maximum(0.0, e - 1 - n) / (d + 1)
         if self.kind == "linear_torch7":
             return 1 - ops.maximum(0.0, e - 1 - n) / max(d, 1)
         if self.kind.startswith("linear_steps"):
@@ -104,7 +110,8 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
         return ops.ones_like(step)
 
     def __call__(self, step):
-        return self.learning_rate * self.multiplier(step // self.updates_per_step)
+        updates = fractions.Fraction(self.updates_per_step).limit_denominator(1000)
+        return self.learning_rate * self.multiplier(step * updates.denominator // updates.numerator)
 
     def get_config(self):
         names = ("learning_rate", "kind", "total_steps", "steps_per_epoch", "decay_fraction")

@@ -133,7 +133,7 @@ def train(run, run_dir, dry_run=False, prepare=None, learned_from=None):
                 t.lr_step_epochs,
                 t.lr_halving_steps,
                 t.lr_restart_steps,
-                model.updates_per_step,
+                model.updates_per_step(role),
             )
             return model.published_optimizer(role, rate)
 

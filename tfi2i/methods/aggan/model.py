@@ -171,7 +171,6 @@ class AGGAN(AttentiveTranslator):
 
     config_class = config.AGGAN
     sizes = Sizes(multiple=4, minimum=8, crop_minimum=8)
-    updates_per_step = 2
     advice = {
         "silent discriminator": "try --pool_size=50, a smaller --discriminator_width, or more images",
         "unchanged": "its masks are black, as happens with some seeds: start again with another --seed, or lower "
@@ -227,6 +226,9 @@ class AGGAN(AttentiveTranslator):
         mask = self.networks[f"attention_{direction[0]}"](x, training=training)
         made = self.networks[f"generator_{direction}"](x, training=training)
         return mask * made + (1 - mask) * x, mask
+
+    def updates_per_step(self, role):
+        return 2
 
     def published_optimizer(self, role, learning_rate=None):
         c = self.config

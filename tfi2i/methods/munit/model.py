@@ -42,8 +42,8 @@ class StyleEncoder(layers.Network):
     A norm would take away the means and variances that are a large part of the style.
     """
 
-    def __init__(self, width, style_size, **kwargs):
-        super().__init__(init="kaiming", **kwargs)
+    def __init__(self, width, style_size, init="kaiming", **kwargs):
+        super().__init__(init=init, **kwargs)
         self.convs = [self.conv(width, 7, pad=3, pad_mode="reflect")]
         self.convs += [self.conv(width * m, 4, 2, pad=1, pad_mode="reflect") for m in (2, 4, 4, 4)]
         self.last = self.conv(style_size, 1)

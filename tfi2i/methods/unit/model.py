@@ -269,18 +269,19 @@ class Decoder2018(layers.Network):
 
 
 class Discriminator2018(layers.Network):
-    """At `scales` sizes, 4×4 convolutions of stride 2, LeakyReLU 0.2, 1×1: [N, H, W, C] → list of [N, h, w, 1].
+    """At `scales` sizes, convolutions of stride 2, LeakyReLU, 1×1: [N, H, W, C] → list of [N, h, w, 1].
 
     The next size is the average of 3×3 pixels, every second one, pixels outside the image not counted.
     """
 
-    def __init__(self, width, layer_count, scales, **kwargs):
+    def __init__(self, width, layer_count, scales, kernel=4, slope=0.2, **kwargs):
         super().__init__(**kwargs)
+        self.slope = slope
         self.pool = keras.layers.AveragePooling2D(3, 2, **self.next_layer("pool"))
         self.inner, self.last = [], []
         for _ in range(scales):
             for i in range(layer_count):
-                self.inner.append(self.conv(width * 2**i, 4, 2, pad=1, pad_mode="reflect"))
+                self.inner.append(self.conv(width * 2**i, kernel, 2, pad=1, pad_mode="reflect"))
             self.last.append(self.conv(1, 1))
         self.layer_count = layer_count
 
@@ -300,7 +301,7 @@ class Discriminator2018(layers.Network):
         for s, last in enumerate(self.last):
             y = x
             for conv in self._scale(s):
-                y = ops.leaky_relu(conv(y), 0.2)
+                y = ops.leaky_relu(conv(y), self.slope)
             judged.append(ops.cast(last(y), "float32"))
             if s + 1 < len(self.last):
                 x = self.halve(x)
