@@ -4,6 +4,8 @@ import dataclasses
 import functools
 import importlib
 import json
+import os
+import pathlib
 import subprocess
 
 import numpy as np
@@ -12,7 +14,7 @@ import tensorflow as tf
 
 from benchmarks import common, duration, gpu_file, methods, students, tables
 from tests.own_flags import call, own_flags
-from tfi2i import checkpoints, command_line, config, flops, presets, settings
+from tfi2i import checkpoints, command_line, config, flops, presets, run_directory, settings
 
 
 def count(function, *shapes):
@@ -320,50 +322,87 @@ def test_the_pictures_of_a_table():
     assert (page[28:92, left + 164 : left + 228] == 7).all() and (page[98:162, left + 164 : left + 228] == 255).all()
 
 
+PICTURES = tables.pictures
+
+
 @pytest.fixture
-def in_process(monkeypatch):
-    """Commands that a benchmark starts run in this process, on all its cores; yields their modules' names."""
+def started(monkeypatch):
+    """What a table starts, as (module, arguments): trainings of 2 steps that only leave a checkpoint, and measures."""
     started = []
 
     def python(module, *arguments):
-        started.append(module)
-        command = module.rpartition(".")[2]
-        assert call(importlib.import_module(f"tfi2i.commands.{command}"), *presets.expand(arguments)) is None
+        started.append((module, arguments))
+        given = dict(argument.lstrip("-").split("=") for argument in arguments if "=" in argument)
+        run = pathlib.Path(given.get("run_dir", "-"))
+        if module == "tfi2i.train":
+            run_directory.checkpoint_folder(run, 2).mkdir(parents=True)
+        elif "study" not in given:
+            directions = [d for d in tables.DIRECTIONS if d in run.name] or tables.DIRECTIONS
+            figures = {"directions": {d: {"model": values_of(3.0, 0.01)} for d in directions}}
+            (run / "metrics.json").write_text(json.dumps(figures))
 
     def timed(program, **_):
-        started.append(program[2])
+        started.append((program[2], tuple(program[3:])))
         return subprocess.CompletedProcess(program, 0, '{"steps": 2, "milliseconds": [5.0]}')
 
     monkeypatch.setattr(tables, "python", python)
     monkeypatch.setattr(tables.subprocess, "run", timed)
     monkeypatch.setattr(tables, "pin", lambda: None)
+    monkeypatch.setattr(tables, "pictures", lambda *_: np.zeros((8, 8, 3), np.uint8))
+    monkeypatch.setitem(tables.TABLES, "ugatit", dataclasses.replace(TABLE, rows=TABLE.rows[:2], study=True))
     return started
 
 
-def test_a_table_is_trained_once(run, in_process, monkeypatch, tmp_path):
-    small = ("--generator_width=2", "--discriminator_width=2", "--discriminator_layers=1", "--precision=float32")
-    rows = (
-        tables.Row("CycleGAN", " ".join(("--preset=quickstart", *small))),
-        tables.Row("pix2pix", " ".join(("--preset=pix2pix/emoji", "--generator=resnet_6blocks", *small))),
-    )
-    table = dataclasses.replace(TABLE, metrics=("l1",), rows=rows, study=True)
-    monkeypatch.setitem(tables.TABLES, "ugatit", table)
-    monkeypatch.setattr(tables, "PREPARATION", ("--resize=16", "--crop=16"))
-    monkeypatch.setattr(tables, "SIDE", 16)
+def test_a_table_goes_on_where_it_was_broken_off(run, started, tmp_path):
     asked = ("--table=ugatit", f"--output={tmp_path}")
     with pytest.raises(config.UserError, match="has no row that is trained to its end"):
         run("tables", *asked, "--measure_only")
     run("tables", *asked, "--rows=CycleGAN")
-    assert in_process == ["benchmarks.duration", "tfi2i.train", "tfi2i.evaluate"]
-    in_process.clear()
+    assert [module for module, _ in started] == ["benchmarks.duration", "tfi2i.train", "tfi2i.evaluate"]
+    assert "--minutes=10.0" in started[0][1] and "--steps=2" in started[1][1]
+    started.clear()
     lines = run("tables", *asked)
-    one_way = ["benchmarks.duration", "tfi2i.train"]
-    assert in_process == [*one_way, *one_way, *["tfi2i.evaluate"] * 3]
+    # A method of one direction has half of the time for each.
+    for i, direction in ((0, "a2b"), (2, "b2a")):
+        (timed, given), (trained, _) = started[i : i + 2]
+        assert (timed, trained) == ("benchmarks.duration", "tfi2i.train")
+        assert {"--minutes=5.0", f"--direction={direction}"} < set(given)
+    assert [module for module, _ in started[4:]] == ["tfi2i.evaluate"] * 3
+    assert sum(argument.startswith("--run_dir=") for argument in started[-1][1]) == 3  # of the study
     assert [line.split(" | ")[2] for line in lines if line.startswith("| pix2pix")] == ["2 + 2", "2 + 2"]
-    assert (tmp_path / "pictures.png").is_file() and (tmp_path / "study" / "index.html").is_file()
     with pytest.raises(config.UserError, match="has runs of minutes 10.0, asked for is 5.0: give another --output"):
         run("tables", *asked, "--minutes=5")
-    with pytest.raises(config.UserError, match="--rows=UNIT: 'UNIT' is none of CycleGAN, pix2pix"):
+
+
+def test_a_table_of_other_pictures(run, started, tmp_path):
+    lines = run("tables", "--table=ugatit", f"--output={tmp_path}", "--a=a", "--b=b")
+    assert lines[0] == "pix2pix: left out, it learns from pairs, which --a and --b are not"
+    assert {f"--a={os.path.abspath('a')}", f"--b={os.path.abspath('b')}"} < set(started[1][1])
+    assert {"--metrics=kid", "--nopairs"} < set(started[2][1])
+
+
+def test_flags_of_a_table(run, tmp_path):
+    asked = ("--table=cyclegan", f"--output={tmp_path}")
+    with pytest.raises(config.UserError, match="--rows=UNIT: 'UNIT' is none of CycleGAN, cycle alone"):
         run("tables", *asked, "--rows=UNIT")
     with pytest.raises(config.UserError, match="--a and --b go together"):
         run("tables", *asked, "--a=photos")
+
+
+@pytest.mark.thorough
+def test_a_table_is_trained(run, started, monkeypatch, tmp_path):
+    def python(module, *arguments):
+        call(importlib.import_module(module.replace("tfi2i.", "tfi2i.commands.")), *presets.expand(arguments))
+
+    small = "--generator_width=2 --discriminator_width=2 --discriminator_layers=1 --precision=float32"
+    rows = (
+        tables.Row("CycleGAN", f"--preset=quickstart {small}"),
+        tables.Row("pix2pix", f"--preset=pix2pix/emoji --generator=resnet_6blocks {small}"),
+    )
+    monkeypatch.setattr(tables, "python", python)
+    monkeypatch.setattr(tables, "pictures", PICTURES)
+    monkeypatch.setitem(tables.TABLES, "ugatit", dataclasses.replace(TABLE, metrics=("l1",), rows=rows, study=True))
+    monkeypatch.setattr(tables, "PREPARATION", ("--resize=16", "--crop=16"))
+    monkeypatch.setattr(tables, "SIDE", 16)
+    run("tables", "--table=ugatit", f"--output={tmp_path}")
+    assert (tmp_path / "pictures.png").is_file() and (tmp_path / "study" / "index.html").is_file()
