@@ -253,7 +253,7 @@ class Trainings:
                 asked = [sys.executable, "-m", "benchmarks.duration", *given, f"--minutes={minutes}"]
                 done = subprocess.run(asked, stdout=subprocess.PIPE, text=True)
                 if done.returncode:
-                    raise UserError(f"{' '.join(asked[1:])} ended with status {done.returncode}")
+                    raise UserError(f"python {' '.join(asked[1:])} ended with status {done.returncode}")
                 self._kept["steps"][part] = json.loads(done.stdout)
                 self.root.mkdir(parents=True, exist_ok=True)
                 files.write_text(self._path, json.dumps(self._kept, indent=1) + "\n")
