@@ -16,6 +16,8 @@ leaves out rows that are not trained to their end; --rows takes some of the rows
 
 --a and --b are folders of two domains to take instead of the drawings, a tenth of which is kept for the test. Their
 pictures are no pairs: only KID is measured, and methods that learn from pairs are left out.
+
+"Feature loss + GAN" and CartoonGAN need weights of VGG16, which Keras downloads where --vgg_weights names no file.
 """
 
 import dataclasses
@@ -49,11 +51,13 @@ class Row:
         name: the paper's.
         flags: of tfi2i train.
         paper: direction → the paper's figures, as many as the table has headings.
+        vgg: whether a loss needs weights of VGG16.
     """
 
     name: str
     flags: str
     paper: dict = dataclasses.field(default_factory=dict)
+    vgg: bool = False
 
     @property
     def given(self):
@@ -129,6 +133,15 @@ TABLES = {
                 "--preset=cyclegan/ablation_gan_backward",
                 fcn("0.01 / 0.06 / 0.01", "0.39 / 0.14 / 0.06"),
             ),
+            Row("CoGAN", "--preset=cogan/emoji", fcn("0.45 / 0.11 / 0.08", "0.40 / 0.10 / 0.06")),
+            Row("BiGAN/ALI", "--preset=bigan/emoji", fcn("0.41 / 0.13 / 0.07", "0.19 / 0.06 / 0.02")),
+            Row("SimGAN", "--preset=simgan/emoji", fcn("0.47 / 0.11 / 0.07", "0.20 / 0.10 / 0.04")),
+            Row(
+                "Feature loss + GAN",
+                "--preset=simgan/emoji_vgg",
+                fcn("0.50 / 0.10 / 0.06", "0.06 / 0.04 / 0.01"),
+                vgg=True,
+            ),
             Row("pix2pix (paired)", "--preset=pix2pix/emoji", fcn("0.85 / 0.40 / 0.32", "0.71 / 0.25 / 0.18")),
         ),
     ),
@@ -175,12 +188,26 @@ TABLES = {
                 ),
             ),
             Row(
+                "DRIT",
+                "--preset=drit/emoji",
+                kid(
+                    "15.08 ± 0.62, 9.79 ± 0.62, 10.92 ± 0.33, 5.85 ± 0.54, 12.65 ± 0.35",
+                    "14.85 ± 0.60, 10.98 ± 0.55, 10.86 ± 0.24, 4.76 ± 0.72, 7.72 ± 0.34",
+                ),
+            ),
+            Row(
                 "AGGAN",
                 "--preset=aggan/emoji",
                 kid(
                     "14.63 ± 0.55, 7.58 ± 0.71, 9.84 ± 0.79, 2.33 ± 0.36, 6.95 ± 0.33",
                     "12.72 ± 1.03, 8.80 ± 0.66, 9.45 ± 0.64, 2.19 ± 0.40, 5.85 ± 0.31",
                 ),
+            ),
+            Row(
+                "CartoonGAN",
+                "--preset=cartoongan/emoji",
+                kid("15.85 ± 0.69, –, –, –, –", "–, –, –, –, –"),
+                vgg=True,
             ),
         ),
         study=True,
@@ -197,6 +224,12 @@ def define_flags(values):
     flags.DEFINE_list("rows", None, "names of the rows to take (default: all)", flag_values=values)
     flags.DEFINE_string("a", None, "with --b: folder of domain A instead of the drawings", flag_values=values)
     flags.DEFINE_string("b", None, "with --a: folder of domain B", flag_values=values)
+    flags.DEFINE_string(
+        "vgg_weights",
+        None,
+        "file of Keras' VGG16 weights without top (.h5) for losses of features; by default Keras downloads them",
+        flag_values=values,
+    )
     flags.DEFINE_bool(
         "measure_only", False, "train nothing; leave out what is not trained to its end", flag_values=values
     )
@@ -209,13 +242,14 @@ class Trainings:
         root: path of the folder.
         minutes: processor time of a row.
         data: flags of tfi2i train that name the pictures; none: the presets'.
+        vgg_weights: path of a file for rows that need it; None: Keras downloads it.
 
     Raises:
         UserError: the folder has runs of other minutes or pictures.
     """
 
-    def __init__(self, root, minutes, data):
-        self.root, self._data = root, list(data)
+    def __init__(self, root, minutes, data, vgg_weights=None):
+        self.root, self._data, self._vgg_weights = root, list(data), vgg_weights
         self._path, of_this = root / "steps.json", {"minutes": minutes, "data": self._data}
         self._kept = of_this | {"steps": {}}
         if self._path.is_file():
@@ -248,6 +282,8 @@ class Trainings:
         """Trains what is not trained to its end of a row; times its steps where they are not known."""
         for part, own in row.parts.items():
             given = [*own, *PREPARATION, *self._data]
+            if row.vgg and self._vgg_weights:
+                given.append(f"--vgg_weights={self._vgg_weights}")
             if not self.steps(part):
                 minutes = self._kept["minutes"] / len(row.parts)
                 asked = [sys.executable, "-m", "benchmarks.duration", *given, f"--minutes={minutes}"]
@@ -450,7 +486,7 @@ def main(_):
         raise UserError("--a and --b go together: give both folders, or none for the bundled drawings")
     data = [f"--a={os.path.abspath(values.a)}", f"--b={os.path.abspath(values.b)}"] if values.a else []
     rows = chosen_rows(table, values.rows, unpaired=bool(data))
-    trainings = Trainings(root, values.minutes, data)
+    trainings = Trainings(root, values.minutes, data, values.vgg_weights)
     metrics = ("kid",) if data else table.metrics
     pin()
     results = {}
