@@ -1,16 +1,31 @@
-"""What the benchmarks share: the machine's name, tables and clocks."""
+"""What the benchmarks share: other commands, the machine's name, tables, clocks, models as they are trained.
+
+TensorFlow is imported where it is needed, so that a benchmark that starts other commands does without.
+"""
 
 import platform
 import statistics
+import subprocess
+import sys
 import time
 
-import tensorflow as tf
-
+from tfi2i.config import UserError
 from tfi2i.machine import cores
+
+
+def python(module, *arguments):
+    """Runs a command of the package in a process of its own. Raises `UserError`: it failed."""
+    shown = f"python -m {module} {' '.join(arguments)}"
+    print(shown, flush=True)
+    code = subprocess.run([sys.executable, "-m", module, *arguments]).returncode
+    if code:
+        raise UserError(f"{shown} ended with status {code}")
 
 
 def machine():
     """One line: processor, cores that this process may use, GPUs, TensorFlow's version."""
+    import tensorflow as tf
+
     name = platform.processor() or platform.machine()
     try:
         with open("/proc/cpuinfo") as file:
@@ -54,6 +69,8 @@ def milliseconds(call, repeats):
 
 def matmul_peak(dtype, size=2048, repeats=8):
     """GFLOP/s of the fastest of `repeats` products of two `size` × `size` matrices."""
+    import tensorflow as tf
+
     a = tf.cast(tf.random.stateless_uniform((size, size), (0, 1)), dtype)
     return _fastest(lambda: tf.reduce_sum(tf.matmul(a, a)), 2 * size**3, repeats)
 
@@ -63,6 +80,8 @@ def convolution_peak(dtype, batch=1, size=32, channels=256, repeats=8):
 
     With the defaults, the layer where a CycleGAN generator spends most of its time at 128 px.
     """
+    import tensorflow as tf
+
     x = tf.cast(tf.random.stateless_uniform((batch, size, size, channels), (0, 1)), dtype)
     w = tf.cast(tf.random.stateless_uniform((3, 3, channels, channels), (0, 2)), dtype)
     flops = 2 * batch * size**2 * 9 * channels**2
@@ -70,7 +89,44 @@ def convolution_peak(dtype, batch=1, size=32, channels=256, repeats=8):
 
 
 def _fastest(product, flops, repeats):
+    import tensorflow as tf
+
     compiled = tf.function(product)
     call = lambda: compiled().numpy()  # noqa: E731
     call()
     return flops / (milliseconds(call, repeats)[1] * 1e6)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What is trained
+
+
+def trainable(chosen):
+    """Builds the model of `chosen` (`settings.Run`) as training does.
+
+    Returns:
+        (strategy, model, shapes): the distribution strategy; the compiled `Translator`, built for training; and of each
+        domain the shape [N, H, W, C] of a replica's part of the batch.
+
+    Raises:
+        UserError: the replicas cannot share the batch, or the networks do not take the crop.
+    """
+    from tfi2i import checkpoints
+    from tfi2i.training import strategies
+
+    t, data = chosen.training, chosen.data
+    strategy = strategies.make_strategy(t.strategy, t.replicas)
+    replicas = strategy.num_replicas_in_sync
+    if t.batch_size % (replicas * t.accumulate):
+        raise UserError(
+            f"--batch={t.batch_size} cannot be shared by {replicas} replicas in {t.accumulate} parts each: "
+            f"use a multiple of {replicas * t.accumulate}"
+        )
+    with strategy.scope():
+        model = checkpoints.build(chosen, strategies.resolve_precision(t.precision))
+        model.check_crop(*data.crop)
+        shapes = [(t.batch_size // replicas, *data.crop, c) for c in (data.channels_a, data.channels_b)]
+        model.compile(xla=strategies.resolve_xla(t.xla), accumulate=t.accumulate)
+        model.build_for_training(*shapes)
+        model.build_optimizers()
+    return strategy, model, shapes

@@ -13,7 +13,7 @@ import pathlib
 
 from absl import flags
 
-from benchmarks.methods import python
+from benchmarks.common import python
 from tfi2i import command, machine, run_directory
 from tfi2i.config import UserError
 from tfi2i.metrics import tables

@@ -13,7 +13,7 @@ import time
 
 from absl import flags
 
-from tfi2i import command, command_line, config, machine, settings
+from tfi2i import command, command_line, machine, settings
 
 
 def define_flags(values):
@@ -55,26 +55,13 @@ def measure(chosen, repeats=10, warmup=2, peak_size=2048):
     import tensorflow as tf
 
     from benchmarks import common
-    from tfi2i import checkpoints, flops
+    from tfi2i import flops
     from tfi2i.training import strategies
 
-    t, data = chosen.training, chosen.data
-    strategy = strategies.make_strategy(t.strategy, t.replicas)
+    t = chosen.training
+    strategy, model, shapes = common.trainable(chosen)
     replicas = strategy.num_replicas_in_sync
-    if t.batch_size % (replicas * t.accumulate):
-        raise config.UserError(
-            f"--batch={t.batch_size} cannot be shared by {replicas} replicas in {t.accumulate} parts each: "
-            f"use a multiple of {replicas * t.accumulate}"
-        )
-    precision, xla = strategies.resolve_precision(t.precision), strategies.resolve_xla(t.xla)
-    with strategy.scope():
-        model = checkpoints.build(chosen, precision)
-        model.check_crop(*data.crop)
-        shapes = [(t.batch_size // replicas, *data.crop, c) for c in (data.channels_a, data.channels_b)]
-        model.compile(xla=xla, accumulate=t.accumulate)
-        model.build_for_training(*shapes)
-        model.build_optimizers()
-
+    precision = strategies.resolve_precision(t.precision)
     train_step = strategies.distributed_step(
         strategy, model, (lambda reason: print(f"without XLA: {reason}", file=sys.stderr)) if t.xla == "auto" else None
     )
@@ -95,7 +82,7 @@ def measure(chosen, repeats=10, warmup=2, peak_size=2048):
         return losses()  # waits for the device
 
     compute = tf.as_dtype(model.dtype_policy.compute_dtype)
-    h, w = data.crop
+    h, w = chosen.data.crop
     size, width = max(1, min(h, w) // 4), max(8, peak_size // 8)
 
     def peaks():

@@ -1,7 +1,11 @@
 """Counted operations equal a count by hand; the programs run at a tiny size. Nothing here looks at a clock."""
 
+import dataclasses
 import functools
 import importlib
+import json
+import os
+import pathlib
 import subprocess
 import sys
 
@@ -9,9 +13,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from benchmarks import common, gpu_file, methods, scaling, students, table
-from tests.own_flags import call
-from tfi2i import checkpoints, config, flops, settings
+from benchmarks import common, duration, gpu_file, methods, scaling, students, table, tables
+from tests.own_flags import call, own_flags
+from tfi2i import checkpoints, command_line, config, flops, presets, run_directory, settings
 
 
 def count(function, *shapes):
@@ -308,3 +312,164 @@ def test_the_table_and_the_figure_of_students():
         rows, {"input": [np.zeros((16, 16, 3), np.uint8)], "teacher": [np.zeros((16, 16, 1), np.uint8)]}
     )
     assert shown.ndim == 3 and shown.shape[0] > 300 and shown.shape[1] >= 900
+
+
+def test_steps_within_a_time():
+    # 2 s until step 3, then 5 s: 2 + 2 + 2 + 5 + 5 = 16.
+    seconds, stage = {"first": 2, "second": 5}.get, lambda step: "first" if step < 3 else "second"
+    assert [duration.steps_within(time, seconds, stage) for time in (0, 4, 5, 15.9, 16)] == [1, 2, 2, 4, 5]
+
+
+def test_the_duration_of_a_training(run):
+    (line,) = run("duration", *TINY, "--data=emoji", "--crop=16", "--minutes=0.01", "--timed_steps=1")
+    measured = json.loads(line)
+    (milliseconds,) = measured["milliseconds"]
+    assert measured["steps"] == pytest.approx(max(1, 600 / milliseconds), abs=1.1)
+
+
+@pytest.mark.parametrize("name", tables.TABLES)
+def test_rows_of_a_table_can_be_trained(name):
+    table = tables.TABLES[name]
+    parts = [part for row in table.rows for part in row.parts]
+    assert len(set(parts)) == len(parts)
+    for row in table.rows:
+        for flags in row.parts.values():
+            given = presets.expand([*flags, *tables.PREPARATION, "--run_dir=-"])
+            with own_flags() as mine:
+                command_line.define_train_flags(mine)
+                command_line.define_run_flags(mine)
+                mine(["train", *given])
+                chosen = settings.resolve(mine.method, command_line.given_flags(mine))
+            assert chosen.data.crop == (64, 64) and chosen.data.resize_filter == "bicubic"
+        for direction, figures in row.paper.items():
+            assert len(figures) == len(table.headings[direction])
+
+
+def values_of(l1, kid):
+    return {"l1": l1, "l1_std": 5.0, "kid_net": kid, "kid_net_std": 0.002}
+
+
+TABLE = tables.Table(
+    ("l1", "kid"),
+    {"a2b": ("paper",), "b2a": ("paper",)},
+    "Elsewhere.",
+    (
+        tables.Row("CycleGAN", "--preset=quickstart", {"a2b": ("0.5",)}),
+        tables.Row("pix2pix", "--preset=pix2pix/emoji"),
+        tables.Row("U-GAT-IT light", "--preset=ugatit/emoji"),
+    ),
+)
+
+
+def test_a_papers_table_has_means_over_seeds():
+    def of_seed(*values):
+        return {d: {"model": v, "do_nothing": values_of(9.0, 0.08)} for d, v in zip(tables.DIRECTIONS, values)}
+
+    one = of_seed(values_of(3.0, 0.01), values_of(4.0, 0.02))
+    seeds = [of_seed(values_of(value, 0.01)) for value in (1.0, 3.0)]
+    text = tables.markdown(TABLE, {"CycleGAN": [one], "pix2pix": seeds}, {"CycleGAN": "7", "pix2pix": "8 + 9"})
+    there, back = text.split("\n\n")[:2]
+    head, _, cyclegan, pix2pix, nothing = there.splitlines()
+    assert head == "| A to B | seeds | steps | L1 (of 255) | KID ×100, net | paper |"
+    # Of one seed L1 has no spread: that over pictures is another thing. Of 1 and 3 the deviation is √2.
+    assert cyclegan == "| CycleGAN | 1 | 7 | 3.00 | 1.00 ± 0.20 | 0.5 |"
+    assert pix2pix == "| pix2pix | 2 | 8 + 9 | 2.00 ± 1.41 | 1.00 ± 0.00 | – |"
+    assert nothing == "| do nothing |  |  | 9.00 | 8.00 ± 0.20 |  |"
+    assert [line.split(" | ")[0] for line in back.splitlines()[2:]] == ["| CycleGAN", "| do nothing"]
+    assert text.endswith("\n\nElsewhere.\n")
+
+
+def test_the_pictures_of_a_table():
+    red, grey = np.full((64, 64, 3), (255, 0, 0), np.uint8), np.full((64, 64, 1), 7, np.uint8)
+    page = tables.sheet({"a2b": {"input": [red, red], "UNIT": [grey, red]}, "b2a": {"input": [grey]}})
+    # Two lines of pictures; the block of a2b has two columns, that of b2a one, of 70 pixels each.
+    assert page.shape[0] == 28 + 2 * 70
+    left = page.shape[1] - 3 * 70 - 24
+    assert (page[98:162, left : left + 64] == 7).all() and (page[98:162, left + 70 : left + 134] == (255, 0, 0)).all()
+    assert (page[28:92, left + 164 : left + 228] == 7).all() and (page[98:162, left + 164 : left + 228] == 255).all()
+
+
+PICTURES = tables.pictures
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """What a table starts, as (module, arguments): trainings of 2 steps that only leave a checkpoint, and measures."""
+    started = []
+
+    def python(module, *arguments):
+        started.append((module, arguments))
+        given = dict(argument.lstrip("-").split("=") for argument in arguments if "=" in argument)
+        run = pathlib.Path(given.get("run_dir", "-"))
+        if module == "tfi2i.train":
+            run_directory.checkpoint_folder(run, 2).mkdir(parents=True)
+        elif "study" not in given:
+            directions = [d for d in tables.DIRECTIONS if d in run.name] or tables.DIRECTIONS
+            figures = {"directions": {d: {"model": values_of(3.0, 0.01)} for d in directions}}
+            (run / "metrics.json").write_text(json.dumps(figures))
+
+    def timed(program, **_):
+        started.append((program[2], tuple(program[3:])))
+        return subprocess.CompletedProcess(program, 0, '{"steps": 2, "milliseconds": [5.0]}')
+
+    monkeypatch.setattr(tables, "python", python)
+    monkeypatch.setattr(tables.subprocess, "run", timed)
+    monkeypatch.setattr(tables, "pin", lambda: None)
+    monkeypatch.setattr(tables, "pictures", lambda *_: np.zeros((8, 8, 3), np.uint8))
+    monkeypatch.setitem(tables.TABLES, "ugatit", dataclasses.replace(TABLE, rows=TABLE.rows[:2], study=True))
+    return started
+
+
+def test_a_table_goes_on_where_it_was_broken_off(run, started, tmp_path):
+    asked = ("--table=ugatit", f"--output={tmp_path}")
+    with pytest.raises(config.UserError, match="has no row that is trained to its end"):
+        run("tables", *asked, "--measure_only")
+    run("tables", *asked, "--rows=CycleGAN")
+    assert [module for module, _ in started] == ["benchmarks.duration", "tfi2i.train", "tfi2i.evaluate"]
+    assert "--minutes=10.0" in started[0][1] and "--steps=2" in started[1][1]
+    started.clear()
+    lines = run("tables", *asked)
+    # A method of one direction has half of the time for each.
+    for i, direction in ((0, "a2b"), (2, "b2a")):
+        (timed, given), (trained, _) = started[i : i + 2]
+        assert (timed, trained) == ("benchmarks.duration", "tfi2i.train")
+        assert {"--minutes=5.0", f"--direction={direction}"} < set(given)
+    assert [module for module, _ in started[4:]] == ["tfi2i.evaluate"] * 3
+    assert sum(argument.startswith("--run_dir=") for argument in started[-1][1]) == 3  # of the study
+    assert [line.split(" | ")[2] for line in lines if line.startswith("| pix2pix")] == ["2 + 2", "2 + 2"]
+    with pytest.raises(config.UserError, match="has runs of minutes 10.0, asked for is 5.0: give another --output"):
+        run("tables", *asked, "--minutes=5")
+
+
+def test_a_table_of_other_pictures(run, started, tmp_path):
+    lines = run("tables", "--table=ugatit", f"--output={tmp_path}", "--a=a", "--b=b")
+    assert lines[0] == "pix2pix: left out, it learns from pairs, which --a and --b are not"
+    assert {f"--a={os.path.abspath('a')}", f"--b={os.path.abspath('b')}"} < set(started[1][1])
+    assert {"--metrics=kid", "--nopairs"} < set(started[2][1])
+
+
+def test_flags_of_a_table(run, tmp_path):
+    asked = ("--table=cyclegan", f"--output={tmp_path}")
+    with pytest.raises(config.UserError, match="--rows=UNIT: 'UNIT' is none of CycleGAN, cycle alone"):
+        run("tables", *asked, "--rows=UNIT")
+    with pytest.raises(config.UserError, match="--a and --b go together"):
+        run("tables", *asked, "--a=photos")
+
+
+@pytest.mark.thorough
+def test_a_table_is_trained(run, started, monkeypatch, tmp_path):
+    def python(module, *arguments):
+        call(importlib.import_module(module.replace("tfi2i.", "tfi2i.commands.")), *presets.expand(arguments))
+
+    small = "--generator_width=2 --discriminator_width=2 --discriminator_layers=1 --precision=float32"
+    rows = (
+        tables.Row("CycleGAN", f"--preset=quickstart {small}"),
+        tables.Row("pix2pix", f"--preset=pix2pix/emoji --generator=resnet_6blocks {small}"),
+    )
+    monkeypatch.setattr(tables, "python", python)
+    monkeypatch.setattr(tables, "pictures", PICTURES)
+    monkeypatch.setitem(tables.TABLES, "ugatit", dataclasses.replace(TABLE, metrics=("l1",), rows=rows, study=True))
+    monkeypatch.setattr(tables, "PREPARATION", ("--resize=16", "--crop=16"))
+    monkeypatch.setattr(tables, "SIDE", 16)
+    run("tables", "--table=ugatit", f"--output={tmp_path}")
+    assert (tmp_path / "pictures.png").is_file() and (tmp_path / "study" / "index.html").is_file()
