@@ -8,6 +8,9 @@ import tensorflow as tf
 from tfi2i.config import UserError
 from tfi2i.methods.perceptual import PerceptualFeatures
 
+# What the errors name.
+FLAGS = ("--vgg_weights", "--lambda_vgg", "--lambda_vgg=0")
+
 
 @pytest.fixture(scope="module")
 def vgg19(tmp_path_factory):
@@ -29,7 +32,7 @@ def test_features_are_those_of_keras(vgg19):
     last = vgg.get_layer("block4_conv4")
     linear = tf.nn.conv2d(behind, last.kernel, 1, "SAME") + last.bias
     features = PerceptualFeatures("vgg19", "block4_conv4", activation=False, value_range=(0.0, 1.0))
-    features.prepare(path)
+    features.prepare(path, *FLAGS)
     assert features.count_params() == 10_585_152 and not features.trainable_variables
     y = features(x)
     assert y.shape == (2, 4, 6, 512) and y.numpy().min() < 0
@@ -43,17 +46,17 @@ def test_the_range_is_the_method_s(vgg19):
     results = []
     for low, high in ((0.0, 1.0), (-1.0, 1.0)):
         features = PerceptualFeatures("vgg19", "block1_conv2", value_range=(low, high))
-        features.prepare(vgg19[1])
+        features.prepare(vgg19[1], *FLAGS)
         results.append(features(x * (high - low) + low).numpy())
     np.testing.assert_allclose(*results, atol=1e-3)
 
 
 def test_a_last_convolution_has_no_pool_behind_it_and_prepared_weights_stay(vgg19):
     features = PerceptualFeatures("vgg19", "block2_conv2")
-    features.prepare(vgg19[1])
+    features.prepare(vgg19[1], *FLAGS)
     assert features(np.zeros((1, 8, 8, 3), "float32")).shape == (1, 4, 4, 128)
     features.convs[0].bias.assign(np.ones(64))
-    features.prepare(vgg19[1])
+    features.prepare(vgg19[1], *FLAGS)
     assert features.convs[0].bias.numpy().all()
 
 
@@ -65,7 +68,7 @@ def test_missing_weights_stop_the_run(content, tmp_path, vgg19):
     elif content:
         path.write_bytes(content)
     with pytest.raises(UserError, match="VGG16: --vgg_weights=.* cannot be read.*vgg16_weights.*--lambda_vgg=0"):
-        features.prepare(str(path))
+        features.prepare(str(path), *FLAGS)
     assert not features.built
 
 
@@ -75,7 +78,7 @@ def test_a_failed_download_stops_the_run(monkeypatch):
 
     monkeypatch.setattr(keras.applications, "VGG19", no_network)
     with pytest.raises(UserError, match="VGG19: Keras could not download them .URL fetch failure.*--vgg_weights=FILE"):
-        PerceptualFeatures("vgg19", "block4_conv4").prepare()
+        PerceptualFeatures("vgg19", "block4_conv4").prepare(None, *FLAGS)
 
 
 @pytest.mark.parametrize(

@@ -58,14 +58,14 @@ class PerceptualFeatures(layers.Network):
                 x = self.pool(x)
         return ops.cast(self.norm(x) if self.norm else x, "float32")
 
-    def prepare(self, path=None, wanted_by="--lambda_vgg", without="--lambda_vgg=0"):
+    def prepare(self, path, given, wanted_by, without):
         """Creates the weights and takes them from Keras' network, unless that is done.
 
         Args:
             path: file of the weights of `keras.applications.VGG16(include_top=False)`, or VGG19 (.h5); None: Keras
                 downloads them.
-            wanted_by: the flag that asks for them, for the error.
-            without: the flag that goes without them.
+            given, wanted_by, without: of the method, for the error: the flag that names the file, the flag that asks
+                for the weights, and the flag with its value that does without them.
 
         Raises:
             UserError: the file is not there or holds something else, or the weights cannot be downloaded.
@@ -78,8 +78,8 @@ class PerceptualFeatures(layers.Network):
         except Exception as error:
             raise UserError(
                 f"{wanted_by} needs the weights of {name}: "
-                + (f"--vgg_weights={path} cannot be read" if path else "Keras could not download them")
-                + f" ({str(error).splitlines()[0]}). Give --vgg_weights=FILE, Keras' "
+                + (f"{given}={path} cannot be read" if path else "Keras could not download them")
+                + f" ({str(error).splitlines()[0]}). Give {given}=FILE, Keras' "
                 f"{self.architecture}_weights_tf_dim_ordering_tf_kernels_notop.h5, or {without}"
             )
         self.build((None, None, None, 3))

@@ -199,7 +199,7 @@ class MUNIT(Translator):
     def build_for_training(self, shape_a, shape_b):
         super().build_for_training(shape_a, shape_b)
         if self.perceptual:
-            self.perceptual.prepare(self.config.vgg_weights)
+            self.perceptual.prepare(self.config.vgg_weights, "--vgg_weights", "--lambda_vgg", "--lambda_vgg=0")
 
     # === Contents and styles ===
 

@@ -112,7 +112,7 @@ class SimGAN(Translator):
         if not self.pool.built:
             self.pool.build({"a": shape_a, "b": shape_b}[self.source])
         if self.features:
-            self.features.prepare(self.config.vgg_weights, wanted_by="--content=vgg", without="--content=pixel")
+            self.features.prepare(self.config.vgg_weights, "--vgg_weights", "--content=vgg", "--content=pixel")
 
     # -----------------------------------------------------------------------------------------------------------------
     # One step (in the order of the authors' code, the discriminator first)
