@@ -366,7 +366,7 @@ def test_an_official_step(variant):
             ours = np.concatenate([gradients[id(p.variable)].ravel() for p in kept.values()])
             theirs = [p.ours(file[f"gradients{update}/{part}/{key}"]).ravel() for key, p in kept.items()]
             theirs = np.concatenate(theirs)
-            assert np.linalg.norm(ours - theirs) <= 2e-4 * np.linalg.norm(theirs), (update, part)
+            assert np.linalg.norm(ours - theirs) <= 2e-5 * np.linalg.norm(theirs), (update, part)
 
     further = {"real_a": real["a"][1:], "real_b": real["b"][1:]}
     losses, _ = model.phase(model.discriminator_phase, "discriminator", **further, **given("noise", "epsilon", "style"))
@@ -375,8 +375,6 @@ def test_an_official_step(variant):
     roles = ("generator", "style_encoder")
     losses, _ = model.phase(model.cross_cycle_phase, roles, **given("noise", "epsilon", "back"))
     check("1", FIRST, losses)
-    if variant == "feature_wise":
-        return  # its gradients are not compared: they differ by 0.8 % in the content encoders at this width
     check_gradients(1)
     losses, _ = model.phase(model.drawn_style_phase, "generator", **given("noise", "style"))
     check("2", SECOND, losses)
@@ -385,4 +383,4 @@ def test_an_official_step(variant):
         kept = {key: place for key, place in places.items() if not before_norm(key)}
         after = [np.abs(p.variable.numpy() - p.ours(file[f"after/{part}/{key}"])).ravel() for key, p in kept.items()]
         # A step moves a weight by up to 1e-4 whatever its gradient; where that is nearly 0, its sign is rounding.
-        assert (np.concatenate(after) > 1e-5).mean() < 0.005, part
+        assert (np.concatenate(after) > 1e-5).mean() < 0.0005, part

@@ -31,6 +31,9 @@ FIRST = [
 SECOND = ["l1_recon_z_loss_a", "l1_recon_z_loss_b", "gan2_loss_a", "gan2_loss_b", "lz_AB", "lz_BA"]
 VARIANTS = {"concat": 1, "feature_wise": 0}
 STYLE, SIDE = 3, 44
+# Of the images and noise of a step. With some, a ReLU or an absolute difference is so near its kink that the rounding of
+# a sum decides about a hundredth of the gradient; with these none is.
+STEP_SEEDS = {"concat": 20, "feature_wise": 21}
 
 
 def narrowed(checkout):
@@ -102,7 +105,7 @@ def values(made, names):
 
 def record_step(output, module, variant):
     """A full update of two images a domain, from random weights."""
-    rng = np.random.default_rng(20)
+    rng = np.random.default_rng(STEP_SEEDS[variant])
     made = new_model(module, VARIANTS[variant])
     arrays = {f"real_{d}": random_images(rng, (2, SIDE, SIDE, 3)) for d in "ab"}
     noise = {}
