@@ -31,8 +31,8 @@ FIRST = [
 SECOND = ["l1_recon_z_loss_a", "l1_recon_z_loss_b", "gan2_loss_a", "gan2_loss_b", "lz_AB", "lz_BA"]
 VARIANTS = {"concat": 1, "feature_wise": 0}
 STYLE, SIDE = 3, 44
-# Of the images and noise of a step. With some, a ReLU or an absolute difference is so near its kink that the rounding of
-# a sum decides about a hundredth of the gradient; with these none is.
+# Of the images and noise of a step. With some, a ReLU or an absolute difference is so near its kink that the rounding
+# of a sum decides about a hundredth of the gradient; with these none is.
 STEP_SEEDS = {"concat": 20, "feature_wise": 21}
 
 
