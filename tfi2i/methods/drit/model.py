@@ -75,8 +75,9 @@ def _dense(network, inputs, units):
 
 def _with_style(x, style):
     """[N, h, w, C] and [N, S] → [N, h, w, C + S]: the style at every pixel."""
-    n, h, w, _ = ops.shape(x)
-    style = ops.broadcast_to(ops.cast(style, x.dtype)[:, None, None, :], (n, h, w, style.shape[-1]))
+    _, h, w, _ = ops.shape(x)
+    # A sum, because BROADCAST_TO of LiteRT would keep the number of images for which a file was made.
+    style = ops.cast(style, x.dtype)[:, None, None, :] + ops.zeros((1, h, w, 1), x.dtype)
     return ops.concatenate([x, style], axis=-1)
 
 
