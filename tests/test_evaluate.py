@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from absl import flags
 
+from tests.own_flags import call
 from tests.test_translate import command, run_dir  # noqa: F401  (a fixture)
 from tfi2i import config, pictures, settings
 from tfi2i.commands import evaluate
@@ -571,9 +572,10 @@ def test_command_on_the_bundled_sample(run_dir, tmp_path):  # noqa: F811
         assert report["directions"][direction]["do_nothing"]["l1"] > 0
     assert images.read_image(tmp_path / "page.png").shape[1] > 8 * 128
 
-    done = command(f"--run_dir={run_dir}", "--output=page", module="tfi2i.evaluate")
-    assert done.returncode == 1 and "error: --output=page: expected the name of an image" in done.stderr
-    assert "repeat --run_dir" in done.stderr
+
+def test_several_runs_are_several_flags(run_dir):  # noqa: F811
+    with pytest.raises(UserError, match="^--output=page: expected the name of an image.*repeat --run_dir"):
+        call(evaluate, f"--run_dir={run_dir}", "--output=page")
 
 
 def values(**given):

@@ -50,7 +50,7 @@ class Plain(keras.layers.Layer):
     def call(self, x):
         return x
 
-    def prepare(self, path):
+    def prepare(self, path, *flags):
         self.built = True
 
 
