@@ -312,6 +312,13 @@ class Hyperparameters:
         return {}
 
 
+# `optim.schedules.Schedule` says what they are, and computes them.
+LR_SCHEDULES = (
+    "linear", "linear_zero_last", "linear_later", "linear_torch7", "linear_steps", "linear_steps_zero_last",
+    "step", "halving", "cosine", "cosine_restarts", "constant",
+)  # fmt: skip
+
+
 @dataclasses.dataclass(frozen=True)
 class Training:
     """How long, on what, and what is written on the way."""
@@ -353,19 +360,7 @@ class Training:
         "step: 0.1^floor((e-1)/lr_step_epochs); halving: 0.5^floor(steps/lr_halving_steps); "
         "cosine: (1+cos(pi (e-1)/N))/2; cosine_restarts: 1e-5+(1-1e-5)(1+cos(pi s/lr_restart_steps))/2 in step s of "
         "a cycle; constant: 1",
-        (
-            "linear",
-            "linear_zero_last",
-            "linear_later",
-            "linear_torch7",
-            "linear_steps",
-            "linear_steps_zero_last",
-            "step",
-            "halving",
-            "cosine",
-            "cosine_restarts",
-            "constant",
-        ),
+        LR_SCHEDULES,
         known_as=("lr_policy",),
     )
     decay_fraction: float | None = option(None, "part of the duration, at its end, in which a linear schedule decays")

@@ -6,6 +6,8 @@ import math
 import keras
 from keras import ops
 
+from tfi2i.config import LR_SCHEDULES
+
 
 @keras.saving.register_keras_serializable(package="tfi2i")
 class Schedule(keras.optimizers.schedules.LearningRateSchedule):
@@ -53,21 +55,8 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
         updates_per_step=1,
         name=None,
     ):
-        kinds = (
-            "linear",
-            "linear_zero_last",
-            "linear_later",
-            "linear_torch7",
-            "linear_steps",
-            "linear_steps_zero_last",
-            "step",
-            "halving",
-            "cosine",
-            "cosine_restarts",
-            "constant",
-        )
-        if kind not in kinds:
-            raise ValueError(f"kind='{kind}': expected one of {', '.join(kinds)}")
+        if kind not in LR_SCHEDULES:
+            raise ValueError(f"kind='{kind}': expected one of {', '.join(LR_SCHEDULES)}")
         self.learning_rate = learning_rate
         self.kind = kind
         self.total_steps = total_steps
