@@ -1,11 +1,15 @@
 """VGG features against Keras' own networks."""
 
+import importlib
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.drawing import nothing_drawn
 from tfi2i.config import UserError
+from tfi2i.methods import METHODS
 from tfi2i.methods.perceptual import PerceptualFeatures
 
 # What the errors name.
@@ -53,11 +57,33 @@ def test_the_range_is_the_method_s(vgg19):
 
 def test_a_last_convolution_has_no_pool_behind_it_and_prepared_weights_stay(vgg19):
     features = PerceptualFeatures("vgg19", "block2_conv2")
+    assert features(np.zeros((1, 8, 8, 3), "float32")).shape == (1, 4, 4, 128)  # which draws weights
     features.prepare(vgg19[1], *FLAGS)
-    assert features(np.zeros((1, 8, 8, 3), "float32")).shape == (1, 4, 4, 128)
+    np.testing.assert_array_equal(features.convs[0].kernel, vgg19[0].get_layer("block1_conv1").kernel)
     features.convs[0].bias.assign(np.ones(64))
     features.prepare(vgg19[1], *FLAGS)
     assert features.convs[0].bias.numpy().all()
+
+
+WITH_FEATURES = {
+    "simgan": {"content": "vgg"},
+    "cartoongan": {"lambda_vgg": 1.0},
+    "munit": {"lambda_vgg": 1.0},
+    "unit": {"unit_variant": "2018", "lambda_vgg": 1.0},
+}
+
+
+@pytest.mark.parametrize("method", WITH_FEATURES)
+@nothing_drawn()
+def test_evaluation_before_training_wants_the_weights(method, tmp_path):
+    small = importlib.import_module(f"tests.methods.test_{method}")
+    given = small.TINY | WITH_FEATURES[method] | {"vgg_weights": str(tmp_path / "missing.h5")}
+    model = METHODS[method].model_class(**given)
+    model.compile()
+    x = np.zeros((1, 32, 32, 3), "float32")
+    with pytest.raises(UserError, match="VGG1[69]: --vgg_weights=.*missing.h5 cannot be read"):
+        model.evaluate(x, x)
+    assert not any(network.built for network in model.frozen.values())
 
 
 @pytest.mark.parametrize("content", [None, b"not a weights file", "of another network"])

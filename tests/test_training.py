@@ -135,6 +135,21 @@ def test_changed_files_are_refused_unless_accepted(run, tmp_path):
     assert checkpoints.steps(own) == [1, 2]
 
 
+def test_another_frozen_network_is_refused_unless_accepted(run):
+    path = run / "config.json"
+    stored = json.loads(path.read_text())
+    assert len(stored["fingerprints"].pop("network perception")) == 64
+    given = {"steps": 3, "keep": 2}
+    path.write_text(json.dumps(stored))
+    loop.train(configured(**given), run)  # as of version 0.1, which did not record it
+    assert json.loads(path.read_text())["fingerprints"].keys() == {"a", "b", "network perception"}
+    stored["fingerprints"]["network perception"] = "of others"
+    path.write_text(json.dumps(stored))
+    with pytest.raises(UserError, match="^the network perception is not the one that .*--accept_changed_data"):
+        loop.train(configured(**given), run)
+    loop.train(configured(**given, accept_changed_data=True), run)
+
+
 def two_folders(root, count=4):
     for name in ("photos", "paintings"):
         for i in range(count):

@@ -8,7 +8,7 @@ import zipfile
 from tfi2i import checkpoints, files, run_directory
 from tfi2i.config import UserError, local_path
 
-# Where the pictures, the first weights and a teacher were on the machine that trained.
+# Where the pictures and the first weights were on the machine that trained; a method names its own `paths`.
 _LOCAL = (
     "data",
     "a",
@@ -22,7 +22,6 @@ _LOCAL = (
     "target_test",
     "init_from",
     "pretrained",
-    "teacher",
     "more_pictures",
 )
 
@@ -93,7 +92,8 @@ def _without_paths(run):
     changed = {}
     for part in ("data", "training", "model"):
         config = getattr(run, part)
-        here = [f.name for f in dataclasses.fields(config) if f.name in _LOCAL]
+        local = {*_LOCAL, *run.model.paths}
+        here = [f.name for f in dataclasses.fields(config) if f.name in local]
         gone = {n: None for n in here if getattr(config, n) and not _is_name(getattr(config, n))}
         if "a" in gone:
             gone["holdout"] = None

@@ -297,6 +297,8 @@ class Hyperparameters:
     told: typing.ClassVar[tuple] = ()
     # Own flags that training does not look at: how the trained model translates. They may change on resume.
     of_translation: typing.ClassVar[tuple] = ()
+    # Own flags that name files or folders of this machine. These may have moved when a run is resumed.
+    paths: typing.ClassVar[tuple] = ()
     # What the model learns from.
     data_class: typing.ClassVar[type] = Data
     # Whether the defaults of the data come from elsewhere, so that flags.txt must say them all.
@@ -305,6 +307,10 @@ class Hyperparameters:
     open_ended: typing.ClassVar[bool] = True
     # Whether the model translates pictures, which --eval_every can measure.
     measurable: typing.ClassVar[bool] = True
+
+    def absolute(self):
+        """The same with absolute paths, which mean the same wherever a command is started."""
+        return _absolute(self, *self.paths)
 
     @property
     def stream(self):

@@ -149,7 +149,7 @@ def write(folder, run, **more):
     Raises:
         OSError: they cannot be written.
     """
-    run = dataclasses.replace(run, data=run.data.absolute())
+    run = dataclasses.replace(run, data=run.data.absolute(), model=run.model.absolute())
     content = {"format": FORMAT, "tfi2i": __version__, **json.loads(run.to_json()), **more}
     files.write_text(config_path(folder), json.dumps(content, indent=2) + "\n")
     flags = command_line.flags_text(run.method, settings.differing(run))

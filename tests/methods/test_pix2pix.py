@@ -377,10 +377,10 @@ def test_how_it_translates_may_change_afterwards_and_what_it_learned_may_not(tmp
         settings.resolve("pix2pix", {**TINY, "data": "emoji", **more})
         for more in ({}, {"test_dropout": False, "test_norm": "average", "dropout_seed": 3}, {"lambda_l1": 3.0})
     )
-    stored = {"run": before, "fingerprints": {}}
-    loop._compare(stored, after, {}, tmp_path)
+    stored = {"run": before}
+    loop._compare(stored, after, tmp_path)
     with pytest.raises(UserError, match="--lambda_l1 was 100.0, is 3.0"):
-        loop._compare(stored, other, {}, tmp_path)
+        loop._compare(stored, other, tmp_path)
 
 
 def test_a_note_says_that_dropout_is_on():

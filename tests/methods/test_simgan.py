@@ -2,6 +2,7 @@
 
 import functools
 import pathlib
+import types
 import unittest.mock
 
 import keras
@@ -11,9 +12,11 @@ import tensorflow as tf
 
 from tests import torch_names
 from tests.drawing import nothing_drawn
-from tfi2i import optim, settings
+from tfi2i import archive, optim, run_directory, settings
 from tfi2i.config import UserError
+from tfi2i.methods.perceptual import PerceptualFeatures
 from tfi2i.methods.simgan.model import SimGAN
+from tfi2i.training import loop
 from tools.golden import made_weights
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
@@ -242,3 +245,57 @@ def test_features_at_the_published_size():
 def test_features_without_weights_stop_the_run_before_it_learns(tmp_path):
     with pytest.raises(UserError, match="--content=vgg needs the weights of VGG16: --vgg_weights=.*--content=pixel"):
         ready(built(content="vgg", vgg_weights=str(tmp_path / "missing.h5")), (1, SIDE, SIDE, 3))
+
+
+def test_the_file_of_vgg_may_move(tmp_path, monkeypatch):
+    given = {**TINY, "data": "emoji", "content": "vgg"}
+    here, there = (settings.resolve("simgan", given | {"vgg_weights": name}) for name in ("vgg.h5", "there/vgg.h5"))
+    monkeypatch.chdir(tmp_path)
+    run_directory.write(tmp_path, here, fingerprints={})
+    stored = {"run": run_directory.read(tmp_path), "fingerprints": {"network features": "1"}}
+    assert stored["run"].model.vgg_weights == f"{tmp_path}/vgg.h5"
+    assert f"--vgg_weights={tmp_path}/vgg.h5" in (tmp_path / "flags.txt").read_text()
+    loop._compare(stored, there, tmp_path)
+    loop._compare_files(stored, there, {"network features": "1"}, tmp_path)
+    with pytest.raises(UserError, match=f"network features is not .*--vgg_weights={tmp_path}/vgg.h5.: put it back"):
+        loop._compare_files(stored, there, {"network features": "2"}, tmp_path)
+    assert archive._without_paths(here).model.vgg_weights is None
+
+
+@pytest.fixture
+def first_convolution(monkeypatch):
+    """Models that look at features look at those of the first convolution: its kernel [3, 3, 3, 64] and bias."""
+    weights = [np.random.default_rng(0).normal(0, 0.1, s).astype("float32") for s in ((3, 3, 3, 64), (64,))]
+    vgg = types.SimpleNamespace(get_layer=lambda name: types.SimpleNamespace(get_weights=lambda: weights))
+
+    def small(architecture, layer, **kwargs):
+        return PerceptualFeatures(architecture, "block1_conv1", **kwargs)
+
+    monkeypatch.setattr("tfi2i.methods.simgan.model.PerceptualFeatures", small)
+    monkeypatch.setattr(keras.applications, "VGG16", lambda **kwargs: vgg)
+    return weights
+
+
+@pytest.mark.parametrize("state", ["ready to learn", "evaluated", "new"])
+def test_a_keras_file_opens_without_the_file_of_vgg(state, first_convolution, tmp_path, monkeypatch):
+    model = SimGAN(**TINY, content="vgg", vgg_size=0)
+    if state == "ready to learn":
+        ready(model, (1, SIDE, SIDE, 3))
+    elif state == "evaluated":
+        model.compile(run_eagerly=True)
+        model.evaluate(pictures(), pictures(seed=1), verbose=0)
+    model.save(tmp_path / "model.keras")
+
+    def missing(**kwargs):
+        raise FileNotFoundError("no such file")
+
+    monkeypatch.setattr(keras.applications, "VGG16", missing)
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(again(pictures()), model(pictures()))
+    if state == "new":
+        with pytest.raises(UserError, match="needs the weights of VGG16"):
+            again.prepare_frozen()
+        return
+    again.prepare_frozen()
+    for ours, theirs in zip(again.features.get_weights(), first_convolution, strict=True):
+        np.testing.assert_array_equal(ours, theirs)

@@ -46,6 +46,7 @@ class PerceptualFeatures(layers.Network):
         self.norm = layers.InstanceNormalization(**self.next_layer("norm")) if normalized else None
         self.stack = self.convs
         self.trainable = False
+        self.prepared = False  # whether the weights are VGG's
 
     def call(self, x):
         x = ops.flip(to_levels(ops.cast(x, "float32"), self.value_range), axis=-1)
@@ -57,6 +58,11 @@ class PerceptualFeatures(layers.Network):
             if name in self.pooled:
                 x = self.pool(x)
         return ops.cast(self.norm(x) if self.norm else x, "float32")
+
+    def build_from_config(self, config):
+        # A model that Keras reads from a file brings the weights along.
+        super().build_from_config(config)
+        self.prepared = self.built
 
     def prepare(self, path, given, wanted_by, without):
         """Creates the weights and takes them from Keras' network, unless that is done.
@@ -70,7 +76,7 @@ class PerceptualFeatures(layers.Network):
         Raises:
             UserError: the file is not there or holds something else, or the weights cannot be downloaded.
         """
-        if self.built:
+        if self.prepared:
             return
         name = self.architecture.upper()
         try:
@@ -82,9 +88,11 @@ class PerceptualFeatures(layers.Network):
                 + f" ({str(error).splitlines()[0]}). Give {given}=FILE, Keras' "
                 f"{self.architecture}_weights_tf_dim_ordering_tf_kernels_notop.h5, or {without}"
             )
-        self.build((None, None, None, 3))
+        if not self.built:
+            self.build((None, None, None, 3))
         for name, conv in zip(self.conv_names, self.convs):
             conv.set_weights(vgg.get_layer(name).get_weights())
+        self.prepared = True
 
 
 def domain_invariant_features(**kwargs):

@@ -193,9 +193,13 @@ class Translator(keras.Model):
         """dict of name → scalar that is logged beside the losses: what of the weights is worth watching."""
         return {}
 
+    def prepare_frozen(self):
+        """Gives the `frozen` networks their weights, unless they have them; called before losses are computed."""
+
     def build_for_training(self, *shapes):
         """Creates what training needs beyond the networks (image pools); shapes of the batch's parts, (N, H, W, C)."""
         self.build((None, None, None, self.channels_a))
+        self.prepare_frozen()
         self._training_shapes = tuple(map(tuple, shapes))
 
     # === Keras ===
@@ -338,9 +342,14 @@ class Translator(keras.Model):
         self.build_optimizers()
 
     def get_build_config(self):
-        return {"shapes": getattr(self, "_training_shapes", None)}
+        frozen = {name: network.get_build_config() for name, network in self.frozen.items() if network.built}
+        return {"shapes": getattr(self, "_training_shapes", None), "frozen": frozen}
 
     def build_from_config(self, config):
+        # Their weights are in the file: what they were prepared from need not be there.
+        for name, own in config.get("frozen", {}).items():
+            if not self.frozen[name].built:
+                self.frozen[name].build_from_config(own)
         shapes = config.get("shapes")
         if shapes:
             self.build_for_training(*[tuple(s) for s in shapes])
@@ -439,6 +448,7 @@ class Translator(keras.Model):
             callbacks = [fitting.EpochMeans(), *_listed(callbacks)]
             with self.distribute_strategy.scope():
                 self.build((None, None, None, self.channels_a))
+                self.prepare_frozen()
         last = super().evaluate(x, verbose=verbose, steps=steps, callbacks=callbacks, return_dict=True, **kwargs)
         means = next(c for c in getattr(callbacks, "callbacks", callbacks) if isinstance(c, fitting.EpochMeans))
         losses = {name: means.measured[name] for name in last}

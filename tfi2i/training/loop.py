@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import logging
 import math
@@ -30,7 +31,7 @@ _MAY_CHANGE = {
     "download", "tfds_dir", "cache_gib", "max_bad_files", "accept_changed_data",
 }  # fmt: skip
 # These too: fingerprints say whether the files there are the same.
-_PATHS = {"data", "a", "b", "ab", "csv", "csv_folder", "teacher", "more_pictures"}
+_PATHS = {"data", "a", "b", "ab", "csv", "csv_folder", "more_pictures"}
 # A schedule that looks at the duration would have had other rates from the start.
 _OPEN_ENDED = ("constant", "step", "halving", "cosine_restarts")
 _SAMPLES = 6
@@ -92,7 +93,8 @@ def train(run, run_dir, dry_run=False, prepare=None, learned_from=None):
         fingerprints = {"a": source_a.fingerprint, "b": source_b.fingerprint} | (learned_from or {})
         total, per_epoch = t.total_steps(len(source_a), len(source_b))
         if stored:
-            _compare(stored, run, fingerprints, folder)
+            _compare(stored, run, folder)
+            _compare_files(stored, run, fingerprints, folder)
         held_out = run.data.held_out()
         value_range = METHODS[run.method].of_task(t.task).model_class.value_range
         stream = run.data.training_stream(
@@ -153,6 +155,11 @@ def train(run, run_dir, dry_run=False, prepare=None, learned_from=None):
     lock = None
     with strategies.together(strategy):
         # What may still be refused comes before the lock.
+        of_networks = {f"network {name}": _fingerprint(network) for name, network in model.frozen.items()}
+        if stored:  # of version 0.1, without any of these
+            known = {n: f for n, f in of_networks.items() if n in stored["fingerprints"]}
+            _compare_files(stored, run, known, folder)
+        fingerprints |= of_networks
         fixed = run.data.examples(_SAMPLES, value_range) if chief and step < total else None
         validation = None
         if chief and t.eval_every and step < total:
@@ -350,8 +357,8 @@ def _stored(folder):
     return {"run": run_directory.read(folder), "fingerprints": described["fingerprints"]}
 
 
-def _compare(stored, run, fingerprints, folder):
-    """Refuses to resume with another configuration or other files."""
+def _compare(stored, run, folder):
+    """Refuses to resume with another configuration."""
     old, new = (dataclasses.asdict(r) for r in (stored["run"], run))
     differences = []
     if old["method"] != new["method"]:
@@ -359,7 +366,7 @@ def _compare(stored, run, fingerprints, folder):
     for part in ("model", "data", "training"):
         for name in new[part]:
             before, now = old[part].get(name), new[part][name]
-            if before == now or name in _MAY_CHANGE | _PATHS | {*run.model.of_translation}:
+            if before == now or name in _MAY_CHANGE | _PATHS | {*run.model.of_translation, *run.model.paths}:
                 continue
             if (
                 name in settings.DURATIONS
@@ -374,20 +381,35 @@ def _compare(stored, run, fingerprints, folder):
             f"--run_dir={folder} holds a run with another configuration: {'; '.join(differences)}. "
             "Give the same flags to resume, or a new --run_dir"
         )
-    if fingerprints != stored["fingerprints"] and not run.data.accept_changed_data:
-        changed = [name for name in fingerprints if fingerprints[name] != stored["fingerprints"].get(name)]
-        if changed[0] not in "ab":
-            raise UserError(
-                f"the {changed[0]} is not the one that the run in {folder} started with: put it back, give a new "
-                "--run_dir, or --accept_changed_data to go on (not bit for bit)"
-            )
-        which = " and ".join(d.upper() for d in changed if d in "ab")
-        started = [f"--{n}={v}" for n, v in old["data"].items() if n in _PATHS and v and v != new["data"][n]]
+
+
+def _compare_files(stored, run, fingerprints, folder):
+    """Refuses to resume with other files, or networks that were made from other files."""
+    changed = [name for name in fingerprints if fingerprints[name] != stored["fingerprints"].get(name)]
+    if not changed or run.data.accept_changed_data:
+        return
+    of_pictures = [name.upper() for name in changed if name in "ab"]
+    part, paths = ("data", _PATHS) if of_pictures else ("model", run.model.paths)
+    old, new = (dataclasses.asdict(getattr(r, part)) for r in (stored["run"], run))
+    started = [f"--{n}={v}" for n, v in old.items() if n in paths and v and v != new[n]]
+    started = f" ({' '.join(started)})" if started else ""
+    otherwise = "give a new --run_dir, or --accept_changed_data to go on (not bit for bit)"
+    if of_pictures:
         raise UserError(
-            f"the training files of domain {which} are not those the run in {folder} started with"
-            + (f" ({' '.join(started)})" if started else "")
-            + ": put them back, give a new --run_dir, or --accept_changed_data to go on (not bit for bit)"
+            f"the training files of domain {' and '.join(of_pictures)} are not those the run in {folder} started with"
+            f"{started}: put them back, {otherwise}"
         )
+    raise UserError(
+        f"the {changed[0]} is not the one that the run in {folder} started with{started}: put it back, {otherwise}"
+    )
+
+
+def _fingerprint(network):
+    """A hash of a network's weights."""
+    hashed = hashlib.sha256()
+    for variable in network.variables:
+        hashed.update(keras.ops.convert_to_numpy(variable).tobytes())
+    return hashed.hexdigest()
 
 
 @contextlib.contextmanager

@@ -226,6 +226,8 @@ class CartoonGAN(Translator):
         super().build_for_training(*shapes)
         if not self.pool.built:
             self.pool.build(shapes["ab".index(self.target)])
+
+    def prepare_frozen(self):
         if self.perceptual:
             self.perceptual.prepare(self.config.vgg_weights, "--vgg_weights", "--lambda_vgg", "--lambda_vgg=0")
 

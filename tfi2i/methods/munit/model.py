@@ -196,8 +196,7 @@ class MUNIT(Translator):
         channels = 4 * self.config.generator_width if name.startswith("decoder") else self.channels_of(name[-1])
         return (None, None, None, channels)
 
-    def build_for_training(self, shape_a, shape_b):
-        super().build_for_training(shape_a, shape_b)
+    def prepare_frozen(self):
         if self.perceptual:
             self.perceptual.prepare(self.config.vgg_weights, "--vgg_weights", "--lambda_vgg", "--lambda_vgg=0")
 

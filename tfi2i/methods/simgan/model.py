@@ -111,6 +111,8 @@ class SimGAN(Translator):
         super().build_for_training(shape_a, shape_b)
         if not self.pool.built:
             self.pool.build({"a": shape_a, "b": shape_b}[self.source])
+
+    def prepare_frozen(self):
         if self.features:
             self.features.prepare(self.config.vgg_weights, "--vgg_weights", "--content=vgg", "--content=pixel")
 

@@ -102,6 +102,7 @@ class Student(Hyperparameters):
     weight_decay: float = option(0.0, "L2 added to the gradient of all weights before Adam")
 
     data_class: typing.ClassVar = Pictures
+    paths: typing.ClassVar = ("teacher",)
     # The pictures and their preparation are the teacher's: `tfi2i.commands.distill`.
     data_in_full: typing.ClassVar = True
     # When the rounding to 8 bits begins follows from the duration.
@@ -115,7 +116,7 @@ class Student(Hyperparameters):
 
     def __post_init__(self):
         check_choices(self)
-        check_paths(self, "teacher")
+        check_paths(self, *self.paths)
         check_positive(self, "student_macs", "discriminator_width", "learning_rate")
         check_not_negative(self, "affine", "lambda_l1", "lambda_l2", "lambda_gan", "weight_decay")
         check_below_1(self, "ema_momentum")

@@ -422,8 +422,7 @@ class UNIT(Translator):
         }
         return (None, None, None, channels[name]) if name in channels else super().input_shape_of(name)
 
-    def build_for_training(self, shape_a, shape_b):
-        super().build_for_training(shape_a, shape_b)
+    def prepare_frozen(self):
         if self.perceptual:
             self.perceptual.prepare(self.config.vgg_weights, "--vgg_weights", "--lambda_vgg", "--lambda_vgg=0")
 
