@@ -19,10 +19,9 @@ import time
 import types
 from unittest import mock
 
-import torch
 from absl import app, flags
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "tools"))
+# `benchmarks.table` reads ROWS and PRECISIONS where there is no torch, so the functions that need it import it.
 
 
 def cyclegan(recorder, checkout, size, images):
@@ -85,6 +84,8 @@ def _trainer(recorder, checkout, config, name, images):
 
 def unit(recorder, checkout, size, images):
     """The code of the UNIT paper."""
+    import torch
+
     with mock.patch.dict(sys.modules, {"cv2": types.SimpleNamespace()}):
         (module,) = recorder.common.import_official(
             checkout, recorder.OFFICIAL, recorder.COMMIT, ["trainers.cocogan_trainer"], "src"
@@ -109,6 +110,8 @@ def unit(recorder, checkout, size, images):
 
 def ugatit(recorder, checkout, size, images, light=False):
     """U-GAT-IT, full."""
+    import torch
+
     networks, module = recorder.official_modules(checkout)
     model = object.__new__(module.UGATIT)
     weights = dict(adv_weight=1, cycle_weight=10, identity_weight=10, cam_weight=1000, lr=1e-4)
@@ -161,7 +164,7 @@ def uvcgan2(recorder, checkout, size, images):
     return step, [model.models[name] for name in ("gen_ab", "gen_ba", "disc_a", "disc_b")]
 
 
-# Row of benchmarks.table → (function of this file, recorder in tools/golden).
+# What can be run. Row of benchmarks.table → (function of this file, recorder in tools/golden).
 ROWS = {
     "cyclegan": (cyclegan, "cyclegan"),
     "pix2pix": (pix2pix, "pix2pix"),
@@ -177,6 +180,9 @@ PRECISIONS = ("float32", "mixed_bfloat16")
 
 def main(_):
     """Times, and prints the line."""
+    import torch
+
+    sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "tools"))
     values = flags.FLAGS
     make, recorder = ROWS[values.method]
     recorder = importlib.import_module(f"golden.{recorder}")

@@ -76,12 +76,14 @@ def exchanged(run):
     import tensorflow as tf
 
     from tfi2i import checkpoints
-    from tfi2i.methods import memory
+    from tfi2i.methods import memory, perceptual
 
     model = checkpoints.build(run, "float32")
     shapes = [(1, *run.data.crop, c) for c in (run.data.channels_a, run.data.channels_b)]
     model.compile()
-    model.build_for_training(*shapes)
+    # Frozen weights are not exchanged: their values need not be downloaded.
+    with mock.patch.object(perceptual.PerceptualFeatures, "prepare", lambda net, *_: net.build((None, None, None, 3))):
+        model.build_for_training(*shapes)
     gradients, samples = [], []
 
     def size(x):

@@ -6,11 +6,13 @@
 Each measurement is a process of its own: `benchmarks.train_step` here, and with --official `benchmarks/official.py`,
 once as it is and once with the networks compiled by torch.compile. They take turns, --rounds times; a ratio is of the
 two measurements of one round, and the table has the median over rounds. CHECKOUTS has a folder or a link for each row,
-such as CHECKOUTS/cyclegan and CHECKOUTS/unit_2018, at the commit that the recorder in tools/golden names. Rows without
-one, and AGGAN, whose code needs TensorFlow 1, have no such columns.
+such as CHECKOUTS/cyclegan and CHECKOUTS/unit_2018, at the commit that the recorder in tools/golden names. These columns
+stay empty for rows without one, and for rows and precisions that ROWS and PRECISIONS of `benchmarks/official.py` do not
+have: only code in PyTorch whose step a recorder can call is run.
 
-Measurements are added to --output as they come, so that the same command goes on after any end. A whole table takes
-hours; --rows, --sizes, --batches and --precisions take parts of it. Leave the machine alone meanwhile.
+Measurements are added to --output as they come, so that the same command goes on after any end, and tries again what
+failed. CartoonGAN needs the weights of VGG19, which Keras downloads. A whole table takes hours; --rows, --sizes,
+--batches and --precisions take parts of it. Leave the machine alone meanwhile.
 """
 
 import json
@@ -21,6 +23,7 @@ import sys
 
 from absl import flags
 
+from benchmarks import official
 from tfi2i import command
 from tfi2i.config import UserError
 from tfi2i.methods import trained_by
@@ -60,7 +63,7 @@ def main(_):
         for case in cases(values):
             for who, line in commands(case, values):
                 key = (*case, who, turn)
-                if key not in found:
+                if "error" in found.get(key, {"error": "not measured"}):
                     found[key] = measured(line)
                     with output.open("a", encoding="utf-8") as file:
                         file.write(json.dumps([key, found[key]]) + "\n")
@@ -99,7 +102,8 @@ def commands(case, values):
     same = [f"--size={size}", f"--batch={batch}", f"--precision={precision}", f"--repeats={values.repeats}"]
     lines = [(OURS, [sys.executable, "-m", "benchmarks.train_step", *flags_of(row, size), *same, "--json"])]
     checkout = pathlib.Path(values.official or "", row)
-    if not values.official or not checkout.is_dir():
+    known = row in official.ROWS and precision in official.PRECISIONS
+    if not values.official or not known or not checkout.is_dir():
         return lines
     program = str(pathlib.Path(__file__).with_name("official.py"))
     theirs = [values.official_python, program, f"--method={row}", f"--checkout={checkout}", *same]

@@ -21,6 +21,7 @@ import json
 import os
 import pathlib
 import random
+import re
 import sys
 import threading
 import time
@@ -35,6 +36,10 @@ from tfi2i.progress import Progress
 
 # Seconds of the pause before the first repetition, and the longest one.
 _PAUSE, _LONGEST_PAUSE = 0.5, 8.0
+# What TF Serving says, over HTTP and gRPC, of a signature that is not there or that has other inputs.
+_OTHER_SIGNATURE = re.compile(
+    "Serving signature|does not match signature|does not have named input|keys must be equal to"
+)
 
 
 class Unavailable(Exception):
@@ -87,7 +92,7 @@ class Rest:
             instances = [instance | {self._style_input: self._style} for instance in instances]
         status, answer = self._post(json.dumps({"signature_name": self._signature, "instances": instances}))
         if status != 200:
-            raise _by_status(status)(f"HTTP status {status}: {_message(answer)}")
+            raise _failure(_by_status(status), f"HTTP status {status}: {_message(answer)}", self._style)
         try:
             predictions = json.loads(answer)["predictions"]
             return [(base64.b64decode(p["image_bytes"]["b64"]), p["errors"]) for p in predictions]
@@ -157,7 +162,7 @@ class Grpc:
                 raise Refused(_too_late(self.deadline)) from error
             kinds = {self._grpc.StatusCode.UNAVAILABLE: Unavailable}
             kinds |= dict.fromkeys((self._grpc.StatusCode.NOT_FOUND, self._grpc.StatusCode.UNIMPLEMENTED), Unusable)
-            raise kinds.get(code, Refused)(f"{code.name}: {error.details()}") from error
+            raise _failure(kinds.get(code, Refused), f"{code.name}: {error.details()}", self._style) from error
         if not {"image_bytes", "errors"} <= outputs.keys():
             raise Unusable("the answer has no image_bytes and errors, as models of tfi2i export give them")
         errors = [error.decode() for error in outputs["errors"].string_val]
@@ -177,6 +182,15 @@ def _signature_of(style):
     if style is None:
         return "image_bytes", None
     return ("reference_bytes", "reference_bytes") if isinstance(style, bytes) else ("image_bytes", "style")
+
+
+def _failure(kind, message, style):
+    """The exception of this kind; no picture can be translated where the model takes a style and none is given."""
+    if not _OTHER_SIGNATURE.search(message):
+        return kind(message)
+    if style is None:
+        return Unusable(f"the model takes a style: give --style_vector or --reference ({message})")
+    return Unusable(f"the model takes no style: leave --style_vector and --reference out ({message})")
 
 
 def _by_status(status):
@@ -330,7 +344,7 @@ def read_style(style, reference):
         reference: path of a picture, or None.
 
     Raises:
-        UserError: both are given, the picture cannot be read, or a text is no number.
+        UserError: both are given, the picture cannot be read, there is no number, or a text is none.
     """
     if style is not None and reference is not None:
         raise UserError("--reference and --style_vector both say what style to take: give one of them")
@@ -339,8 +353,12 @@ def read_style(style, reference):
             return pathlib.Path(local_path(reference, "reference")).read_bytes()
         except OSError as error:
             raise UserError(f"--reference={reference} cannot be read: {error.strerror}") from error
+    if style is None:
+        return None
+    if not style:
+        raise UserError("--style_vector= is empty: expected numbers with commas between, e.g. 0.3,-1.2")
     try:
-        return style and [float(number) for number in style]
+        return [float(number) for number in style]
     except ValueError as error:
         raise UserError(
             f"--style_vector={','.join(style)}: expected numbers with commas between, e.g. 0.3,-1.2"

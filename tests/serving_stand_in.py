@@ -142,11 +142,12 @@ class Server:
     Attributes:
         rest, grpc: HOST:PORT.
         refuse: `Error`s that the next requests get in place of an answer.
-        answered: how many requests had an answer.
+        asked, answered: how many requests came, and how many of them were answered with translations.
     """
 
     def __init__(self, name, folder, labels=None, batching=None):
         self.name, self.labels, self.refuse, self.answered = name, labels or {}, collections.deque(), 0
+        self.asked = 0
         self.versions = {int(p.name): Version(p) for p in folder.iterdir() if p.name.isdecimal()}
         self.runs = {
             (number, signature): self._runner(version, signature, batching)
@@ -173,10 +174,14 @@ class Server:
             raise self.refuse.popleft()
         signature = signature or "serving_default"
         if signature not in self.versions[version].signatures:
-            raise Error(Code.INVALID_ARGUMENT, f'Serving signature key "{signature}" not found.')
+            raise Error(Code.FAILED_PRECONDITION, f'Serving signature key "{signature}" not found.')
         expected = self.versions[version].signatures[signature].inputs.keys()
         if inputs.keys() != expected:
-            raise Error(Code.INVALID_ARGUMENT, f"expected the inputs {sorted(expected)}, not {sorted(inputs)}")
+            message = (
+                f"input size does not match signature: {len(inputs)}!={len(expected)}. Sent extra: "
+                f"{sorted(inputs.keys() - expected)}. Missing but required: {sorted(expected - inputs.keys())}."
+            )
+            raise Error(Code.INVALID_ARGUMENT, message)
         outputs = self.runs[version, signature](inputs)
         self.answered += 1
         return outputs
@@ -211,6 +216,7 @@ class _Grpc(prediction_service_pb2_grpc.PredictionServiceServicer):
         try:
             version = self.model.version(spec.name, spec.version.value, spec.version_label)
             inputs = {name: tf.make_ndarray(tensor) for name, tensor in request.inputs.items()}
+            self.model.asked += 1
             outputs = self.model.predict(version, spec.signature_name, inputs)
         except Error as error:
             context.abort(error.code, str(error))
@@ -256,6 +262,7 @@ class _Rest(http.server.BaseHTTPRequestHandler):
         return {"model_version_status": [{"version": str(version), "state": "AVAILABLE", "status": fine}]}
 
     def _predict(self, version, body):
+        self.model.asked += 1
         try:
             request = json.loads(body)
         except ValueError as error:
@@ -265,7 +272,7 @@ class _Rest(http.server.BaseHTTPRequestHandler):
         name = request.get("signature_name", "serving_default")
         signature = self.model.versions[version].signatures.get(name)
         if signature is None:
-            raise Error(Code.INVALID_ARGUMENT, f'Serving signature key "{name}" not found.')
+            raise Error(Code.INVALID_ARGUMENT, f'Serving signature name: "{name}" not found in signature def')
         rows = "instances" in request
         if rows and not request["instances"]:
             raise Error(Code.INVALID_ARGUMENT, "Request 'instances' must not be empty")
@@ -286,6 +293,12 @@ class _Rest(http.server.BaseHTTPRequestHandler):
                 raise Error(Code.INVALID_ARGUMENT, "the signature has several inputs: name them")
             given = dict.fromkeys(tensors, given)
         elif rows:
+            for name in first:
+                if name not in tensors:
+                    raise Error(Code.INVALID_ARGUMENT, f"JSON object: does not have named input: {name}")
+            if first.keys() != tensors.keys():
+                names = ",".join(sorted(tensors))
+                raise Error(Code.INVALID_ARGUMENT, f"JSON object: keys must be equal to: {names}")
             given = {name: [row[name] for row in given] for name in first}
         return {
             k: np.array(_bytes(v), tf.DType(tensors[k].dtype).as_numpy_dtype) for k, v in given.items() if k in tensors

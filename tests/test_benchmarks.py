@@ -282,7 +282,19 @@ def test_the_table_of_costs_pairs_ours_with_the_official_code(run, measure, tmp_
     assert failed == ["cyclegan 128 4 float32 official, compiled: no compiler"] * 2
     assert [line[0] == "torch_python" for line in measure] == [False, True, True, False] * 2
     assert "--generator=unet_128" in measure[3] and not any("unet" in word for word in measure[0])
-    assert run("table", *arguments)[2] == ours and len(measure) == 8  # all measured already
+    assert run("table", *arguments)[2] == ours
+    assert len(measure) == 10 and all("--compile" in line for line in measure[8:])  # what failed is tried again
+
+
+def test_the_official_code_is_asked_only_for_what_it_can_run(run, measure, tmp_path):
+    for row in ("cyclegan", "simgan"):
+        (tmp_path / "checkouts" / row).mkdir(parents=True)
+    arguments = ["--sizes=128", "--batches=1", "--rows=cyclegan,simgan", "--precisions=float32,mixed_float16"]
+    arguments += [f"--official={tmp_path}/checkouts", "--official_python=torch_python", "--nocompiled"]
+    run("table", *arguments, f"--output={tmp_path}/table.jsonl")
+    assert len(measure) == 5  # four of ours
+    (theirs,) = [line for line in measure if line[0] == "torch_python"]
+    assert {"--method=cyclegan", "--precision=float32"} <= {*theirs}
 
 
 def test_the_table_of_costs_refuses_what_it_cannot_measure(run, tmp_path):

@@ -387,9 +387,29 @@ def test_every_picture_takes_the_style_that_is_given(server_of_styles, with_styl
         assert np.abs(translated - with_style.translate(seen, "a2b", style=np.zeros(2, "float32"))).max() > 1
 
 
+@pytest.mark.parametrize("api", ["rest", "grpc"])
+def test_a_style_that_the_model_does_not_take_or_lacks_is_one_error(
+    server, server_of_styles, photos, tmp_path, api, capsys
+):
+    none = "the model takes no style: leave --style_vector and --reference out"
+    for served, styles, message in (
+        (server, ["--style_vector=1,2"], none),
+        (server, [f"--reference={photos / 'b.png'}"], none),
+        (server_of_styles, [], "the model takes a style: give --style_vector or --reference"),
+    ):
+        arguments = [f"--api={api}", f"--server={getattr(served, api)}", "--model=lines", "--batch_size=2", *styles]
+        arguments += [f"--input={photos}", f"--output={tmp_path / 'out'}", "--parallel=1"]
+        before = served.asked
+        assert call(client, *arguments) == 1
+        said = capsys.readouterr().err
+        assert message in said and said.count("\n") == 1 and "6 pictures are left" in said
+        assert served.asked - before == 1
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
+        (["--style_vector="], "--style_vector= is empty: expected numbers with commas between, e.g. 0.3,-1.2"),
         (["--style_vector=1,b"], "--style_vector=1,b: expected numbers with commas between, e.g. 0.3,-1.2"),
         (["--style_vector=1", "--reference=b.png"], "--reference and --style_vector both say what style to take"),
         (["--reference=no.png"], "--reference=no.png cannot be read: No such file or directory"),

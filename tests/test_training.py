@@ -658,7 +658,8 @@ def test_xla_auto_survives_a_step_that_does_not_compile(given, uncompilable, tmp
     for plain, survived in zip(*(model.variables for model in models), strict=True):
         np.testing.assert_array_equal(plain.numpy(), survived.numpy(), err_msg=plain.path)
     (warning,) = [line["message"] for line in lines(tmp_path / "auto", "warning")]
-    assert re.fullmatch(r"XLA does not compile this step, which is taken without it: .*AsString.*", warning)
+    assert re.fullmatch(r"the first step fails with XLA, and is taken without it: .*AsString.*", warning)
+    assert lines(tmp_path / "auto", "environment") == [{"event": "environment", "step": 1, "xla": False}]
     assert models[1].step.numpy() == 1 and not models[1].xla
 
 

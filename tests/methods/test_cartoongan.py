@@ -132,10 +132,10 @@ def test_the_content_loss_is_l1_and_its_official_gradient_too_small():
 
 
 def test_vgg_sees_pictures_whose_corners_stay():
-    model = ready(lambda_vgg=1.0, vgg_size=7, perceptual=Plain())
+    model = ready(lambda_vgg=1.0, vgg_size=10, perceptual=Plain())
     ramp = np.broadcast_to(np.linspace(0, 1, 4, dtype="float32")[:, None, None], (1, 4, 4, 3))
     rows = model.features(tf.constant(ramp))[0, :, 0, 0]
-    np.testing.assert_allclose(rows, np.linspace(0, 1, 7), atol=1e-6)
+    np.testing.assert_allclose(rows, np.linspace(0, 1, 10), atol=1e-6)
 
 
 # Steps
@@ -220,6 +220,8 @@ def test_impossible_configurations(options, message):
 def test_vgg_wants_colour_and_weights(tmp_path):
     with pytest.raises(config.UserError, match="--channels_a=3"):
         CartoonGAN(channels_b=1)
+    with pytest.raises(config.UserError, match="--vgg_size=7: features of VGG19 .* give --vgg_size=8 or more, or 0"):
+        CartoonGAN(**SMALL | {"lambda_vgg": 1.0, "vgg_size": 7})
     model = CartoonGAN(**SMALL | {"lambda_vgg": 1.0, "vgg_weights": str(tmp_path / "vgg.h5")})
     with pytest.raises(config.UserError, match="VGG19: --vgg_weights=.* cannot be read"):
         model.build_for_training((1, 16, 16, 3), (1, 16, 16, 3))

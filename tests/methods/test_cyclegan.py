@@ -223,6 +223,13 @@ def test_initial_weights(init):
         assert k.std() == pytest.approx(expected, rel=0.04)
 
 
+@pytest.mark.parametrize("init, deviation", [("normal", 1.0), ("orthogonal", 0.02)])
+def test_the_gain_of_other_initialisers_leaves_batch_norms_near_1(init, deviation):
+    model = built(norm="batch", init=init, init_gain=1.0, generator_width=16, discriminator_width=16)
+    factors = np.concatenate([v.numpy() for v in model.trainable_variables if v.name == "gamma"])
+    assert factors.std() == pytest.approx(deviation, rel=0.2)
+
+
 def test_batch_norms_draw_their_own_gains():
     model = built(norm="batch")
     arrays = [v.numpy() for v in model.trainable_variables if v.name in ("gamma", "kernel")]

@@ -98,7 +98,9 @@ def export(run_dir, output, checkpoint=None, direction=None, log=print):
     model = checkpoints.load(run_dir, checkpoint)
     method = model.run.method
     if method not in _PUBLISHED:
-        raise UserError(f"--export=pytorch: {run_dir} is a run of {method}, which is not offered")
+        raise UserError(
+            f"--export=pytorch: {run_dir} is a run of {method}, and no PyTorch code reads checkpoints of that method"
+        )
     module = METHODS[method].published_module
     layout = module.layout(model)
     origin = run_directory.description(run_dir).get("converted")

@@ -203,7 +203,8 @@ def train(run, run_dir, dry_run=False, prepare=None, learned_from=None):
     several = strategies.workers(strategy) > 1
 
     def without_xla(reason):
-        summaries.warn(step + 1, f"XLA does not compile this step, which is taken without it: {reason}")
+        summaries.warn(step + 1, f"the first step fails with XLA, and is taken without it: {reason}")
+        summaries.event("environment", step=step + 1, xla=False)
 
     forgiving = t.xla == "auto" and not several
     train_step = strategies.distributed_step(strategy, model, without_xla if forgiving else None)

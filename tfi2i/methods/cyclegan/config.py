@@ -60,7 +60,11 @@ class CycleGAN(Hyperparameters):
     norm_epsilon: float | None = option(None, "epsilon of all norms, which is added to the variance")
     dropout: bool = option(False, "dropout 0.5 in the generators (pix2pix has it, CycleGAN does not)")
     init: str = option("normal", "initialiser of all kernels", ("normal", "xavier", "kaiming", "orthogonal"))
-    init_gain: float = option(0.02, "standard deviation of --init=normal, gain of --init=xavier and --init=orthogonal")
+    init_gain: float = option(
+        0.02,
+        "standard deviation of --init=normal, of kernels and of the norms' factors around 1; gain of --init=xavier and "
+        "--init=orthogonal",
+    )
     gan_loss: str = option("lsgan", "adversarial loss", ("lsgan", "vanilla", "wgan-gp"))
     lambda_gan: float = option(1.0, "weight of the generators' adversarial loss; 0 leaves the discriminators out")
     lambda_a: float = option(10.0, "weight of the cycle from A to B and back to A (section 4)")

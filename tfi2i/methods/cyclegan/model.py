@@ -15,8 +15,10 @@ compares A with its way there and back, `identity_b` compares B with generator_a
   through instead of rectifying it once more.
 
 Departures: convolutions before an instance norm keep their biases, as in the code, although these cannot change the
-output; the gradient penalty of wgan-gp is applied, beside the halved critic loss (the code has it and never calls it);
-an epoch's images of B are a permutation, as those of A (the code draws them with replacement).
+output; the factors of batch norms start at N(1, init_gain²) with --init=normal alone, and at N(1, 0.02²) otherwise,
+where the code takes the gain of any initialiser for their deviation; the gradient penalty of wgan-gp is applied, beside
+the halved critic loss (the code has it and never calls it); an epoch's images of B are a permutation, as those of A
+(the code draws them with replacement).
 """
 
 import keras
@@ -39,7 +41,8 @@ class _Network(layers.Network):
 
     With PyTorch's instance norm inner convolutions have biases; with batch norm, none and TensorFlow's they do not.
     `affine`: instance norms have a factor and an offset for each channel, as TensorFlow's do; the factors start around
-    1, as in the authors' Torch7 code. `batch_norm`: further arguments of batch norms.
+    1, as in the authors' Torch7 code. `batch_norm`: further arguments of batch norms. Factors that are drawn deviate
+    by `init_gain` with the initialiser "normal", and by 0.02 with others, whose gain is no deviation.
     """
 
     def __init__(self, norm, dropout, epsilon=1e-5, variant="pytorch", affine=False, batch_norm=None, **kwargs):
@@ -59,15 +62,16 @@ class _Network(layers.Network):
 
     def norm(self):
         named, epsilon = self.next_layer("norm"), self.epsilon
+        deviation = self.init_gain if self.init == "normal" else 0.02
         if self.norm_kind == "instance":
             learned = {"center": self.affine, "scale": self.affine}
             if self.affine and not self.tensorflow:
-                start = keras.initializers.RandomNormal(1.0, self.init_gain, seed=self.layer_seed)
+                start = keras.initializers.RandomNormal(1.0, deviation, seed=self.layer_seed)
                 learned["gamma_initializer"] = start
             return layers.InstanceNormalization(epsilon=epsilon, **learned, **named)
         if self.norm_kind == "batch":
             momentum = {"momentum": 0.99} if self.tensorflow else {}
-            drawn = {"gain": self.init_gain, "seed": self.layer_seed}
+            drawn = {"gain": deviation, "seed": self.layer_seed}
             return layers.BatchNormalization(epsilon=epsilon, **momentum | self.batch_norm, **drawn, **named)
         return keras.layers.Identity(**named)
 

@@ -71,7 +71,11 @@ class Pix2Pix(Hyperparameters):
     conditional: bool = option(True, "show the discriminator the input beside the picture that it judges (section 3.1)")
     norm: str | None = option(None, "normalisation in all networks", ("batch", "instance", "none"))
     init: str = option("normal", "initialiser of all kernels", ("normal", "xavier", "kaiming", "orthogonal"))
-    init_gain: float = option(0.02, "standard deviation of --init=normal, gain of --init=xavier and --init=orthogonal")
+    init_gain: float = option(
+        0.02,
+        "standard deviation of --init=normal, of kernels and of the norms' factors around 1; gain of --init=xavier and "
+        "--init=orthogonal",
+    )
     gan_loss: str | None = option(None, "adversarial loss", ("vanilla", "lsgan"))
     lambda_gan: float = option(1.0, "weight of the generator's adversarial loss; 0 leaves the discriminator out")
     lambda_l1: float | None = option(None, "weight of the mean absolute difference from the truth (section 3.1)")

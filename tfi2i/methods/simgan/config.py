@@ -11,14 +11,13 @@ from tfi2i.config import (
     check_not_negative,
     check_paths,
     check_positive,
-    fill,
     one_way,
     option,
 )
 
 # Of pixels the default of the authors' code. Features pull on a translation as strongly with 0.3: measured, see
-# docs/methods/simgan.md.
-_LAMBDA_CONTENT = {"pixel": 10.0, "vgg": 0.3}
+# docs/methods/simgan.md. The field stays None, so that another --content behind --flagfile=RUN/flags.txt has its own.
+LAMBDA_CONTENT = {"pixel": 10.0, "vgg": 0.3}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +60,11 @@ class SimGAN(Hyperparameters):
     )
     discriminator_width: int = option(64, "channels after the discriminator's first layer (ndf)", known_as=("ndf",))
     init: str = option("normal", "initialiser of all kernels", ("normal", "xavier", "kaiming", "orthogonal"))
-    init_gain: float = option(0.02, "standard deviation of --init=normal, gain of --init=xavier and --init=orthogonal")
+    init_gain: float = option(
+        0.02,
+        "standard deviation of --init=normal, of kernels and of the norms' factors around 1; gain of --init=xavier and "
+        "--init=orthogonal",
+    )
     gan_loss: str = option("lsgan", "adversarial loss", ("lsgan", "vanilla"))
     lambda_content: float | None = option(
         None,
@@ -85,7 +88,8 @@ class SimGAN(Hyperparameters):
     def __post_init__(self):
         check_choices(self)
         check_paths(self, *self.paths)
-        fill(self, {"lambda_content": _LAMBDA_CONTENT[self.content]})
         check_positive(self, "generator_width", "discriminator_width", "discriminator_layers", "learning_rate")
         check_below_1(self, "ema_momentum")
-        check_not_negative(self, "lambda_content", "vgg_size", "pool_size", "init_gain", "weight_decay")
+        check_not_negative(self, "vgg_size", "pool_size", "init_gain", "weight_decay")
+        if self.lambda_content is not None:
+            check_not_negative(self, "lambda_content")

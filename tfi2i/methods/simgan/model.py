@@ -91,9 +91,11 @@ class SimGAN(Translator):
         self.discriminator = Discriminator(*sizes, name=f"discriminator_{self.target}", **shared)
         self.sizes = Sizes(multiple=4, minimum=8, crop_minimum=max(8, self.discriminator.size_minimum))
         self.pool = ImagePool(c.pool_size, seed, name=f"pool_{self.target}")
+        self.lambda_content = config.LAMBDA_CONTENT[c.content] if c.lambda_content is None else c.lambda_content
         self.features = None
-        if c.content == "vgg" and c.lambda_content:
+        if c.content == "vgg" and self.lambda_content:
             self.features = PerceptualFeatures("vgg16", "block4_conv2", dtype=self.dtype_policy, name="features")
+            self.features.check_side(c.vgg_size)
 
     @property
     def networks(self):
@@ -144,8 +146,8 @@ class SimGAN(Translator):
         fake = self.generator(x, training=True)
         judged = self.discriminator(fake, training=True)
         losses = {f"gan_{c.direction}": adversarial_loss(judged, True, c.gan_loss)}
-        if c.lambda_content:
-            losses[f"content_{self.source}"] = c.lambda_content * l1(self.described(fake), self.described(x))
+        if self.lambda_content:
+            losses[f"content_{self.source}"] = self.lambda_content * l1(self.described(fake), self.described(x))
         return losses, {}
 
     def described(self, x):
