@@ -48,13 +48,16 @@ class PerceptualFeatures(layers.Network):
         self.trainable = False
         self.prepared = False  # whether the weights are VGG's
 
-    def check_side(self, side):
-        """Raises `UserError`: pictures of --vgg_size pixels a side have no features; 0 stands for their own size."""
+    def check_side(self, side, given):
+        """Raises `UserError`: pictures of so many pixels a side have no features; 0 stands for their own size.
+
+        `given` is the flag that says so.
+        """
         least = 2 ** len(self.pooled.intersection(self.conv_names))
         if 0 < side < least:
             raise UserError(
-                f"--vgg_size={side}: features of {self.architecture.upper()} need pictures of {least} pixels a side: "
-                f"give --vgg_size={least} or more, or 0 for the pictures' own size"
+                f"{given}={side}: features of {self.architecture.upper()} need pictures of {least} pixels a side: "
+                f"give {given}={least} or more, or 0 for the pictures' own size"
             )
 
     def call(self, x):

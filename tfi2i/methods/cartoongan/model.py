@@ -209,7 +209,7 @@ class CartoonGAN(Translator):
             layer = {"vgg19": "block4_conv4", "vgg16": "block4_conv3"}[c.vgg]
             named = {"dtype": self.dtype_policy, "name": "perceptual"}
             self.perceptual = PerceptualFeatures(c.vgg, layer, activation=False, **named)
-            self.perceptual.check_side(c.vgg_size)
+            self.perceptual.check_side(c.vgg_size, "--vgg_size")
 
     @property
     def networks(self):

@@ -95,7 +95,7 @@ class SimGAN(Translator):
         self.features = None
         if c.content == "vgg" and self.lambda_content:
             self.features = PerceptualFeatures("vgg16", "block4_conv2", dtype=self.dtype_policy, name="features")
-            self.features.check_side(c.vgg_size)
+            self.features.check_side(c.vgg_size, "--vgg_size")
 
     @property
     def networks(self):
