@@ -410,7 +410,8 @@ def started(monkeypatch):
 
     def timed(program, **_):
         started.append((program[2], tuple(program[3:])))
-        return subprocess.CompletedProcess(program, 0, '{"steps": 2, "milliseconds": [5.0]}')
+        # Keras says on standard output what it downloads.
+        return subprocess.CompletedProcess(program, 0, 'Downloading data\n{"steps": 2, "milliseconds": [5.0]}\n')
 
     monkeypatch.setattr(tables, "python", python)
     monkeypatch.setattr(tables.subprocess, "run", timed)
@@ -441,6 +442,25 @@ def test_a_table_goes_on_where_it_was_broken_off(run, started, tmp_path):
         run("tables", *asked, "--minutes=5")
 
 
+def test_a_row_of_another_table_is_not_taken_for_this_ones(run, started, tmp_path, monkeypatch):
+    asked = ("--table=ugatit", f"--output={tmp_path}", "--rows=CycleGAN")
+    run("tables", *asked)
+    row = tables.Row("CycleGAN", "--preset=quickstart --lambda_identity=0")
+    monkeypatch.setitem(tables.TABLES, "ugatit", dataclasses.replace(TABLE, rows=(row,)))
+    for more in ([], ["--measure_only"]):
+        with pytest.raises(
+            config.UserError, match="has a run of CycleGAN with other flags .*--lambda_identity=0.*: give"
+        ):
+            run("tables", *asked, *more)
+    # Earlier versions did not keep the flags.
+    kept = json.loads((tmp_path / "steps.json").read_text())
+    del kept["steps"]["cyclegan"]["flags"]
+    (tmp_path / "steps.json").write_text(json.dumps(kept))
+    started.clear()
+    run("tables", *asked)
+    assert not started
+
+
 def test_a_table_of_other_pictures(run, started, tmp_path):
     lines = run("tables", "--table=ugatit", f"--output={tmp_path}", "--a=a", "--b=b")
     assert lines[0] == "pix2pix: left out, it learns from pairs, which --a and --b are not"
@@ -454,6 +474,15 @@ def test_flags_of_a_table(run, tmp_path):
         run("tables", *asked, "--rows=UNIT")
     with pytest.raises(config.UserError, match="--a and --b go together"):
         run("tables", *asked, "--a=photos")
+    with pytest.raises(config.UserError, match="no row is left, because all of them learn from pairs"):
+        run("tables", *asked, "--a=photos", "--b=paintings", "--rows=pix2pix (paired)")
+    for seeds, message in (
+        ("x", "expected integers"),
+        ("0,0", "several different ones"),
+        ("0,00", "several different"),
+    ):
+        with pytest.raises(config.UserError, match=f"--seeds={seeds}: .*{message}"):
+            run("tables", *asked, f"--seeds={seeds}")
 
 
 @pytest.mark.thorough
