@@ -217,12 +217,12 @@ def train(run, run_dir, dry_run=False, prepare=None, learned_from=None):
         for losses, at in pending:
             values = losses()
             if not all(math.isfinite(v) for v in values.values()):
-                names_a, names_b = stream.names(at - 1)
+                named = zip(("A", "B", "smoothed"), stream.names(at - 1))
                 good = run_directory.steps(folder)
                 raise FloatingPointError(
                     f"step {at}: "
                     + ", ".join(f"{k} is {v}" for k, v in values.items() if not math.isfinite(v))
-                    + f". Batch: A {names_a}, B {names_b}. "
+                    + f". Batch: {', '.join(f'{part} {names}' for part, names in named)}. "
                     + (f"The last checkpoint is step {good[-1]}" if good else "There is no checkpoint yet")
                     + "; nothing was overwritten. Try a lower --learning_rate or --precision=float32 in a new --run_dir"
                 )
