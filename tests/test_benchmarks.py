@@ -8,6 +8,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -325,6 +326,37 @@ def test_the_duration_of_a_training(run):
     measured = json.loads(line)
     (milliseconds,) = measured["milliseconds"]
     assert measured["steps"] == pytest.approx(max(1, 600 / milliseconds), abs=1.1)
+
+
+def test_the_duration_is_that_of_all_that_training_reads(monkeypatch):
+    class Asked(Exception):
+        pass
+
+    def ask(data, *sources, **how):
+        raise Asked(how["smoothed"])
+
+    model = types.SimpleNamespace(value_range=(-1, 1))
+    monkeypatch.setattr(common, "trainable", lambda chosen: (None, model, None))
+    monkeypatch.setattr(config.Data, "training_stream", ask)
+    chosen = settings.resolve("cartoongan", {"data": "emoji", "direction": "b2a"})
+    with pytest.raises(Asked, match="a"):
+        duration.measure(chosen, 1)
+
+
+def test_a_batch_has_all_parts_that_a_method_learns_from():
+    given = {"crop": (8, 4), "channels_b": 1}
+    a, b = (2, 8, 4, 3), (2, 8, 4, 1)
+    assert common.batch_shapes(settings.resolve("cyclegan", given), 2) == [a, b]
+    smoothed = settings.resolve("cartoongan", {"crop": (8, 4), "direction": "b2a"})
+    assert common.batch_shapes(smoothed, 2) == [a, a, a]
+
+
+def test_each_stage_has_its_share_of_a_training():
+    # 2 epochs of 250 batches of 4: the first 100 steps are others than the 400 after them.
+    training = settings.resolve("cyclegan", {"epochs": 2.0, "batch_size": 4}).training
+    model = types.SimpleNamespace(stage=lambda step: "first" if step < 0.2 * model.total_steps else None)
+    assert common.shares(model, training) == {"first": 0.2, None: 0.8}
+    assert (model.total_steps, model.steps_per_epoch) == (500, 250)
 
 
 @pytest.mark.parametrize("name", tables.TABLES)
