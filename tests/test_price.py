@@ -137,6 +137,11 @@ def test_the_small_preset_is_named_where_it_comes_installed(resolve, monkeypatch
     (line,) = [line for line in price.cheaper(run, "runs/x", model, 60.0, 700) if "--preset" in line]
     words = ["--preset=cyclegan/own_small", "--data=my pictures", "--jitter=0.1", "--run_dir=runs/x-own_small"]
     assert shlex.split(line) == ["tfi2i", "train", "--method=cyclegan", *words]
+    # Files of a method's own stay where they are, too.
+    monkeypatch.setattr(price.presets, "names", lambda: ["cartoongan/own_small"])
+    run = resolve("--method=cartoongan", "--data=pictures", "--lambda_vgg=5", "--vgg_weights=/vgg.h5")
+    (line,) = [line for line in price.cheaper(run, "runs/x", model, 60.0, 700) if "--preset" in line]
+    assert "--vgg_weights=/vgg.h5" in shlex.split(line) and "lambda_vgg" not in line
 
 
 # ------------------------------------------------------------------------------------------- before and after a run

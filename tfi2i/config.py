@@ -297,6 +297,8 @@ class Hyperparameters:
     told: typing.ClassVar[tuple] = ()
     # Own flags that training does not look at: how the trained model translates. They may change on resume.
     of_translation: typing.ClassVar[tuple] = ()
+    # Own flags that name files or folders of this machine. These may have moved when a run is resumed.
+    paths: typing.ClassVar[tuple] = ()
     # What the model learns from.
     data_class: typing.ClassVar[type] = Data
     # Whether the defaults of the data come from elsewhere, so that flags.txt must say them all.

@@ -113,8 +113,9 @@ def cheaper(run, run_dir, model, seconds, per_epoch):
         ways += ["pictures of half the side, about four times faster:", _command(run, smaller, f"{run_dir}-small")]
     small = f"{run.method}/own_small"
     if small in presets.names():
-        # The preset says what becomes of the pictures, not which they are, nor which way they are translated.
-        kept = (*settings.field_names(type(run.data)), "direction")
+        # The preset says what becomes of the pictures, not which they are, nor which way they are translated, nor where
+        # files are.
+        kept = (*settings.field_names(type(run.data)), "direction", *run.model.paths)
         mine = {n: given[n] for n in kept if n in given and n not in run.model.recipe}
         ways += [f"small networks and pictures (tfi2i presets {small}):"]
         ways += [_command(run, {"preset": small} | mine, f"{run_dir}-own_small")]

@@ -72,6 +72,7 @@ class CartoonGAN(Hyperparameters):
     beta_2: float = option(0.999, "Adam's decay of the second moment")
     weight_decay: float = option(0.0, "L2 added to the gradient of all weights before Adam, as torch.optim.Adam does")
 
+    paths: typing.ClassVar = ("vgg_weights",)
     recipe: typing.ClassVar = {
         "resize": (256, 256), "resize_mode": "exact", "resize_filter": "bilinear", "crop": (256, 256),
         "flip": 0.5, "flip_first": False, "batch_size": 8, "epochs": 220, "lr_schedule": "linear_torch7",
@@ -80,7 +81,7 @@ class CartoonGAN(Hyperparameters):
 
     def __post_init__(self):
         check_choices(self)
-        check_paths(self, "vgg_weights")
+        check_paths(self, *self.paths)
         check_positive(self, "generator_width", "residual_blocks", "discriminator_width", "learning_rate")
         check_positive(self, "initial_learning_rate")
         check_not_negative(self, "lambda_gan", "lambda_vgg", "vgg_size", "pool_size", "weight_decay")

@@ -49,6 +49,7 @@ class MUNIT(Hyperparameters):
     beta_2: float = option(0.999, "Adam's decay of the second moment")
     weight_decay: float = option(1e-4, "L2 added to the gradient of all weights before Adam, as torch.optim.Adam does")
 
+    paths: typing.ClassVar = ("vgg_weights",)
     recipe: typing.ClassVar = {
         "resize": (256, 256), "resize_mode": "short_side", "resize_filter": "bilinear", "crop": (256, 256),
         "flip": 0.5, "flip_first": True, "batch_size": 1, "steps": 1_000_000, "lr_schedule": "halving",
@@ -57,7 +58,7 @@ class MUNIT(Hyperparameters):
 
     def __post_init__(self):
         check_choices(self)
-        check_paths(self, "vgg_weights")
+        check_paths(self, *self.paths)
         check_positive(
             self,
             "generator_width",

@@ -75,6 +75,7 @@ class SimGAN(Hyperparameters):
     beta_2: float = option(0.999, "Adam's decay of the second moment")
     weight_decay: float = option(0.0, "L2 added to the gradient of all weights before Adam, as torch.optim.Adam does")
 
+    paths: typing.ClassVar = ("vgg_weights",)
     recipe: typing.ClassVar = {
         "resize": (286, 286), "resize_mode": "exact", "resize_filter": "bilinear", "crop": (256, 256),
         "flip": 0.5, "flip_first": False,
@@ -83,7 +84,7 @@ class SimGAN(Hyperparameters):
 
     def __post_init__(self):
         check_choices(self)
-        check_paths(self, "vgg_weights")
+        check_paths(self, *self.paths)
         fill(self, {"lambda_content": _LAMBDA_CONTENT[self.content]})
         check_positive(self, "generator_width", "discriminator_width", "discriminator_layers", "learning_rate")
         check_below_1(self, "ema_momentum")

@@ -86,6 +86,7 @@ class UNIT(Hyperparameters):
 
     # The norm's only trace in a published file of the paper's model are statistics that later files leave out.
     told: typing.ClassVar = ("norm",)
+    paths: typing.ClassVar = ("vgg_weights",)
     recipe: typing.ClassVar = {
         "resize": (256, 256), "resize_mode": "short_side", "resize_filter": "bilinear", "crop": (256, 256),
         "flip": 0.5, "flip_first": True, "batch_size": 1, "decay_fraction": 0.5,
@@ -105,7 +106,7 @@ class UNIT(Hyperparameters):
 
     def __post_init__(self):
         check_choices(self)
-        check_paths(self, "vgg_weights")
+        check_paths(self, *self.paths)
         fill(self, self.variants[self.unit_variant])
         if self.residual_width is None:
             object.__setattr__(self, "residual_width", 4 * self.generator_width)
