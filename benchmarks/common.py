@@ -3,6 +3,7 @@
 TensorFlow is imported where it is needed, so that a benchmark that starts other commands does without.
 """
 
+import collections
 import platform
 import statistics
 import subprocess
@@ -105,8 +106,8 @@ def trainable(chosen):
     """Builds the model of `chosen` (`settings.Run`) as training does.
 
     Returns:
-        (strategy, model, shapes): the distribution strategy; the compiled `Translator`, built for training; and of each
-        domain the shape [N, H, W, C] of a replica's part of the batch.
+        (strategy, model, shapes): the distribution strategy; the compiled `Translator`, built for training; and
+        `batch_shapes` of a replica.
 
     Raises:
         UserError: the replicas cannot share the batch, or the networks do not take the crop.
@@ -114,7 +115,7 @@ def trainable(chosen):
     from tfi2i import checkpoints
     from tfi2i.training import strategies
 
-    t, data = chosen.training, chosen.data
+    t = chosen.training
     strategy = strategies.make_strategy(t.strategy, t.replicas)
     replicas = strategy.num_replicas_in_sync
     if t.batch_size % (replicas * t.accumulate):
@@ -124,9 +125,32 @@ def trainable(chosen):
         )
     with strategy.scope():
         model = checkpoints.build(chosen, strategies.resolve_precision(t.precision))
-        model.check_crop(*data.crop)
-        shapes = [(t.batch_size // replicas, *data.crop, c) for c in (data.channels_a, data.channels_b)]
+        model.check_crop(*chosen.data.crop)
+        shapes = batch_shapes(chosen, t.batch_size // replicas)
         model.compile(xla=strategies.resolve_xla(t.xla), accumulate=t.accumulate)
         model.build_for_training(*shapes)
         model.build_optimizers()
     return strategy, model, shapes
+
+
+def batch_shapes(chosen, count):
+    """The shape [N, H, W, C] of each part of a batch of `count` images of each domain, as `chosen` learns from it."""
+    data = chosen.data
+    shapes = [(count, *data.crop, c) for c in (data.channels_a, data.channels_b)]
+    smoothed = chosen.model.stream.get("smoothed")
+    return [*shapes, shapes["ab".index(smoothed)]] if smoothed else shapes
+
+
+def shares(model, training):
+    """What part of a training's steps is of each stage; the model is told how long the training is.
+
+    Args:
+        model: a `Translator`.
+        training: `config.Training`; its epochs are taken to have 1000 images.
+
+    Returns:
+        dict of `Translator.stage` → its share, in the order in which they come up; together they are 1.
+    """
+    model.total_steps, model.steps_per_epoch = training.total_steps(1000, 1000)
+    counts = collections.Counter(map(model.stage, range(model.total_steps)))
+    return {stage: count / model.total_steps for stage, count in counts.items()}

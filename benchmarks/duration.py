@@ -53,7 +53,9 @@ def measure(chosen, seconds, timed_steps=40):
     strategy, model, _ = common.trainable(chosen)
     sources = chosen.data.open_domains("train")
     model.total_steps, model.steps_per_epoch = t.total_steps(*map(len, sources))
-    stream = chosen.data.training_stream(*sources, value_range=model.value_range, seed=t.seed, batch_size=t.batch_size)
+    stream = chosen.data.training_stream(
+        *sources, value_range=model.value_range, seed=t.seed, batch_size=t.batch_size, **chosen.model.stream
+    )
     batches = iter(strategy.distribute_datasets_from_function(lambda context: stream.dataset(0, context)))
     train_step = strategies.distributed_step(strategy, model)
     measured = {}

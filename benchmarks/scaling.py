@@ -4,15 +4,17 @@
   python -m benchmarks.scaling --rows=cyclegan,ugatit_light --size=128 --step_ms=100
 
 Traces one step of each method on one replica and adds up what several would exchange: the gradients, the state that
-they average, and the samples that image pools and feature caches gather. The time is that of a ring, in which each of n
-replicas sends 2 (n - 1) / n of the bytes over a link at its nominal speed while nothing is computed. The efficiency is
-that of replicas which each do what one did before, in --step_ms.
+they average, and the samples that image pools and feature caches gather. Of a method whose steps differ, all kinds are
+traced: the result is the mean over a training. The time is that of a ring, in which each of n replicas sends
+2 (n - 1) / n of the bytes over a link at its nominal speed while nothing is computed. The efficiency is that of
+replicas which each do what one did before, in --step_ms.
 """
 
 from unittest import mock
 
 from absl import flags
 
+from benchmarks import common
 from benchmarks.table import ROWS, check_rows, flags_of
 from tfi2i import command, command_line, machine, settings
 
@@ -64,7 +66,7 @@ def ring_ms(count, replicas, speed):
 
 
 def exchanged(run):
-    """What each replica exchanges in a first step, in bytes.
+    """What each replica exchanges in a step, the mean over a training in epochs of 1000 images, in bytes.
 
     Args:
         run: `settings.Run`.
@@ -79,30 +81,33 @@ def exchanged(run):
     from tfi2i.methods import memory, perceptual
 
     model = checkpoints.build(run, "float32")
-    shapes = [(1, *run.data.crop, c) for c in (run.data.channels_a, run.data.channels_b)]
+    shapes = common.batch_shapes(run, 1)
     model.compile()
     # Frozen weights are not exchanged: their values need not be downloaded.
     with mock.patch.object(perceptual.PerceptualFeatures, "prepare", lambda net, *_: net.build((None, None, None, 3))):
         model.build_for_training(*shapes)
-    gradients, samples = [], []
+    gradients = samples = share = 0
 
     def size(x):
         return x.shape.num_elements() * x.dtype.size
 
     def apply(found, _):
         state = [tf.convert_to_tensor(v.value) for v in model.non_trainable_variables if v.aggregation == "mean"]
-        gradients.extend(map(size, [*found, *state]))
+        nonlocal gradients
+        gradients += share * sum(map(size, [*found, *state]))
 
     def gather(x, _):
-        samples.append(size(x))
+        nonlocal samples
+        samples += share * size(x)
         return x
 
     for role in model.roles:  # nothing is applied, so that no slots take memory
         model.optimizer_of(role).apply = apply
     with mock.patch.object(memory, "gather_global", gather):
-        step = tf.function(lambda *batch: model.train_step(batch, model.stage(0)), autograph=False)
-        step.get_concrete_function(*(tf.TensorSpec(shape) for shape in shapes))
-    return sum(gradients), sum(samples)
+        for stage, share in common.shares(model, run.training).items():
+            step = tf.function(lambda *batch, stage=stage: model.train_step(batch, stage), autograph=False)
+            step.get_concrete_function(*(tf.TensorSpec(shape) for shape in shapes))
+    return gradients, samples
 
 
 if __name__ == "__main__":

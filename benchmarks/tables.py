@@ -261,6 +261,18 @@ class Trainings:
                         "--output"
                     )
 
+    def check(self, row):
+        """Raises `UserError`: the folder has runs of the row's name, of another table, with other flags."""
+        for part, own in row.parts.items():
+            given = presets.expand(own)
+            # Earlier versions kept none.
+            differing = {*self._kept["steps"].get(part, {}).get("flags", given)} ^ {*given}
+            if differing:
+                raise UserError(
+                    f"--output={self.root} has a run of {row.name} with other flags ({', '.join(sorted(differing))}): "
+                    "give another --output"
+                )
+
     def run_dir(self, part, seed):
         """Where a part of a row is trained."""
         return self.root / f"{part}_{seed}"
@@ -290,7 +302,9 @@ class Trainings:
                 done = subprocess.run(asked, stdout=subprocess.PIPE, text=True)
                 if done.returncode:
                     raise UserError(f"python {' '.join(asked[1:])} ended with status {done.returncode}")
-                self._kept["steps"][part] = json.loads(done.stdout)
+                # Keras says on standard output what it downloads.
+                measured = json.loads(done.stdout.splitlines()[-1])
+                self._kept["steps"][part] = measured | {"flags": presets.expand(own)}
                 self.root.mkdir(parents=True, exist_ok=True)
                 files.write_text(self._path, json.dumps(self._kept, indent=1) + "\n")
             if not self.is_trained(part, seed):
@@ -459,7 +473,7 @@ def chosen_rows(table, names, unpaired):
         unpaired: leave out those that learn from pairs, and say so.
 
     Raises:
-        UserError: an unknown name.
+        UserError: an unknown name, or no row is left.
     """
     known = {row.name: row for row in table.rows}
     for name in names or ():
@@ -467,9 +481,26 @@ def chosen_rows(table, names, unpaired):
             raise UserError(f"--rows={','.join(names)}: '{name}' is none of {', '.join(known)}")
     rows = [known[name] for name in names or known]
     paired = [row.name for row in rows if unpaired and row.config_class.data_class.paired]
+    if len(paired) == len(rows):
+        raise UserError(
+            f"--rows={','.join(paired)}: no row is left, because all of them learn from pairs, which --a and --b are "
+            "not: name other rows"
+        )
     if paired:
         print(f"{', '.join(paired)}: left out, it learns from pairs, which --a and --b are not")
     return [row for row in rows if row.name not in paired]
+
+
+def chosen_seeds(given):
+    """The integers that --seeds names. Raises `UserError`: some are none, or one comes twice."""
+    asked = f"--seeds={','.join(given)}"
+    try:
+        seeds = [int(seed) for seed in given]
+    except ValueError:
+        raise UserError(f"{asked}: expected integers with commas between them") from None
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise UserError(f"{asked}: expected one seed or several different ones")
+    return seeds
 
 
 def pin():
@@ -485,12 +516,14 @@ def main(_):
     if bool(values.a) != bool(values.b):
         raise UserError("--a and --b go together: give both folders, or none for the bundled drawings")
     data = [f"--a={os.path.abspath(values.a)}", f"--b={os.path.abspath(values.b)}"] if values.a else []
-    rows = chosen_rows(table, values.rows, unpaired=bool(data))
+    rows, seeds = chosen_rows(table, values.rows, unpaired=bool(data)), chosen_seeds(values.seeds)
     trainings = Trainings(root, values.minutes, data, values.vgg_weights)
+    for row in rows:
+        trainings.check(row)
     metrics = ("kid",) if data else table.metrics
     pin()
     results = {}
-    for seed in values.seeds:
+    for seed in seeds:
         for row in rows:
             if not values.measure_only:
                 trainings.train(row, seed)
@@ -505,13 +538,13 @@ def main(_):
     files.write_text(root / "table.md", text)
     print(text)
     if table.study and len(trained) > 1:
-        runs = [f"--run_dir={trainings.run_dir(part, values.seeds[0])}" for row in trained for part in row.parts]
+        runs = [f"--run_dir={trainings.run_dir(part, seeds[0])}" for row in trained for part in row.parts]
         more = (f"--size={SIDE}", f"--filter={FILTER}", f"--rows={STUDY_PICTURES}")
         python("tfi2i.evaluate", f"--study={root / 'study'}", *runs, *more)
     machine.import_tensorflow()
     from tfi2i.data import images
 
-    images.write_image(root / "pictures.png", pictures(table, trainings, trained, values.seeds[0]))
+    images.write_image(root / "pictures.png", pictures(table, trainings, trained, seeds[0]))
     print(f"table in {root / 'table.md'}, pictures in {root / 'pictures.png'}")
 
 

@@ -3,8 +3,9 @@
   python -m benchmarks.train_step --method=cyclegan --size=128 --batch=1 --precision=mixed_bfloat16
   python -m benchmarks.train_step --preset=quickstart --strategy=mirrored --replicas=2 --batch=2
 
-All flags of tfi2i.train are known; images are random, so that the input pipeline has no part in it. --json prints the
-measurement as one line of JSON, for `benchmarks.table`.
+All flags of tfi2i.train are known; images are random, so that the input pipeline has no part in it. Of a method whose
+steps differ, all kinds are timed: what is printed is the mean over a training, in epochs of 1000 images. --json prints
+the measurement as one line of JSON, for `benchmarks.table`.
 """
 
 import json
@@ -21,7 +22,7 @@ def define_flags(values):
     command_line.define_train_flags(values)
     flags.DEFINE_alias("size", "crop", flag_values=values)
     flags.DEFINE_alias("batch", "batch_size", flag_values=values)
-    flags.DEFINE_integer("repeats", 10, "steps to time", lower_bound=1, flag_values=values)
+    flags.DEFINE_integer("repeats", 10, "steps to time, of each kind", lower_bound=1, flag_values=values)
     flags.DEFINE_integer(
         "warmup", 2, "steps before that; the first one also traces the graph", lower_bound=1, flag_values=values
     )
@@ -74,12 +75,27 @@ def measure(chosen, repeats=10, warmup=2, peak_size=2048):
         strategy.experimental_distribute_values_from_function(
             lambda context, i=i: values[context.replica_id_in_sync_group][i]
         )
-        for i in range(2)
+        for i in range(len(shapes))
     )
+    shares = common.shares(model, t)
 
-    def step():
-        losses, _ = train_step(batch)
+    def step(stage):
+        losses, _ = train_step(batch, None, stage)
         return losses()  # waits for the device
+
+    def time_steps(stage):
+        """(first step in s; median, fastest and processor time in ms; GFLOP) of a stage's steps."""
+        start = time.perf_counter()
+        step(stage)
+        first = time.perf_counter() - start
+        for _ in range(warmup - 1):
+            step(stage)
+        began = time.process_time()
+        median, fastest = common.milliseconds(lambda: step(stage), repeats)
+        processor = 1e3 * (time.process_time() - began) / repeats
+        # The loop over parts hides how often it runs.
+        graph = train_step.get_concrete_function(batch, None, stage) if t.accumulate == 1 else None
+        return first, median, fastest, processor, flops.count_flops(graph) / 1e9 if graph else float("nan")
 
     compute = tf.as_dtype(model.dtype_policy.compute_dtype)
     h, w = chosen.data.crop
@@ -90,23 +106,16 @@ def measure(chosen, repeats=10, warmup=2, peak_size=2048):
 
     # Before and after, because the machine may be busy with something else for a while.
     before = peaks()
-    start = time.perf_counter()
-    step()
-    first = time.perf_counter() - start
-    for _ in range(warmup - 1):
-        step()
-    began = time.process_time()
-    median, fastest = common.milliseconds(step, repeats)
-    processor = 1e3 * (time.process_time() - began) / repeats
+    firsts, *timed = zip(*map(time_steps, shares))
+    median, fastest, processor, gflop = (np.dot(list(shares.values()), values).item() for values in timed)
     memory = machine.peak_memory()
-    # The loop over parts hides how often it runs.
-    counted = flops.count_flops(train_step.get_concrete_function(batch)) if t.accumulate == 1 else float("nan")
     peak, convolution = map(max, zip(before, peaks()))
     return {
         "method": chosen.method, "size": [h, w], "batch": t.batch_size, "replicas": replicas,
         "precision": precision, "xla": model.xla,
         "ms": median, "fastest_ms": fastest, "processor_ms": processor, "repeats": repeats,
-        "first": first, "memory": memory, "gflop": counted / 1e9,
+        "first": sum(firsts), "memory": memory, "gflop": gflop,
+        "stages": [[stage, share, ms] for (stage, share), ms in zip(shares.items(), timed[0])],
         "peak": peak, "peak_of": f"{compute.name} {peak_size}x{peak_size}",
         "convolution": convolution, "convolution_of": f"{size}x{size}x{width}",
     }  # fmt: skip
@@ -116,11 +125,17 @@ def rows(cost):
     """What `measure` found, as rows of (what, value) for `common.table`."""
     speed = 1e3 * cost["gflop"] / cost["ms"]
     h, w = cost["size"]
+    of_stages = [
+        (f"ms per step {f'of stage {stage}' if stage else 'of no stage'}, {share:.0%} of all", f"{ms:.1f}")
+        for stage, share, ms in cost["stages"]
+        if share < 1
+    ]
     return [
         ("method, size", f"{cost['method']}, {h}x{w}"),
         ("batch, replicas", f"{cost['batch']}, {cost['replicas']}"),
         ("precision, XLA", f"{cost['precision']}, {'on' if cost['xla'] else 'off'}"),
         ("ms per step, median", f"{cost['ms']:.1f}"),
+        *of_stages,
         (f"ms per step, fastest of {cost['repeats']}", f"{cost['fastest_ms']:.1f}"),
         ("ms per step, of all processor cores together", f"{cost['processor_ms']:.1f}"),
         ("images/s (per domain)", f"{1e3 * cost['batch'] / cost['ms']:.2f}"),

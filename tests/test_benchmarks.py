@@ -8,6 +8,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -339,6 +340,37 @@ def test_the_duration_of_a_training(run):
     assert measured["steps"] == pytest.approx(max(1, 600 / milliseconds), abs=1.1)
 
 
+def test_the_duration_is_that_of_all_that_training_reads(monkeypatch):
+    class Asked(Exception):
+        pass
+
+    def ask(data, *sources, **how):
+        raise Asked(how["smoothed"])
+
+    model = types.SimpleNamespace(value_range=(-1, 1))
+    monkeypatch.setattr(common, "trainable", lambda chosen: (None, model, None))
+    monkeypatch.setattr(config.Data, "training_stream", ask)
+    chosen = settings.resolve("cartoongan", {"data": "emoji", "direction": "b2a"})
+    with pytest.raises(Asked, match="a"):
+        duration.measure(chosen, 1)
+
+
+def test_a_batch_has_all_parts_that_a_method_learns_from():
+    given = {"crop": (8, 4), "channels_b": 1}
+    a, b = (2, 8, 4, 3), (2, 8, 4, 1)
+    assert common.batch_shapes(settings.resolve("cyclegan", given), 2) == [a, b]
+    smoothed = settings.resolve("cartoongan", {"crop": (8, 4), "direction": "b2a"})
+    assert common.batch_shapes(smoothed, 2) == [a, a, a]
+
+
+def test_each_stage_has_its_share_of_a_training():
+    # 2 epochs of 250 batches of 4: the first 100 steps are others than the 400 after them.
+    training = settings.resolve("cyclegan", {"epochs": 2.0, "batch_size": 4}).training
+    model = types.SimpleNamespace(stage=lambda step: "first" if step < 0.2 * model.total_steps else None)
+    assert common.shares(model, training) == {"first": 0.2, None: 0.8}
+    assert (model.total_steps, model.steps_per_epoch) == (500, 250)
+
+
 @pytest.mark.parametrize("name", tables.TABLES)
 def test_rows_of_a_table_can_be_trained(name):
     table = tables.TABLES[name]
@@ -422,7 +454,8 @@ def started(monkeypatch):
 
     def timed(program, **_):
         started.append((program[2], tuple(program[3:])))
-        return subprocess.CompletedProcess(program, 0, '{"steps": 2, "milliseconds": [5.0]}')
+        # Keras says on standard output what it downloads.
+        return subprocess.CompletedProcess(program, 0, 'Downloading data\n{"steps": 2, "milliseconds": [5.0]}\n')
 
     monkeypatch.setattr(tables, "python", python)
     monkeypatch.setattr(tables.subprocess, "run", timed)
@@ -453,6 +486,25 @@ def test_a_table_goes_on_where_it_was_broken_off(run, started, tmp_path):
         run("tables", *asked, "--minutes=5")
 
 
+def test_a_row_of_another_table_is_not_taken_for_this_ones(run, started, tmp_path, monkeypatch):
+    asked = ("--table=ugatit", f"--output={tmp_path}", "--rows=CycleGAN")
+    run("tables", *asked)
+    row = tables.Row("CycleGAN", "--preset=quickstart --lambda_identity=0")
+    monkeypatch.setitem(tables.TABLES, "ugatit", dataclasses.replace(TABLE, rows=(row,)))
+    for more in ([], ["--measure_only"]):
+        with pytest.raises(
+            config.UserError, match="has a run of CycleGAN with other flags .*--lambda_identity=0.*: give"
+        ):
+            run("tables", *asked, *more)
+    # Earlier versions did not keep the flags.
+    kept = json.loads((tmp_path / "steps.json").read_text())
+    del kept["steps"]["cyclegan"]["flags"]
+    (tmp_path / "steps.json").write_text(json.dumps(kept))
+    started.clear()
+    run("tables", *asked)
+    assert not started
+
+
 def test_a_table_of_other_pictures(run, started, tmp_path):
     lines = run("tables", "--table=ugatit", f"--output={tmp_path}", "--a=a", "--b=b")
     assert lines[0] == "pix2pix: left out, it learns from pairs, which --a and --b are not"
@@ -466,6 +518,15 @@ def test_flags_of_a_table(run, tmp_path):
         run("tables", *asked, "--rows=UNIT")
     with pytest.raises(config.UserError, match="--a and --b go together"):
         run("tables", *asked, "--a=photos")
+    with pytest.raises(config.UserError, match="no row is left, because all of them learn from pairs"):
+        run("tables", *asked, "--a=photos", "--b=paintings", "--rows=pix2pix (paired)")
+    for seeds, message in (
+        ("x", "expected integers"),
+        ("0,0", "several different ones"),
+        ("0,00", "several different"),
+    ):
+        with pytest.raises(config.UserError, match=f"--seeds={seeds}: .*{message}"):
+            run("tables", *asked, f"--seeds={seeds}")
 
 
 @pytest.mark.thorough

@@ -70,7 +70,8 @@ def test_smoothed_pictures_are_a_stream_of_their_own(folder, domain, monkeypatch
     monkeypatch.setattr(pipeline.edges, "smooth_edges", lambda pixels: tf.constant(pixels + 50))
     data = Data(data=str(folder), **PLAIN)
     opened, how = sources.open_domains(data), {"value_range": (0, 255), "seed": 0, "batch_size": 1}
-    whole = take(pipeline.TrainingStream(*opened, data, smoothed=domain, **how).dataset(), 35)
+    stream = pipeline.TrainingStream(*opened, data, smoothed=domain, **how)
+    whole = take(stream.dataset(), 35)
     plain = take(pipeline.TrainingStream(*opened, data, **how).dataset(), 35)
     assert [len(batch) for batch in (whole[0], plain[0])] == [3, 2]
     assert colours(whole) == colours(plain)
@@ -78,6 +79,7 @@ def test_smoothed_pictures_are_a_stream_of_their_own(folder, domain, monkeypatch
     count, first = {"a": (7, 0), "b": (5, 100)}[domain]
     assert all(sorted(epoch) == list(range(first, first + count)) for epoch in np.reshape(seen, (-1, count)))
     assert seen != colours(whole)["ab".index(domain)]
+    assert [stream.names(step)[2] for step in range(35)] == [[f"train{domain.upper()}/{k - first}.png"] for k in seen]
 
 
 def test_a_bad_file_of_smoothed_pictures_counts_once(folder):

@@ -1,5 +1,6 @@
 """What a run costs, and what users are told before it begins and after it has ended."""
 
+import math
 import shlex
 import shutil
 import subprocess
@@ -33,25 +34,37 @@ def resolve():
     yield from resolver(command_line.define_train_flags)
 
 
-def measured(clock, meter, durations, stages=None):
+def measured(clock, meter, durations, stages=()):
     """(step after which the meter is done, what it measured) of steps of these durations."""
     for step, took in enumerate(durations, 1):
         clock[0] += took
-        if meter.due(step, (stages or {}).get(step)):
-            meter.read(step)
-            if meter.seconds:
-                return step, meter.seconds
+        meter.read(stages[step - 1] if stages else None)
+        if meter.seconds:
+            return step, meter.seconds
     return None
 
 
 def test_steps_are_timed_without_those_that_trace(clock):
-    assert measured(clock, price.Meter(), [60] + 30 * [0.5]) == (21, 0.5)  # 20 steps
-    assert measured(clock, price.Meter(), [60] + 30 * [4.0]) == (4, 4.0)  # until 10 s are over
-    assert measured(clock, price.Meter(), [60] + 30 * [100.0]) == (3, 100.0)  # two at least
-    assert measured(clock, price.Meter(2), [60, 1, 2, 9]) == (3, 1.5)
-    # Step 3 is of another kind, which is traced too.
-    assert measured(clock, price.Meter(2), [60, 1, 50, 2, 2, 9], stages={3: "other"}) == (5, 2)
-    assert measured(clock, price.Meter(), [60, 1, 1]) is None
+    alike = {None: 1000}
+    assert measured(clock, price.Meter(alike), [60] + 30 * [0.5]) == (21, 0.5)  # 20 steps
+    assert measured(clock, price.Meter(alike), [60] + 30 * [4.0]) == (4, 4.0)  # until 10 s are over
+    assert measured(clock, price.Meter(alike), [60] + 30 * [100.0]) == (3, 100.0)  # two at least
+    assert measured(clock, price.Meter(alike, 2), [60, 1, 2, 9]) == (3, 1.5)
+    assert measured(clock, price.Meter(alike), [60, 1, 1]) is None
+
+
+def test_each_kind_of_steps_counts_as_often_as_it_comes(clock):
+    # Every third step is a full one, of 4 s, after two of 1 s: 2 s in the mean.
+    meter = price.Meter({"contents": 200, None: 100}, 4)
+    durations, kinds = [60, 1, 50, 1, 1, 4, 1, 1, 4, 1], 4 * ["contents", "contents", None]
+    assert measured(clock, meter, durations, kinds) == (9, 2.0) and meter.complete
+    # 300 steps of 1 s, then 100 of 3 s, of which a run is told nothing before they come.
+    meter = price.Meter({"first": 300, "then": 100}, 2)
+    assert measured(clock, meter, [60, 1, 1], 3 * ["first"]) == (3, 1.0) and not meter.complete
+    # A dry run times all, however long the first ones take.
+    meter = price.Meter({"first": 300, "then": 100}, 4, math.inf)
+    assert measured(clock, meter, [60, 10, 10, 60, 30, 30], 3 * ["first"] + 3 * ["then"]) == (6, 15.0)
+    assert meter.complete
 
 
 def test_the_price_in_time(monkeypatch):
@@ -61,6 +74,9 @@ def test_the_price_in_time(monkeypatch):
     assert price.of_time(0.5, 7200) == "0.5 s a step: 7200 steps take 1h00m, until Fri 15 Jan 2027 09:00"
     assert price.of_time(12.34, 7200, evaluations=True) == (
         "12 s a step: 7200 steps take 1d00h, until Sat 16 Jan 2027 08:40; evaluations take further time"
+    )
+    assert price.of_time(0.5, 7200, complete=False).endswith(
+        "; later steps, of another kind that is not timed yet, take more or less"
     )
     assert [price.is_long(12, n) for n in (7200, 7201)] == [False, True]
     monkeypatch.undo()
@@ -121,6 +137,11 @@ def test_the_small_preset_is_named_where_it_comes_installed(resolve, monkeypatch
     (line,) = [line for line in price.cheaper(run, "runs/x", model, 60.0, 700) if "--preset" in line]
     words = ["--preset=cyclegan/own_small", "--data=my pictures", "--jitter=0.1", "--run_dir=runs/x-own_small"]
     assert shlex.split(line) == ["tfi2i", "train", "--method=cyclegan", *words]
+    # Files of a method's own stay where they are, too.
+    monkeypatch.setattr(price.presets, "names", lambda: ["cartoongan/own_small"])
+    run = resolve("--method=cartoongan", "--data=pictures", "--lambda_vgg=5", "--vgg_weights=/vgg.h5")
+    (line,) = [line for line in price.cheaper(run, "runs/x", model, 60.0, 700) if "--preset" in line]
+    assert "--vgg_weights=/vgg.h5" in shlex.split(line) and "lambda_vgg" not in line
 
 
 # ------------------------------------------------------------------------------------------- before and after a run

@@ -61,7 +61,7 @@ def define_run_flags(values):
     flags.DEFINE_bool(
         "dry_run",
         False,
-        "open the data, build the model, take three steps, print what the run will cost; write nothing",
+        "open the data, build the model, take three steps of each kind, print what the run will cost; write nothing",
         flag_values=values,
     )
     flags.DEFINE_bool("print_config", False, "print the resolved configuration as JSON and stop", flag_values=values)

@@ -179,6 +179,25 @@ def test_what_is_learned_may_differ_from_step_to_step(toy, tmp_path, monkeypatch
         tfi2i.load(tmp_path / "run").fit(np.zeros((2, SIDE, SIDE, 3), "float32"))
 
 
+def test_a_dry_run_takes_steps_of_each_kind(toy, tmp_path, monkeypatch, capsys):
+    taken = []
+
+    class Told(StagedToy):
+        def stage(self, step):
+            return "both" if step >= 600 else "generator"
+
+        def learn(self, a, b, indices, stage):
+            tf.py_function(lambda: taken.append(stage), [], [])
+            return super().learn(a, b, indices, stage)
+
+    monkeypatch.setattr("tests.toy.model.OneWayToy", Told)
+    given = TINY | {"data": "emoji", "batch_size": 2, "steps": 800, "xla": "off"}
+    loop.train(settings.resolve("one_way_toy", given), tmp_path / "run", dry_run=True)
+    assert taken == 3 * ["generator"] + 3 * ["both"]
+    said = capsys.readouterr().out
+    assert " a step: 800 steps take " in said and "of another kind" not in said
+
+
 # -------------------------------------------------------------------------------------------------------------- styles
 
 

@@ -4,8 +4,8 @@
   tfi2i doctor --a=photos --b=paintings --preset=cyclegan/own_small
   tfi2i doctor --data=pictures --method=unit --crop=128 --noprice
 
-It takes the flags of tfi2i train, reads every picture once, takes three steps for the price, and changes nothing. The
-last lines say what to do.
+It takes the flags of tfi2i train, reads every picture once, takes three steps of each kind for the price, and changes
+nothing. The last lines say what to do.
 """
 
 import itertools
@@ -24,7 +24,7 @@ def define_flags(values):
     flags.DEFINE_bool(
         "price",
         True,
-        "take three steps and say what the whole training costs here, as train --dry_run",
+        "take three steps of each kind and say what the whole training costs here, as train --dry_run",
         flag_values=values,
     )
 

@@ -148,11 +148,14 @@ class TrainingStream:
         return dataset.prefetch(tf.data.AUTOTUNE)
 
     def names(self, step):
-        """The names (list of A, list of B) of the global batch of `step`, as far as bad files are known."""
+        """The names of the global batch of `step`, as far as bad files are known: a list of each part of the batch."""
         steps = range(step * self._batch_size, (step + 1) * self._batch_size)
         return tuple(
-            [source.names[next(self._candidates(self._drawn_with(domain), k))] for k in steps]
-            for domain, source in enumerate(self._sources)
+            [
+                self._sources[self._shown(domain)].names[next(self._candidates(self._drawn_with(domain), k))]
+                for k in steps
+            ]
+            for domain in range(len(self.shapes))
         )
 
     def raise_error(self):

@@ -1,5 +1,6 @@
 """The training loop: one function, top to bottom."""
 
+import collections
 import contextlib
 import dataclasses
 import hashlib
@@ -35,7 +36,7 @@ _PATHS = {"data", "a", "b", "ab", "csv", "csv_folder", "more_pictures"}
 # A schedule that looks at the duration would have had other rates from the start.
 _OPEN_ENDED = ("constant", "step", "halving", "cosine_restarts")
 _SAMPLES = 6
-_DRY_STEPS = 3  # of a dry run: one that traces and two that are timed
+_DRY_STEPS = 3  # of a dry run, of each stage: one that traces and two that are timed
 
 
 @strategies.lost_worker_in_words()
@@ -49,7 +50,7 @@ def train(run, run_dir, dry_run=False, prepare=None, learned_from=None):
     Args:
         run: `settings.Run`.
         run_dir: folder of the run.
-        dry_run: take a few steps only, say what the run costs, and write nothing.
+        dry_run: take a few steps of each stage only, say what the run costs, and write nothing.
         prepare: function of the model, called before it is compiled: what it needs beside its configuration to learn.
         learned_from: dict of name → fingerprint of what it learns from beside the pictures; it may not change either.
 
@@ -209,9 +210,11 @@ def train(run, run_dir, dry_run=False, prepare=None, learned_from=None):
     forgiving = t.xla == "auto" and not several
     train_step = strategies.distributed_step(strategy, model, without_xla if forgiving else None)
     batches = iter(strategy.distribute_datasets_from_function(lambda context: stream.dataset(step, context)))
-    begun, end = step, step + _DRY_STEPS if dry_run else total
+    stages = collections.Counter(map(model.stage, range(step, total)))
+    dry = [stage for stage in stages for _ in range(_DRY_STEPS)]
+    begun, end = step, step + len(dry) if dry_run else total
     progress = Progress(end, "steps", start=step, active=writes)
-    meter = price.Meter(_DRY_STEPS - 1) if dry_run else price.Meter()
+    meter = price.Meter(stages, (_DRY_STEPS - 1) * len(stages), math.inf) if dry_run else price.Meter(stages)
     deadline = began + 3600 * t.max_hours if t.max_hours and not dry_run else None
     stopping, received, stop = Stop(deadline), None, None
     window, window_start, pending = [], time.monotonic(), []
@@ -222,12 +225,12 @@ def train(run, run_dir, dry_run=False, prepare=None, learned_from=None):
         for losses, at in pending:
             values = losses()
             if not all(math.isfinite(v) for v in values.values()):
-                names_a, names_b = stream.names(at - 1)
+                named = zip(("A", "B", "smoothed"), stream.names(at - 1))
                 good = run_directory.steps(folder)
                 raise FloatingPointError(
                     f"step {at}: "
                     + ", ".join(f"{k} is {v}" for k, v in values.items() if not math.isfinite(v))
-                    + f". Batch: A {names_a}, B {names_b}. "
+                    + f". Batch: {', '.join(f'{part} {names}' for part, names in named)}. "
                     + (f"The last checkpoint is step {good[-1]}" if good else "There is no checkpoint yet")
                     + "; nothing was overwritten. Try a lower --learning_rate or --precision=float32 in a new --run_dir"
                 )
@@ -248,7 +251,7 @@ def train(run, run_dir, dry_run=False, prepare=None, learned_from=None):
 
     def say_price():
         left = total - (begun if dry_run else step)
-        lines = [price.of_time(meter.seconds, left, t.eval_every), on_disk]
+        lines = [price.of_time(meter.seconds, left, t.eval_every, meter.complete), on_disk]
         if price.is_long(meter.seconds, left) and not tf.config.list_physical_devices("GPU"):
             lines += price.cheaper(run, folder, model, meter.seconds, per_epoch)
         for line in lines:
@@ -256,7 +259,7 @@ def train(run, run_dir, dry_run=False, prepare=None, learned_from=None):
 
     try:
         while step < end and not stop:
-            stage = model.stage(step)
+            stage = dry[step - begun] if dry_run else model.stage(step)
             try:
                 heard = received
                 losses, received = train_step(next(batches), stopping.tensor() if several else None, stage)
@@ -301,9 +304,9 @@ def train(run, run_dir, dry_run=False, prepare=None, learned_from=None):
                     stopping.failure = error  # the other workers are in the next step already, and hear of it there
             # Every worker looks at what all had received one step before, so all stop after the same one.
             stop = Stop.agreed(heard) if several else stopping.reason
-            if meter.seconds is None and meter.due(step, stage):
+            if meter.seconds is None:
                 check()
-                meter.read(step)
+                meter.read(stage)
                 if meter.seconds:
                     say_price()
         check()

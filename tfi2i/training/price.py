@@ -2,6 +2,7 @@
 
 import math
 import shutil
+import statistics
 import time
 
 from tfi2i import checkpoints, command_line, presets, run_directory, settings
@@ -15,41 +16,51 @@ class Meter:
     """Measures the seconds of a step, and leaves out those steps that trace a graph first.
 
     Args:
-        steps: how many steps are timed; fewer, but at least two, when they take 10 seconds.
+        stages: dict of stage (`Translator.stage`) → how many of the steps to come are of it.
+        steps: how many steps are timed, at least two of each stage that comes up.
+        limit: the seconds after which fewer steps suffice, but still two of each.
+
+    Attributes:
+        seconds: None, or the mean of the steps to come, of those stages that have come up.
+        complete: whether these are all stages.
     """
 
-    def __init__(self, steps=20):
-        self._steps, self._traced, self._start = steps, set(), None
+    def __init__(self, stages, steps=20, limit=10.0):
+        self._stages, self._steps, self._limit = stages, steps, limit
+        self._times, self._last = {}, None
         self.seconds = None
 
-    def due(self, step, stage):
-        """Whether `read` has to be called after `step`, which was of that stage, when the device has come so far."""
-        if stage not in self._traced:
-            self._traced.add(stage)
-            self._start = None
-        if self._start is None:
-            return True
-        count, took = step - self._start[0], time.monotonic() - self._start[1]
-        return count >= self._steps or count >= 2 and took >= 10
+    @property
+    def complete(self):
+        return self._times.keys() >= self._stages.keys()
 
-    def read(self, step):
-        """Starts the measurement, or ends it with `seconds`."""
-        if self._start is None:
-            self._start = (step, time.monotonic())
-        else:
-            self.seconds = (time.monotonic() - self._start[1]) / (step - self._start[0])
+    def read(self, stage):
+        """Reads the clock after a step of that stage, which the device must have finished."""
+        before, self._last = self._last, time.monotonic()
+        if stage not in self._times:
+            self._times[stage] = []  # this step traced its graph
+            return
+        self._times[stage].append(self._last - before)
+        of_stages = self._times.values()
+        enough = sum(map(len, of_stages)) >= self._steps or sum(map(sum, of_stages)) >= self._limit
+        if enough and min(map(len, of_stages)) >= 2:
+            costs = [(self._stages[s], statistics.mean(times)) for s, times in self._times.items()]
+            self.seconds = sum(count * cost for count, cost in costs) / sum(count for count, _ in costs)
 
 
-def of_time(seconds, left, evaluations=False):
+def of_time(seconds, left, evaluations=False, complete=True):
     """ "0.5 s a step: 120 steps take 1m00s, until Thu 26 Nov 2026 06:00".
 
     Args:
         seconds: of one step.
         left: how many steps are left.
         evaluations: whether there are evaluations, which take further time.
+        complete: whether all kinds of steps are timed.
     """
     end = time.strftime("%a %d %b %Y %H:%M", time.localtime(time.time() + seconds * left))
     more = "; evaluations take further time" if evaluations else ""
+    if not complete:
+        more += "; later steps, of another kind that is not timed yet, take more or less"
     return f"{seconds:.2g} s a step: {left} steps take {duration(seconds * left)}, until {end}{more}"
 
 
@@ -102,8 +113,9 @@ def cheaper(run, run_dir, model, seconds, per_epoch):
         ways += ["pictures of half the side, about four times faster:", _command(run, smaller, f"{run_dir}-small")]
     small = f"{run.method}/own_small"
     if small in presets.names():
-        # The preset says what becomes of the pictures, not which they are, nor which way they are translated.
-        kept = (*settings.field_names(type(run.data)), "direction")
+        # The preset says what becomes of the pictures, not which they are, nor which way they are translated, nor where
+        # files are.
+        kept = (*settings.field_names(type(run.data)), "direction", *run.model.paths)
         mine = {n: given[n] for n in kept if n in given and n not in run.model.recipe}
         ways += [f"small networks and pictures (tfi2i presets {small}):"]
         ways += [_command(run, {"preset": small} | mine, f"{run_dir}-own_small")]
