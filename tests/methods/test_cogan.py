@@ -10,6 +10,7 @@ import tensorflow as tf
 from tfi2i.export import samples
 
 from tfi2i import export
+from tfi2i.commands import distill
 from tfi2i.config import UserError
 from tfi2i.methods.cogan.model import CoGAN, distances
 from tfi2i.methods.losses import cross_entropy
@@ -260,3 +261,8 @@ def test_a_file_that_is_not_the_model_is_not_exported(tmp_path):
     with pytest.raises(export.FloorError, match="dynamic: .* the floor is 200 dB"):
         samples.export(still(), tmp_path / "files", ("dynamic",), count=1, floors={"dynamic": 200}, log=lambda _: None)
     assert not list(tmp_path.iterdir())
+
+
+def test_it_teaches_no_student():
+    with pytest.raises(UserError, match="--teacher=t translates by a search, .* a student cannot learn from it"):
+        distill._check(still(), {"teacher": "t", "channels_a": 3, "channels_b": 3})
