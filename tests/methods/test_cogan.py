@@ -321,3 +321,9 @@ def test_where_nothing_can_be_written_it_says_so(tmp_path):
 def test_it_teaches_no_student():
     with pytest.raises(UserError, match="--teacher=t translates by a search, .* a student cannot learn from it"):
         distill._check(still(), {"teacher": "t", "channels_a": 3, "channels_b": 3})
+
+
+@pytest.mark.parametrize("shape", [(6,), (2, 5), (2, 6, 1)])
+def test_noise_of_another_shape_is_refused(shape):
+    with pytest.raises(ValueError, match=r"z of shape .*: expected \[N, 6\]"):
+        still().draw_pairs(tf.zeros(shape))

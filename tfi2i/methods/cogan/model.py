@@ -197,6 +197,10 @@ class CoupledGAN(Translator):
         )
 
     def draw_pairs(self, z):
+        if self.latent_size is None:
+            return super().draw_pairs(z)
+        if len(z.shape) != 2 or z.shape[1] != self.latent_size:
+            raise ValueError(f"z of shape {tuple(z.shape)}: expected [N, {self.latent_size}]")
         with self.averaged():
             return tuple(self.generator(z))
 
