@@ -143,6 +143,8 @@ def export(
         }  # fmt: skip
         return _export_pairs(model, output, formats, model_version, floors, overwrite, log, of_pictures)
     run = getattr(model, "run", None)
+    if run is not None:
+        run.check_translates()
     direction = model.resolve_direction(direction)
     if isinstance(data, (str, os.PathLike)):
         if run is None:

@@ -155,6 +155,10 @@ class CoGANAdaptation(DigitClassifier, CoupledGAN):
         return ("discriminator",) if self.config.baseline else ("generator", "discriminator")
 
     @property
+    def latent_size(self):
+        return None if self.config.baseline else self.config.latent_size
+
+    @property
     def networks(self):
         return {role: getattr(self, role) for role in self.roles}
 
