@@ -2,6 +2,7 @@
 
 import functools
 import json
+import types
 
 import keras
 import numpy as np
@@ -9,8 +10,9 @@ import pytest
 import tensorflow as tf
 from tfi2i.export import samples
 
+from tests.own_flags import call
 from tfi2i import export
-from tfi2i.commands import distill
+from tfi2i.commands import distill, translate
 from tfi2i.config import UserError
 from tfi2i.methods.cogan.model import CoGAN, distances
 from tfi2i.methods.losses import cross_entropy
@@ -327,3 +329,10 @@ def test_it_teaches_no_student():
 def test_noise_of_another_shape_is_refused(shape):
     with pytest.raises(ValueError, match=r"z of shape .*: expected \[N, 6\]"):
         still().draw_pairs(tf.zeros(shape))
+
+
+def test_the_command_says_how_it_translates(monkeypatch, capsys):
+    model = types.SimpleNamespace(checkpoint_step=5, translation_note=still().translation_note)
+    monkeypatch.setattr(translate, "work", lambda _: (model, "a2b", (["y.png"], [])))
+    call(translate, "--run_dir=runs/x", "--input=x.png", "--output=y.png")
+    assert "\nnote: An image is translated by a search of 150 steps from 3 starts" in capsys.readouterr().out

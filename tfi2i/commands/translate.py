@@ -151,6 +151,8 @@ def main(_):
         f"translated {len(written)} of {len(written) + len(failed)} images {direction} "
         f"with step {model.checkpoint_step} of {values.run_dir} into {values.output}"
     )
+    if model.translation_note:
+        print(f"note: {model.translation_note}")
     if failed:
         print(f"error: {len(failed)} failed:", file=sys.stderr)
         for path, reason in failed:
