@@ -18,9 +18,10 @@ import keras
 from keras import ops
 
 from tfi2i import layers
+from tfi2i.data.digits import CLASSES
 from tfi2i.methods.cogan import config
 from tfi2i.methods.cogan.model import CoupledGAN
-from tfi2i.methods.digits import CLASSES, DigitClassifier
+from tfi2i.methods.digits import DigitClassifier
 from tfi2i.methods.losses import cross_entropy
 from tfi2i.methods.sizes import Sizes
 from tfi2i.methods.unit.adaptation import distance
