@@ -185,7 +185,7 @@ class CoupledGAN(Translator):
 
     @property
     def generators(self):
-        # However it is called, the search looks at a trained generator.
+        # The search always uses the inference statistics, whatever `training` says.
         return {d: lambda x, training=False, d=d: self.search(x, d[0], d[-1])["images"] for d in DIRECTIONS}
 
     @property
