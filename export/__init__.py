@@ -24,6 +24,8 @@ FLOORS = {
 }
 # "web" is a page around two of these files.
 FORMATS = (*FLOORS, "web")
+# What an export of a method that draws pairs from noise is called, beside "a2b" and "b2a".
+SAMPLE = "sample"
 # Those that an export has where none are named. The others are for special hardware.
 USUAL = ("saved_model", "float32", "float16", "dynamic", "int8")
 

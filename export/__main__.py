@@ -14,7 +14,7 @@ from absl import flags
 from tfi2i import command, machine, run_directory
 from tfi2i.config import UserError, size_flag
 
-from . import FLOORS, FORMATS, USUAL, resolve_floors, web
+from . import FLOORS, FORMATS, SAMPLE, USUAL, resolve_floors, web
 
 
 def define_flags(values):
@@ -25,7 +25,7 @@ def define_flags(values):
         "direction",
         None,
         "which way the files translate: a2b, b2a, or by the folders of --a and --b, photos2paintings "
-        "[the model's first]; sample: what draws pairs from noise, of a method that does",
+        "[the model's first]; or sample, for methods such as CoGAN: the files draw pairs of images from noise",
         flag_values=values,
     )
     flags.DEFINE_string("output", None, "folder to make", required=True, flag_values=values)
@@ -123,7 +123,7 @@ def main(_):
             raise UserError(f"--{name}={values[name].value}: expected 1 or more")
     if values.data and (values.a or values.b) or bool(values.a) != bool(values.b):
         raise UserError("give --data=FOLDER, or both --a=FOLDER and --b=FOLDER")
-    ways = ("a2b", "b2a", "sample")
+    ways = ("a2b", "b2a", SAMPLE)
     direction = values.direction and run_directory.direction(values.direction, values.run_dir, canonical=ways)
     machine.import_tensorflow()
     import tfi2i

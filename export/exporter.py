@@ -1,7 +1,9 @@
 """Writes the files, verifies them, and only then gives them their name."""
 
+import contextlib
 import dataclasses
 import importlib.metadata
+import inspect
 import json
 import logging
 import os
@@ -23,6 +25,7 @@ from tfi2i.translation import resolve_fit
 from . import (
     FLOORS,
     FORMATS,
+    SAMPLE,
     USUAL,
     litert,
     quantization,
@@ -92,7 +95,7 @@ def export(
         model: a built `Translator` that computes in float32, such as `tfi2i.load` returns, or a run directory.
         output: the folder to make.
         direction: "a2b" or "b2a"; None: the first of the model's. "sample": what draws pairs, of a method that has a
-            `latent_size` and no other export, as `samples.export` describes; no argument about pictures counts then.
+            `latent_size` and no other export, as `samples.write` describes. Arguments about pictures are refused then.
         formats: some of the `FORMATS`; `quantization.quantize` says what the LiteRT files are. "web" is a page around
             the files in `web.FILES`, which are then written too.
         size: N or (height, width) of the LiteRT files' images, and what "resize" resizes to; None: the
@@ -125,17 +128,24 @@ def export(
     """
     if isinstance(model, (str, os.PathLike)):
         model = checkpoints.load(model)
-    if direction is None and model.latent_size is not None:
-        direction = samples.SIGNATURE
-    samples.check_direction(model, direction)
-    if direction == samples.SIGNATURE:
-        formats = samples.FORMATS if formats == USUAL else formats
-        pairs = {"model_version": model_version or 1, "floors": floors, "log": log}
-        return samples.export(model, output, formats, **pairs)
-    direction = model.resolve_direction(direction)
     floors = resolve_floors(floors or {})
     output = pathlib.Path(local_path(output, "output")).resolve()
+    if model_version is None:
+        model_version = max(serving.versions(output), default=0) + 1
+    if direction is None and model.latent_size is not None:
+        direction = SAMPLE
+    samples.check_direction(model, direction)
+    if direction == SAMPLE:
+        of_pictures = {
+            "size": size, "fit": fit, "max_side": max_side, "io": io, "data": data, "norm_bits": norm_bits,
+            "calibration_images": calibration_images, "verification_images": verification_images,
+            "litert_js": litert_js,
+        }  # fmt: skip
+        return _export_pairs(model, output, formats, model_version, floors, overwrite, log, of_pictures)
     run = getattr(model, "run", None)
+    if run is not None:
+        run.check_translates()
+    direction = model.resolve_direction(direction)
     if isinstance(data, (str, os.PathLike)):
         if run is None:
             raise UserError("the model has no run that says how pictures are prepared: give data=config.Data(…)")
@@ -144,13 +154,8 @@ def export(
         data = run.data
         _check_found(data)
     size = tuple(size_flag(size) or model.sizes.fixed or (run and run.data.crop) or ())
-    failed = output / "failed" if files.is_fixed(output) else output.with_name(output.name + ".failed")
     _check(model, formats, size, max_side, io, norm_bits, data)
     formats, page = web.resolve(model, formats, io, litert_js)
-    if model_version is None:
-        model_version = max(serving.versions(output), default=0) + 1
-    _check_output(output, formats, model_version, overwrite, page)
-    _check_failed(failed)
     fit, _ = resolve_fit(model, fit, size)
     if any(f != "saved_model" for f in formats) and not model.sizes.fit(*size):
         log(
@@ -164,32 +169,49 @@ def export(
     chosen = _spread(len(held_out), verification_images)
     _, typical = next(_read(held_out, chosen, size, lambda _: None, "verification images"))
     writer = _Export(model, direction, size, fit, max_side, model_version, io, data, calibration_images, norm_bits, log)
+    with _placed(output, formats, model_version, overwrite, page) as partial:
+        graphs = writer.write(partial, formats)
+        log(f"verifying on {len(chosen)} images, {split} split")
+        report = writer.verify(partial, formats, graphs, held_out, chosen, typical, split, floors)
+        report["web"] = web.files() if page else None
+        _write_json(partial / "report.json", report)
+        if page:
+            web.write(partial, page)
+        sidecar = writer.sidecar(partial, formats)
+        sidecar["web"] = web.describe(size, fit, data.background) if page else None
+        _write_json(partial / "model.json", sidecar)
+        if page:
+            shutil.copy(partial / "model.json", partial / "web")
+        files.write_text(partial / "README.md", reporting.readme(report, sidecar))
+        if "saved_model" in formats:
+            writer.write_for_servers(partial, report)
+        log(reporting.table(report))
+        if report.get("translation_note"):
+            log(report["translation_note"])
+        for result in report["formats"].values():
+            for note in result["notes"]:
+                log(note)
+    return report
+
+
+@contextlib.contextmanager
+def _placed(output, formats, version, overwrite, page=None):
+    """A folder to write an export into, which then takes its place: `output`, or OUTPUT.failed as its report.json says.
+
+    Raises:
+        FloorError: a file is below its floor.
+        UserError: what is in `output` may not be replaced, or nothing can be written there.
+    """
+    failed = output / "failed" if files.is_fixed(output) else output.with_name(output.name + ".failed")
+    _check_output(output, formats, version, overwrite, page)
+    _check_failed(failed)
     try:
-        with files.beside(output / str(model_version) if _holds_something(output) else output) as partial:
-            graphs = writer.write(partial, formats)
-            log(f"verifying on {len(chosen)} images, {split} split")
-            report = writer.verify(partial, formats, graphs, held_out, chosen, typical, split, floors)
-            report["web"] = web.files() if page else None
-            _write_json(partial / "report.json", report)
-            if page:
-                web.write(partial, page)
-            sidecar = writer.sidecar(partial, formats)
-            sidecar["web"] = web.describe(size, fit, data.background) if page else None
-            _write_json(partial / "model.json", sidecar)
-            if page:
-                shutil.copy(partial / "model.json", partial / "web")
-            files.write_text(partial / "README.md", reporting.readme(report, sidecar))
-            if "saved_model" in formats:
-                writer.write_for_servers(partial, report)
-            log(reporting.table(report))
-            if report.get("translation_note"):
-                log(report["translation_note"])
-            for result in report["formats"].values():
-                for note in result["notes"]:
-                    log(note)
+        with files.beside(output / str(version) if _holds_something(output) else output) as partial:
+            yield partial
+            report = _json_of(partial / "report.json")
             # Once more: all this may have taken an hour.
             if report["passed"]:
-                _check_output(output, formats, model_version, overwrite, page)
+                _check_output(output, formats, version, overwrite, page)
                 _put_in_place(partial, output, overwrite)
             else:
                 _check_failed(failed)
@@ -199,6 +221,21 @@ def export(
     if not report["passed"]:
         faults = dict.fromkeys(fault for r in report["formats"].values() for fault in r["faults"])
         raise FloorError(f"not exported: {'; '.join(faults)}; see {failed}/report.png", report)
+
+
+def _export_pairs(model, output, formats, version, floors, overwrite, log, of_pictures):
+    """Exports what draws pairs; `of_pictures` has the arguments of `export` that are about pictures."""
+    usual = inspect.signature(export).parameters
+    for name, value in of_pictures.items():
+        if value != usual[name].default:
+            flags = "--data, or --a and --b" if name == "data" else f"--{name}"
+            raise UserError(f"leave out {flags}: what draws pairs takes no pictures")
+    formats = samples.FORMATS if tuple(formats) == USUAL else formats
+    samples.check(model, formats)
+    with _placed(output, formats, version, overwrite) as partial:
+        report = samples.write(model, partial, formats, version, floors, log)
+        if "saved_model" in formats:
+            _describe_version(partial, version)
     return report
 
 
@@ -448,8 +485,7 @@ class _Export:
         latency = report["formats"]["saved_model"]["latency_ms"]
         for name, text in serving.configs(_SERVED_AS, latency, machine.cores()).items():
             files.write_text(folder / name, text)
-        for name in _OF_A_VERSION:
-            shutil.copy(folder / name, folder / str(self.version))
+        _describe_version(folder, self.version)
 
     @staticmethod
     def _graph_figures(path, runner):
@@ -614,6 +650,12 @@ def _put_in_place(partial, output, overwrite):
         for path in output.iterdir():
             if path.suffix == ".tflite" and path.stem in FLOORS and path.name not in new:
                 path.unlink()
+
+
+def _describe_version(folder, version):
+    """Copies what is to stay with a version into the folder of its SavedModel."""
+    for name in _OF_A_VERSION:
+        shutil.copy(folder / name, folder / str(version))
 
 
 def _check_failed(failed):

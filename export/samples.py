@@ -1,4 +1,4 @@
-"""Pairs of images from noise, as verified files: what an export is of a method that has a `latent_size`.
+"""Exports what draws pairs of images from noise, for methods that have a `latent_size`.
 
 Such a method translates by a search for the noise that generates a picture, hundreds of passes forward and backward,
 which no file holds. Its files draw pairs:
@@ -9,7 +9,6 @@ which no file holds. Its files draw pairs:
 
 import importlib.metadata
 import json
-import pathlib
 import textwrap
 
 import keras
@@ -18,13 +17,13 @@ import tensorflow as tf
 
 import tfi2i
 from tfi2i import checkpoints, files, pictures
-from tfi2i.config import UserError, local_path
+from tfi2i.config import UserError
 from tfi2i.data import images
 from tfi2i.levels import to_levels
+from tfi2i.methods.translator import DIRECTIONS
 
-from . import image_bytes, resolve_floors, verify
+from . import SAMPLE, image_bytes, quantization, verify
 
-SIGNATURE = "sample"
 # Formats whose scales need no pictures to be set by.
 FORMATS = ("saved_model", "float32", "float16", "dynamic")
 _DRAWN, _SHOWN = 64, 8
@@ -36,45 +35,26 @@ def check_direction(model, direction):
     Raises:
         UserError: this cannot be exported.
     """
-    if model.latent_size is not None and direction != SIGNATURE:
+    if model.latent_size is not None and direction in DIRECTIONS:
         raise UserError(
             f"--direction={direction}: {model.name} translates by a search for the noise that generates a picture, "
-            f"which no file holds: export what draws pairs, with --direction={SIGNATURE}, and translate with "
+            f"which no file holds: export what draws pairs, with --direction={SAMPLE}, and translate with "
             "tfi2i translate"
         )
-    if model.latent_size is None and direction == SIGNATURE:
+    if model.latent_size is not None and direction != SAMPLE:
+        raise UserError(f"--direction={direction}: expected {SAMPLE}, which is all that {model.name} exports")
+    if model.latent_size is None and direction == SAMPLE:
         raise UserError(
-            f"--direction={SIGNATURE}: {model.name} draws no pairs from noise: give one of "
-            f"{', '.join(model.directions)}"
+            f"--direction={SAMPLE}: {model.name} draws no pairs from noise: give one of {', '.join(model.directions)}"
         )
 
 
-def export(model, output, formats=FORMATS, model_version=1, count=_DRAWN, floors=None, log=print):
-    """Exports what draws pairs, and proves the files equal to it.
-
-    OUTPUT/VERSION/ is the SavedModel, OUTPUT/KIND.tflite are the LiteRT files; README.md says how to call them,
-    model.json what they take, report.json how close they are, and report.png shows what they draw.
-
-    Args:
-        model: a built `Translator` with a `latent_size` that computes in float32.
-        output: the folder to make, new or empty.
-        formats: some of `FORMATS`.
-        model_version: number of the SavedModel's folder, 1 or more.
-        count: how many pairs are compared.
-        floors: dict of format → least PSNR in dB against the model, of all images pooled and of the worst one; None:
-            `tfi2i.export.FLOORS`.
-        log: function that is told lines of text.
-
-    Returns:
-        dict, the content of report.json.
+def check(model, formats):
+    """Refuses formats that need pictures, and a model that does not compute in float32.
 
     Raises:
-        FloorError: a file is below its floor.
-        UserError: an argument cannot be used.
+        UserError: this cannot be exported.
     """
-    from . import quantization
-    from .exporter import FloorError
-
     wrong = [kind for kind in formats if kind not in FORMATS]
     if wrong or not formats:
         raise UserError(
@@ -83,25 +63,36 @@ def export(model, output, formats=FORMATS, model_version=1, count=_DRAWN, floors
         )
     if model.dtype_policy.compute_dtype != "float32":
         raise UserError(f"the model computes in {model.dtype_policy.compute_dtype}: load it with tfi2i.load")
-    output, floors = pathlib.Path(local_path(output, "output")).resolve(), resolve_floors(floors or {})
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise UserError(f"--output={output} is there already: give a folder that is new or empty")
-    with files.beside(output) as partial:
-        kinds = [kind for kind in formats if kind != "saved_model"]
-        float32 = convert(model) if kinds else None
-        for kind in kinds:
-            file = float32 if kind == "float32" else quantization.quantize(float32, kind)
-            (partial / f"{kind}.tflite").write_bytes(file)
-        if "saved_model" in formats:
-            write_saved_model(model, partial / str(model_version))
-        report = _verify(model, partial, formats, model_version, count, floors)
-        _describe(model, partial, formats, model_version, report)
-        for kind, result in report["formats"].items():
-            log(f"{kind}: PSNR in dB {_decibels(result)}, of the worst image {_decibels(result['worst'])}")
-        if not report["passed"]:
-            faults = "; ".join(fault for result in report["formats"].values() for fault in result["faults"])
-            raise FloorError(f"not exported: {faults}", report)
-        files.swap(partial, output)
+
+
+def write(model, folder, formats, version, floors, log):
+    """Writes what draws pairs, and compares the files with the model.
+
+    VERSION/ is the SavedModel, KIND.tflite are the LiteRT files; README.md says how to call them, model.json what they
+    take, report.json how close they are, and report.png shows what they draw.
+
+    Args:
+        model: a built `Translator` with a `latent_size` that computes in float32.
+        folder: where to write, a `pathlib.Path`.
+        formats: some of `FORMATS`.
+        version: number of the SavedModel's folder.
+        floors: dict of format → (least PSNR in dB of all images pooled, of the worst image).
+        log: function that is told lines of text.
+
+    Returns:
+        dict, the content of report.json.
+    """
+    kinds = [kind for kind in formats if kind != "saved_model"]
+    float32 = convert(model) if kinds else None
+    for kind in kinds:
+        file = float32 if kind == "float32" else quantization.quantize(float32, kind)
+        (folder / f"{kind}.tflite").write_bytes(file)
+    if "saved_model" in formats:
+        write_saved_model(model, folder / str(version))
+    report = _verify(model, folder, formats, version, floors)
+    _describe(model, folder, formats, version, report)
+    for kind, result in report["formats"].items():
+        log(f"{kind}: PSNR in dB {_decibels(result)}, of the worst image {_decibels(result['worst'])}")
     return report
 
 
@@ -112,14 +103,14 @@ def _pixels(model, z):
 
 
 def write_saved_model(model, folder):
-    """Writes the SavedModel; arguments as of `export`."""
+    """Writes the SavedModel into `folder`, which is named by its version."""
 
     def sample(z):
         return {name: image_bytes.levels(x, tf.uint8) for name, x in _pixels(model, z).items()}
 
     archive = keras.export.ExportArchive()
     noise = tf.TensorSpec([None, model.latent_size], tf.float32, name="z")
-    archive.add_endpoint(SIGNATURE, sample, input_signature=[noise])
+    archive.add_endpoint(SAMPLE, sample, input_signature=[noise])
     archive.write_out(str(folder), verbose=False)
 
 
@@ -128,17 +119,17 @@ def convert(model):
     from . import litert
 
     noise = tf.TensorSpec([1, model.latent_size], tf.float32, name="z")
-    return litert.from_function(lambda z: _pixels(model, z), [noise], SIGNATURE)
+    return litert.from_function(lambda z: _pixels(model, z), [noise], SAMPLE)
 
 
-def _verify(model, folder, formats, version, count, floors):
+def _verify(model, folder, formats, version, floors):
     """The report on the files in `folder`; writes report.png."""
-    noise = model.draw_latents(0, count)
-    report = {"method": model.name, "direction": SIGNATURE, "pairs": count, "passed": True, "formats": {}}
+    noise = model.draw_latents(0, _DRAWN)
+    report = {"method": model.name, "direction": SAMPLE, "pairs": _DRAWN, "passed": True, "formats": {}}
     candidates = {}
     for kind in formats:
         if kind == "saved_model":
-            candidates[kind] = tf.saved_model.load(str(folder / str(version))).signatures[SIGNATURE]
+            candidates[kind] = tf.saved_model.load(str(folder / str(version))).signatures[SAMPLE]
         else:
             candidates[kind] = verify.signature_runner(folder / f"{kind}.tflite", verify.threads())
     scores = {kind: verify.Score() for kind in formats}
@@ -169,9 +160,9 @@ def _describe(model, folder, formats, version, report):
     shapes = {f"images_{d}": [None, *model.sizes.fixed, model.channels_of(d)] for d in "ab"}
     sidecar = {
         "method": model.name,
-        "direction": SIGNATURE,
+        "direction": SAMPLE,
         "checkpoint_step": getattr(model, "checkpoint_step", None),
-        "signature": SIGNATURE,
+        "signature": SAMPLE,
         "z": {"shape": [None, model.latent_size], "dtype": "float32", "drawn_from": "N(0, 1)"},
         "returns": {name: {"shape": shape, "range": [0, 255]} for name, shape in shapes.items()},
         "licenses": getattr(model, "licenses", None),
@@ -226,7 +217,7 @@ def _of_saved_model(model, version):
     return textwrap.dedent(f"""\
         import tensorflow as tf
 
-        sample = tf.saved_model.load("{version}").signatures["{SIGNATURE}"]
+        sample = tf.saved_model.load("{version}").signatures["{SAMPLE}"]
         pairs = sample(z=tf.random.normal([4, {model.latent_size}]))
         images_a, images_b = pairs["images_a"].numpy(), pairs["images_b"].numpy()""")
 
@@ -236,6 +227,6 @@ def _of_litert(model, kind):
         import numpy as np
         from ai_edge_litert.interpreter import Interpreter
 
-        sample = Interpreter("{kind}.tflite").get_signature_runner("{SIGNATURE}")
+        sample = Interpreter("{kind}.tflite").get_signature_runner("{SAMPLE}")
         pair = sample(z=np.random.normal(size=(1, {model.latent_size})).astype("float32"))
         image_a, image_b = pair["images_a"][0], pair["images_b"][0]""")

@@ -44,15 +44,6 @@ def pytest_xdist_make_scheduler(config, log):
     return _ByFileAndMethod(config, log)
 
 
-def pytest_collection_modifyitems(items):
-    """Files that translate are none of a method that translates by a search; its own tests look at its files."""
-    for item in items:
-        method = METHODS.get(item.callspec.params.get("method")) if hasattr(item, "callspec") else None
-        of_files = item.path.name == "test_conformance.py" and re.search("saved_model|litert|integer_files", item.name)
-        if method and of_files and method.model_class.latent_size is not None:
-            item.add_marker(pytest.mark.skip(reason="it exports what draws pairs, and no direction"))
-
-
 @pytest.fixture(autouse=True)
 def own_collectives():
     """Every strategy of a process numbers its collective operations from the same start, and TensorFlow remembers the

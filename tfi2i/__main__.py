@@ -22,7 +22,7 @@ COMMANDS = {
     "convert": ("tfi2i.commands.convert", "take over a published checkpoint, or write one"),
     "pack": ("tfi2i.commands.pack", "write a trained model as one archive to hand on"),
     "distill": ("tfi2i.commands.distill", "make a small network for phones that has learned from a trained model"),
-    "adapt": ("tfi2i.commands.adapt", "learn to recognise digits without labels (UNIT's domain adaptation)"),
+    "adapt": ("tfi2i.commands.adapt", "learn to recognise digits without labels (domain adaptation)"),
 }
 _SHOWN = ("tensorflow", "keras", "numpy", "ai-edge-litert")
 

@@ -36,6 +36,11 @@ class Run:
         """The configuration as a JSON text, readable back by `Run.from_json`."""
         return json.dumps(dataclasses.asdict(self), indent=2)
 
+    def check_translates(self):
+        """Raises `UserError`: what is trained translates no pictures, such as a classifier or a pre-training."""
+        if not type(self.model).measurable:
+            raise UserError("this run translates no pictures: give a run of tfi2i train")
+
     @classmethod
     def from_json(cls, text):
         """Reads `to_json`'s text back.

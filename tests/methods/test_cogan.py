@@ -2,6 +2,7 @@
 
 import functools
 import json
+import types
 
 import keras
 import numpy as np
@@ -9,7 +10,9 @@ import pytest
 import tensorflow as tf
 from tfi2i.export import samples
 
+from tests.own_flags import call
 from tfi2i import export
+from tfi2i.commands import distill, translate
 from tfi2i.config import UserError
 from tfi2i.methods.cogan.model import CoGAN, distances
 from tfi2i.methods.losses import cross_entropy
@@ -225,22 +228,68 @@ def test_impossible_values_are_refused(given, message):
 # Files
 
 
-def test_files_draw_the_pairs_of_the_model(tmp_path):
-    model, lines = still(), []
-    report = samples.export(model, tmp_path / "files", count=3, log=lines.append)
+@pytest.fixture
+def few_pairs(monkeypatch):
+    monkeypatch.setattr(samples, "_DRAWN", 3)
+
+
+def test_files_draw_the_pairs_of_the_model(tmp_path, few_pairs):
+    model, lines, out = still(), [], tmp_path / "files"
+    report = export.export(model, out, formats=list(export.USUAL), log=lines.append)
     assert report["passed"] and list(report["formats"]) == ["saved_model", "float32", "float16", "dynamic"]
     assert len(lines) == 4
     z = noise(2, seed=7)
     expected = [model.to_pixels(x).numpy().astype(int) for x in model.draw_pairs(z)]
-    signature = tf.saved_model.load(str(tmp_path / "files" / "1")).signatures["sample"]
+    signature = tf.saved_model.load(str(out / "1")).signatures["sample"]
     drawn = signature(z=z)
     for name, images in zip(("images_a", "images_b"), expected):
         assert drawn[name].dtype == tf.uint8 and np.abs(drawn[name].numpy() - images).max() <= 1
-    sidecar = json.loads((tmp_path / "files" / "model.json").read_text())
+    sidecar = json.loads((out / "model.json").read_text())
     assert sidecar["z"]["shape"] == [None, 6] and "float32.tflite" in sidecar["sha256"]
-    assert 'signatures["sample"]' in (tmp_path / "files" / "README.md").read_text()
-    with pytest.raises(UserError, match="is there already"):
-        samples.export(model, tmp_path / "files")
+    assert 'signatures["sample"]' in (out / "README.md").read_text()
+
+
+def test_files_of_pairs_are_added_and_replaced_as_others_are(tmp_path, few_pairs, monkeypatch):
+    monkeypatch.setattr(samples, "write_saved_model", lambda model, folder: folder.mkdir())
+    monkeypatch.setattr(samples, "_verify", lambda *_: {"pairs": 3, "passed": True, "formats": {}})
+    monkeypatch.setattr("tfi2i.export.exporter._OF_A_VERSION", ("model.json", "report.json"))
+
+    def quick(formats=("saved_model",), **given):
+        monkeypatch.setattr(samples, "_describe", described(formats))
+        export.export(still(), tmp_path / "out", formats=formats, log=lambda _: None, **given)
+
+    def described(formats):
+        def write(model, folder, *_):
+            (folder / "report.json").write_text('{"passed": true, "formats": {}}')
+            (folder / "model.json").write_text('{"sha256": {}, "versions": {"tfi2i": "0"}, "of": "%s"}' % formats[0])
+
+        return write
+
+    quick()
+    quick()
+    quick(model_version=7)
+    names = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.json")}
+    assert names == {f"{v}{name}.json" for v in ("", "1/", "2/", "7/") for name in ("model", "report")}
+    for given, message in (
+        ({"model_version": 7}, "has a version 7 already"),
+        ({"model_version": -4}, "--model_version=-4: expected 1 or more"),
+        ({"formats": ("float32",)}, "holds an export: add --overwrite"),
+    ):
+        with pytest.raises(UserError, match=message):
+            quick(**given)
+    quick(("float32",), overwrite=True)
+    assert "float32" in (tmp_path / "out" / "model.json").read_text()
+    assert (tmp_path / "out" / "float32.tflite").is_file() and (tmp_path / "out" / "7").is_dir()
+
+
+@pytest.mark.parametrize(
+    "given, flags",
+    [({"size": 16}, "--size"), ({"io": "int8"}, "--io"), ({"norm_bits": 16}, "--norm_bits")]
+    + [({"data": "photos"}, "--data, or --a and --b"), ({"verification_images": 2}, "--verification_images")],
+)
+def test_arguments_about_pictures_are_refused(given, flags, tmp_path):
+    with pytest.raises(UserError, match=f"leave out {flags}: what draws pairs takes no pictures"):
+        export.export(still(), tmp_path / "files", **given)
 
 
 def test_a_direction_is_not_exported(tmp_path):
@@ -251,12 +300,39 @@ def test_a_direction_is_not_exported(tmp_path):
     ):
         with pytest.raises(UserError, match="translates by a search .* with --direction=sample"):
             write()
+    with pytest.raises(UserError, match="--direction=a2c: expected sample"):
+        export.export(still(), tmp_path / "files", direction="a2c")
     with pytest.raises(UserError, match="--formats=int8: of what draws pairs there are saved_model, float32"):
         export.export(still(), tmp_path / "files", formats=("int8",))
     assert not list(tmp_path.iterdir())
 
 
-def test_a_file_that_is_not_the_model_is_not_exported(tmp_path):
-    with pytest.raises(export.FloorError, match="dynamic: .* the floor is 200 dB"):
-        samples.export(still(), tmp_path / "files", ("dynamic",), count=1, floors={"dynamic": 200}, log=lambda _: None)
-    assert not list(tmp_path.iterdir())
+def test_a_file_of_pairs_that_is_not_the_model_is_kept_aside(tmp_path, few_pairs):
+    with pytest.raises(export.FloorError, match="dynamic: .* the floor is 200 dB.*; see .*files.failed/report.png"):
+        export.export(still(), tmp_path / "files", formats=("dynamic",), floors={"dynamic": 200}, log=lambda _: None)
+    assert [path.name for path in tmp_path.iterdir()] == ["files.failed"]
+    assert (tmp_path / "files.failed" / "report.png").is_file()
+
+
+def test_where_nothing_can_be_written_it_says_so(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="files cannot be written"):
+        export.export(still(), tmp_path / "file" / "files", formats=("float32",), log=lambda _: None)
+
+
+def test_it_teaches_no_student():
+    with pytest.raises(UserError, match="--teacher=t translates by a search, .* a student cannot learn from it"):
+        distill._check(still(), {"teacher": "t", "channels_a": 3, "channels_b": 3})
+
+
+@pytest.mark.parametrize("shape", [(6,), (2, 5), (2, 6, 1)])
+def test_noise_of_another_shape_is_refused(shape):
+    with pytest.raises(ValueError, match=r"z of shape .*: expected \[N, 6\]"):
+        still().draw_pairs(tf.zeros(shape))
+
+
+def test_the_command_says_how_it_translates(monkeypatch, capsys):
+    model = types.SimpleNamespace(checkpoint_step=5, translation_note=still().translation_note)
+    monkeypatch.setattr(translate, "work", lambda _: (model, "a2b", (["y.png"], [])))
+    call(translate, "--run_dir=runs/x", "--input=x.png", "--output=y.png")
+    assert "\nnote: An image is translated by a search of 150 steps from 3 starts" in capsys.readouterr().out

@@ -10,8 +10,10 @@ import tensorflow as tf
 
 from tests import torch_names
 from tests.own_flags import call
-from tfi2i.commands import adapt
+from tfi2i import export, settings
+from tfi2i.commands import adapt, translate
 from tfi2i.config import UserError
+from tfi2i.data import images
 from tfi2i.methods.cogan.adaptation import CoGANAdaptation
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
@@ -101,13 +103,18 @@ def test_first_weights_are_drawn_as_published():
     assert (keras.ops.convert_to_numpy(judge.logits.bias) == np.float32(0.1)).all()
 
 
-def test_the_baseline_sees_both_domains_as_the_source():
+def test_the_baseline_sees_both_domains_as_the_source(tmp_path):
     model, x = ready(baseline=True), np.random.default_rng(0).uniform(0, 1, (3, 28, 28, 1)).astype("float32")
     np.testing.assert_array_equal(model.classify(x, "b"), model.classify(x, "a"))
     losses = model.train_step([tf.constant(x), tf.constant(x), tf.constant([1, 2, 3])])
     assert list(losses) == ["class"] and list(model.networks) == ["discriminator"]
     with pytest.raises(ValueError, match="classifier alone"):
         model.translate(x)
+    with pytest.raises(ValueError, match="draws no pairs"):
+        model.draw_pairs(tf.zeros((1, 6)))
+    model.run = settings.resolve("cogan_adaptation", {**TINY, "source": "optdigits", "target": "optdigits"})
+    with pytest.raises(UserError, match="this run translates no pictures: give a run of tfi2i train"):
+        export.export(model, tmp_path / "files")
 
 
 def digits(path, seed):
@@ -118,15 +125,20 @@ def digits(path, seed):
 
 def test_a_run_of_the_command(tmp_path):
     given = [f"--{name}={value}" for name, value in TINY.items()] + [
-        "--steps=2",
+        "--steps=1",
+        "--sample_every=1000",
         "--batch_size=3",
         "--precision=float32",
     ]
     given += [f"--{d}={digits(tmp_path / f'{d}.npz', i)}" for i, d in enumerate(("source", "target"))]
     call(adapt, "--method=cogan_adaptation", f"--run_dir={tmp_path}/run", *given)
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
-    assert metrics["step"] == 2 and metrics["target_digits"] == 4 and "translated_accuracy" not in metrics
+    assert metrics["step"] == 1 and metrics["target_digits"] == 4 and "translated_accuracy" not in metrics
     assert "--method=cogan_adaptation" in (tmp_path / "run" / "flags.txt").read_text()
+    images.write_image(tmp_path / "digit.png", np.zeros((28, 28, 1), "uint8"))
+    paths = [f"--{name}={tmp_path / path}" for name, path in (("input", "digit.png"), ("output", "out.png"))]
+    with pytest.raises(UserError, match="this run translates no pictures: give a run of tfi2i train"):
+        call(translate, f"--run_dir={tmp_path}/run", *paths)
 
 
 def test_what_cannot_be_is_refused():

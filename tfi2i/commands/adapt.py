@@ -18,7 +18,7 @@ one of these forms:
 At the end the last weights, whatever they are, classify the target's test digits; RUN/metrics.json has the result. No
 label of the target is looked at before. (The published code tests every 100 steps and reports the best.) To compare
 settings without the target's labels, there is translated_accuracy: the source's test digits, translated (not with
-CoGAN, which translates by a search).
+methods that translate by a search).
 """
 
 import json

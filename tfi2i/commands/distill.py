@@ -121,8 +121,13 @@ def _check(model, given):
     """Refuses what the teacher cannot teach.
 
     Raises:
-        UserError: a direction that it lacks, or other channels.
+        UserError: it translates by a search; a direction that it lacks, or other channels.
     """
+    if model.latent_size is not None:
+        raise UserError(
+            f"--teacher={given['teacher']} translates by a search, hundreds of passes for each picture: a student "
+            "cannot learn from it in reasonable time"
+        )
     if given.get("direction", model.directions[0]) not in model.directions:
         raise UserError(
             f"--direction={given['direction']}: the teacher {given['teacher']} translates "

@@ -126,7 +126,7 @@ def work(values):
     # A mistyped path need not wait for TensorFlow, nor a folder that is no run.
     translation.check_styles(values.style_seed, values.reference, values.samples, values.side_by_side)
     translation.plan(values.input, values.output, values.heatmaps, values.discriminator_heatmaps, values.overwrite)
-    run_directory.read(values.run_dir)
+    run_directory.read(values.run_dir).check_translates()
     direction = values.direction and run_directory.direction(values.direction, values.run_dir)
     machine.import_tensorflow()
     from tfi2i import checkpoints
@@ -151,6 +151,8 @@ def main(_):
         f"translated {len(written)} of {len(written) + len(failed)} images {direction} "
         f"with step {model.checkpoint_step} of {values.run_dir} into {values.output}"
     )
+    if model.translation_note:
+        print(f"note: {model.translation_note}")
     if failed:
         print(f"error: {len(failed)} failed:", file=sys.stderr)
         for path, reason in failed:

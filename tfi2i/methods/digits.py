@@ -5,8 +5,6 @@ from keras import ops
 
 from tfi2i.methods.translator import Translator
 
-CLASSES = 10
-
 
 class DigitClassifier(Translator):
     """A model whose discriminators have a classifier of digits on top, of which `digit_logits` gives the logits.

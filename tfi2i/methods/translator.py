@@ -151,8 +151,11 @@ class Translator(keras.Model):
 
         Returns:
             (a, b): float32 tensors [N, H, W, C] of domain A and B in `value_range`.
+
+        Raises:
+            ValueError: the method draws none, or `z` has another shape.
         """
-        raise NotImplementedError
+        raise ValueError(f"{self.name} draws no pairs from noise")
 
     def heatmaps(self, images, direction="a2b", discriminators=False):
         """Where the networks look: dict of network → float32 array [N, H, W, 1] from 0 to 1.

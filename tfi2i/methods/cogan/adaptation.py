@@ -18,9 +18,10 @@ import keras
 from keras import ops
 
 from tfi2i import layers
+from tfi2i.data.digits import CLASSES
 from tfi2i.methods.cogan import config
 from tfi2i.methods.cogan.model import CoupledGAN
-from tfi2i.methods.digits import CLASSES, DigitClassifier
+from tfi2i.methods.digits import DigitClassifier
 from tfi2i.methods.losses import cross_entropy
 from tfi2i.methods.sizes import Sizes
 from tfi2i.methods.unit.adaptation import distance
@@ -153,6 +154,10 @@ class CoGANAdaptation(DigitClassifier, CoupledGAN):
     @property
     def roles(self):
         return ("discriminator",) if self.config.baseline else ("generator", "discriminator")
+
+    @property
+    def latent_size(self):
+        return None if self.config.baseline else self.config.latent_size
 
     @property
     def networks(self):

@@ -28,12 +28,16 @@ class Coupled(Hyperparameters):
     inversion_steps: int = option(
         500, "steps of the search for the noise that generates an image, by which a trained model translates"
     )
-    inversion_starts: int = option(8, "how many searches begin, each from other noise; the closest of them counts")
+    inversion_starts: int = option(
+        8, "number of searches for each picture, each from different noise; the closest result is used"
+    )
     inversion_rate: float = option(
         0.1, "Adam's learning rate in the search, which falls to 0 in equal steps; 0.05 to 0.1 are usual"
     )
     inversion_distance: str = option(
-        "l2", "what the search makes small: mean squared (l2) or mean absolute (l1) difference", ("l2", "l1")
+        "l2",
+        "the difference that the search minimises: mean squared (l2) or mean absolute (l1) difference",
+        ("l2", "l1"),
     )
     learning_rate: float = option(2e-4, "Adam's learning rate, both networks", known_as=("lr",))
     beta_1: float = option(0.5, "Adam's decay of the first moment")

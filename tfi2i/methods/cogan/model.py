@@ -185,7 +185,7 @@ class CoupledGAN(Translator):
 
     @property
     def generators(self):
-        # However it is called, the search looks at a trained generator.
+        # The search always uses the inference statistics, whatever `training` says.
         return {d: lambda x, training=False, d=d: self.search(x, d[0], d[-1])["images"] for d in DIRECTIONS}
 
     @property
@@ -197,6 +197,10 @@ class CoupledGAN(Translator):
         )
 
     def draw_pairs(self, z):
+        if self.latent_size is None:
+            return super().draw_pairs(z)
+        if len(z.shape) != 2 or z.shape[1] != self.latent_size:
+            raise ValueError(f"z of shape {tuple(z.shape)}: expected [N, {self.latent_size}]")
         with self.averaged():
             return tuple(self.generator(z))
 

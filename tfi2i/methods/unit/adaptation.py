@@ -23,7 +23,8 @@ from keras import ops
 
 from tfi2i import layers
 from tfi2i.config import UserError
-from tfi2i.methods.digits import CLASSES, DigitClassifier
+from tfi2i.data.digits import CLASSES
+from tfi2i.methods.digits import DigitClassifier
 from tfi2i.methods.losses import cross_entropy
 from tfi2i.methods.sizes import Sizes
 from tfi2i.methods.unit import config
