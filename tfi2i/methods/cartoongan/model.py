@@ -227,7 +227,9 @@ class CartoonGAN(Translator):
         if not self.pool.built:
             self.pool.build(shapes["ab".index(self.target)])
         if self.perceptual:
-            self.perceptual.prepare(self.config.vgg_weights, "--vgg_weights", "--lambda_vgg", "--lambda_vgg=0")
+            self.perceptual.prepare(
+                self.config.vgg_weights, "--vgg_weights", "--lambda_vgg", "--lambda_vgg=0 --initial_fraction=0"
+            )
 
     # === Two phases ===
 
