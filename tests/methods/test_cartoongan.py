@@ -223,7 +223,9 @@ def test_vgg_wants_colour_and_weights(tmp_path):
     with pytest.raises(config.UserError, match="--vgg_size=7: features of VGG19 .* give --vgg_size=8 or more, or 0"):
         CartoonGAN(**SMALL | {"lambda_vgg": 1.0, "vgg_size": 7})
     model = CartoonGAN(**SMALL | {"lambda_vgg": 1.0, "vgg_weights": str(tmp_path / "vgg.h5")})
-    with pytest.raises(config.UserError, match="VGG19: --vgg_weights=.* cannot be read"):
+    with pytest.raises(
+        config.UserError, match="VGG19: --vgg_weights=.* cannot be read.*--lambda_vgg=0 --initial_fraction=0$"
+    ):
         model.build_for_training((1, 16, 16, 3), (1, 16, 16, 3))
     assert model.perceptual.conv_names[-1] == "block4_conv4" and not model.perceptual.activation
     # When the adversarial part begins follows from the duration.

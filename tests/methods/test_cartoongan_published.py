@@ -7,6 +7,7 @@ import pytest
 
 from tests.drawing import nothing_drawn
 from tests.published import CHECKPOINTS, built, check_written_is_official, converted, refused, unpacked
+from tfi2i.config import UserError
 from tfi2i.conversion import sources, torch_files
 from tfi2i.methods.cartoongan import published
 from tfi2i.methods.cartoongan.model import CartoonGAN
@@ -90,6 +91,8 @@ def test_styles_of_one_folder_are_told_apart(tmp_path):
     torch_files.save(folder / "Hosoda_net_G_float.pth", {key: t.numpy() * 2 for key, t in state().items()})
     one, two = (sources.read(folder, published.FILE_NAMES, style)[0] for style in ("Hayao", "Hosoda"))
     assert [*one] == ["Hayao_net_G_float"] and [*two] == ["Hosoda_net_G_float"]
+    with pytest.raises(UserError, match="holds several models: give one of --epoch=Hayao, Hosoda"):
+        sources.read(folder, published.FILE_NAMES)
 
 
 @nothing_drawn()

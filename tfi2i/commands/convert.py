@@ -43,7 +43,10 @@ def define_flags(values):
         "method", None, list(_PUBLISHED), "refuse a source that is of another method [what it is]", flag_values=values
     )
     flags.DEFINE_string(
-        "epoch", None, "which epoch of a folder with several: latest, 200, … [latest, or the last]", flag_values=values
+        "epoch",
+        None,
+        "which epoch or style of a folder with several: latest, 200, Hayao, … [latest, or the last epoch]",
+        flag_values=values,
     )
     flags.DEFINE_enum(
         "direction",

@@ -34,14 +34,15 @@ def read(source, names, epoch=None):
         source: path of a file, folder or zip.
         names: patterns of how published codes name the files of one model at one time of its training, without
             extension, which the group `epoch` of a match is.
-        epoch: of a folder that holds several times of a training, which; None: "latest", or else the last.
+        epoch: of a folder that holds several times of a training, or several models, which; None: "latest", or else
+            the last time.
 
     Returns:
         (files, hashes, note). `files` maps names without extension to contents, see `torch_files.load`, `hashes` names
         to SHA-256, `note` says what was chosen, or is "".
 
     Raises:
-        UserError: nothing there, nothing that belongs to a model, damaged or hostile.
+        UserError: nothing there, nothing that belongs to a model, several models, damaged or hostile.
     """
     from tfi2i.checkpoints import sha256
 
@@ -218,6 +219,9 @@ def _choose(available, names, source, epoch):
     order = sorted(times, key=lambda t: (t == "latest", t.isdigit(), int(re.sub(r"\D", "", t) or 0)))
     if epoch is not None and epoch not in times:
         raise UserError(f"--epoch={epoch}: --source={source} has {', '.join(order)}")
+    if epoch is None and len(times) > 1 and not any(t == "latest" or re.search(r"\d", t) for t in times):
+        # Names that are no times tell models apart, as CartoonGAN's styles.
+        raise UserError(f"--source={source} holds several models: give one of --epoch={', '.join(sorted(times))}")
     chosen = epoch or order[-1]
     others = [t for t in order if t != chosen]
     note = f"epoch {chosen}" + (f", --epoch takes another ({', '.join(others[-6:])})" if others else "")

@@ -230,7 +230,9 @@ class CartoonGAN(Translator):
 
     def prepare_frozen(self):
         if self.perceptual:
-            self.perceptual.prepare(self.config.vgg_weights, "--vgg_weights", "--lambda_vgg", "--lambda_vgg=0")
+            self.perceptual.prepare(
+                self.config.vgg_weights, "--vgg_weights", "--lambda_vgg", "--lambda_vgg=0 --initial_fraction=0"
+            )
 
     # === Two phases ===
 
