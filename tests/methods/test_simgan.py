@@ -245,6 +245,16 @@ def test_feature_gradient_is_what_a_small_change_of_the_pixels_does():
     assert float(difference) / 2e-3 == pytest.approx(float(tf.norm(gradient)), rel=0.02)
 
 
+def test_xla_compiles_the_feature_gradient():
+    model, source, fake = with_features(), pictures(side=32, seed=1), pictures(side=32)
+
+    def gradient(fake):
+        return tf.gradients(content_of(model, fake, source), fake)[0]
+
+    plain, compiled = (tf.function(gradient, jit_compile=jit)(fake).numpy() for jit in (None, True))
+    np.testing.assert_allclose(compiled, plain, rtol=0, atol=1e-4 * np.abs(plain).max())
+
+
 @nothing_drawn()
 def test_features_at_the_published_size():
     model = built(content="vgg")
