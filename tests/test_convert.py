@@ -6,6 +6,7 @@ What only one method's files can get wrong stands in tests/methods/test_NAME_pub
 import itertools
 import json
 import pathlib
+import re
 import subprocess
 import sys
 import zipfile
@@ -150,6 +151,11 @@ def test_prefixes_of_data_parallel_are_taken_off(tmp_path):
     again = converted(path, tmp_path / "run")
     for ours, old in zip(again.generator_a2b.weights, model.generator_a2b.weights, strict=True):
         np.testing.assert_array_equal(ours, old)
+
+
+@pytest.mark.parametrize("name", [n for n, method in METHODS.items() if method.published])
+def test_the_help_names_each_published_method(name):
+    assert re.search(rf"\b{name.rstrip('2')}", convert.__doc__.lower().replace("-", ""))
 
 
 def test_the_latest_of_several_epochs(tmp_path):

@@ -56,6 +56,8 @@ def test_a_step_with_several_updates_has_one_rate():
     assert [float(schedule(update)) for update in range(8)] == [1, 1, 0.75, 0.75, 0.5, 0.5, 0.25, 0.25]
     again = Schedule.from_config(schedule.get_config())
     assert float(again(2)) == 0.75
+    seldom = Schedule(1.0, "linear_steps", 6000, 1, 1.0, updates_per_step=1 / 3000)
+    assert [float(seldom(update)) for update in range(2)] == [1, 0.5]
 
 
 def test_adam_and_its_schedule_survive_serialization():

@@ -276,7 +276,7 @@ def test_variants_learn(options):
         ({"content_iterations": 0}, "--content_iterations=0: expected more than 0"),
         (
             {f"lambda_{name}": 0.0 for name in ("gan", "content_gan", "reconstruction", "cycle", "kl")},
-            "--lambda_gan, .*--lambda_kl are all 0: nothing is left to learn",
+            "--lambda_gan, .*--lambda_kl are all 0: the first of the two updates .* give one of them a weight",
         ),
     ],
 )
@@ -286,10 +286,18 @@ def test_impossible_configurations(options, message):
 
 
 def test_batches_that_cannot_be_halved():
-    with pytest.raises(config.UserError, match="a batch of 3 images.*multiple of 2.*--nosplit_batch"):
+    with pytest.raises(config.UserError, match="--batch_size=3, replicas: 1, .*multiple of 2: .*--nosplit_batch"):
         ready(3)
     ready(1)
     ready(3, split_batch=False)
+
+
+def test_a_replicas_part_of_one_image_is_no_batch_of_one():
+    with tf.distribute.MirroredStrategy(["/cpu:0", "/cpu:1"]).scope():
+        model = DRIT(**TINY)
+    assert model._translated(2) == 1
+    with pytest.raises(config.UserError, match="--batch_size=2, replicas: 2, .*multiple of 4: .*--nosplit_batch"):
+        model._translated(1)
 
 
 def test_a_style_of_the_wrong_length():

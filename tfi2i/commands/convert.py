@@ -5,12 +5,12 @@
   tfi2i convert --export=pytorch --run_dir=runs/mine --output=checkpoints/mine
 
 --source is a file, a folder or a zip of the official PyTorch codes: CycleGAN's *_net_G[_A|_B].pth and pix2pix'
-*_net_G.pth, with or without discriminators, UNIT's gen_*.pt and dis_*.pt of 2018 and *_gen_*.pkl and *_dis_*.pkl of
-2017, U-GAT-IT's *_params_*.pt, UVCGAN's net_*.pth of v1 and v2, CartoonGAN's *_net_G_float.pth or a folder of its
-arrays as .npy; or of codes in TensorFlow: UGATIT.model-*.index beside its .data file, CycleGANs of Keras as .h5,
-.keras, the .index of a checkpoint or the folder of a SavedModel. PyTorch is not needed, and nothing in a file is
-executed. The run directory translates and exports, and --init_from trains on from it; one that has a single generator
-translates and exports that direction only.
+*_net_G.pth, with or without discriminators, MUNIT's and UNIT's gen_*.pt and dis_*.pt, UNIT's *_gen_*.pkl and
+*_dis_*.pkl of 2017, DRIT's EPOCH.pth, U-GAT-IT's *_params_*.pt, UVCGAN's net_*.pth of v1 and v2, CartoonGAN's
+*_net_G_float.pth or a folder of its arrays as .npy; or of codes in TensorFlow: AGGAN-*.index and UGATIT.model-*.index
+beside their .data files, CycleGANs of Keras as .h5, .keras, the .index of a checkpoint or the folder of a SavedModel.
+PyTorch is not needed, and nothing in a file is executed. The run directory translates and exports, and --init_from
+trains on from it; one that has a single generator translates and exports that direction only.
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""Pictures whose edges are blurred away, what CartoonGAN's discriminator learns that cartoons are not.
+"""Blurs the edges of pictures. CartoonGAN's discriminator learns to reject such pictures.
 
 Chen, Lai, Liu, CVPR 2018, section 3.2.1: edges by Canny's detector, dilated, and a Gaussian in these regions. The paper
 gives no numbers; these are the ones of its re-implementations, with the arithmetic of OpenCV, pixel by pixel.

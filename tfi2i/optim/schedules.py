@@ -99,7 +99,7 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
         return ops.ones_like(step)
 
     def __call__(self, step):
-        updates = fractions.Fraction(self.updates_per_step).limit_denominator(1000)
+        updates = fractions.Fraction(self.updates_per_step).limit_denominator(10**6)
         return self.learning_rate * self.multiplier(step * updates.denominator // updates.numerator)
 
     def get_config(self):

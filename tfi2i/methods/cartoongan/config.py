@@ -50,8 +50,9 @@ class CartoonGAN(Hyperparameters):
     )
     content_gradient: str = option(
         "official",
-        "official: the gradient of the content loss is divided by 127.5^2, as it is in the authors' code; true: it is "
-        "that of the loss, with which a --lambda_vgg of 10 leaves little of the cartoon",
+        "official: the gradient of the content loss is divided by 127.5^2, as it is in the authors' code; true: the "
+        "exact gradient of the logged loss, which needs a --lambda_vgg of 0.001 to 0.1, because with 10 translations "
+        "stay photos",
         ("official", "true"),
     )
     initial_fraction: float = option(
@@ -61,12 +62,13 @@ class CartoonGAN(Hyperparameters):
     )
     initial_learning_rate: float = option(
         2e-4,
-        "Adam's learning rate at the beginning of --initial_fraction; in the second half of it, it falls by epochs",
+        "Adam's learning rate during the initialisation; it is constant in the first half and falls to 0, epoch by "
+        "epoch, in the second, and --lr_schedule does not change it",
     )
     pool_size: int = option(50, "translations in the history that the discriminator learns from; 0: no history")
     ema_momentum: float = averaging()
     learning_rate: float = option(
-        1e-5, "Adam's learning rate, both networks, behind --initial_fraction", known_as=("lr",)
+        1e-5, "Adam's learning rate of both networks after the initialisation", known_as=("lr",)
     )
     beta_1: float = option(0.5, "Adam's decay of the first moment")
     beta_2: float = option(0.999, "Adam's decay of the second moment")

@@ -32,7 +32,9 @@ class DRIT(Hyperparameters):
     )
     generator_width: int = option(64, "channels after the first layer of encoders, and before the last of decoders")
     style_size: int = option(8, "numbers in a style", known_as=("nz",))
-    mlp_width: int = option(256, "units of the two hidden layers of --drit_variant=feature_wise that a style passes")
+    mlp_width: int = option(
+        256, "with --drit_variant=feature_wise: units of the two hidden layers that turn a style into features"
+    )
     discriminator_layers: int | None = option(
         None, "convolutions of stride 2 in a discriminator (default: 4, at one scale 6)"
     )
@@ -49,17 +51,20 @@ class DRIT(Hyperparameters):
     )
     content_iterations: int = option(
         3,
-        "every so many steps all networks learn, and in the steps between the discriminator of contents alone",
+        "one step in this many trains all networks; the others train the discriminator of contents alone",
         known_as=("d_iter",),
     )
     split_batch: bool = option(
         True,
         "the first half of a batch is translated, and the second half shows the discriminators of drawn styles further "
-        "real images, as in the code; --nosplit_batch: all images are for both, as those of batches of one always are",
+        "real images, as in the code; --nosplit_batch: every image is translated and judged, as a global batch of one "
+        "always is",
     )
     lambda_gan: float = option(1.0, "weight of the adversarial losses of generators and discriminators")
     lambda_content_gan: float = option(
-        1.0, "weight of what encoders must do against the discriminator of contents; 0: without that discriminator"
+        1.0,
+        "weight of the loss by which encoders hide the domain from the discriminator of contents; 0: no such "
+        "discriminator",
     )
     lambda_reconstruction: float = option(10.0, "weight of the reconstruction of images")
     lambda_cycle: float = option(
@@ -68,7 +73,9 @@ class DRIT(Hyperparameters):
     lambda_style: float = option(10.0, "weight of the reconstruction of drawn styles")
     lambda_kl: float = option(0.01, "weight of the distance of styles, and of contents, from N(0, 1)")
     lambda_mode_seeking: float = option(
-        1.0, "weight of mode seeking: other styles shall give other pictures; 0: DRIT without ++", known_as=("no_ms",)
+        1.0,
+        "weight of mode seeking, which rewards different pictures for different styles (DRIT++); 0: DRIT",
+        known_as=("no_ms",),
     )
     ema_momentum: float = averaging()
     learning_rate: float = option(
@@ -103,4 +110,7 @@ class DRIT(Hyperparameters):
         check_below_1(self, "ema_momentum")
         first = ("lambda_gan", "lambda_content_gan", "lambda_reconstruction", "lambda_cycle", "lambda_kl")
         if not any(getattr(self, name) for name in first):
-            raise UserError(f"--{', --'.join(first)} are all 0: nothing is left to learn")
+            raise UserError(
+                f"--{', --'.join(first)} are all 0: the first of the two updates of encoders and decoders then has no "
+                "loss; give one of them a weight"
+            )

@@ -357,6 +357,7 @@ class DRIT(Translator):
     config_class = config.DRIT
     roles = ("generator", "style_encoder", "discriminator", "content_discriminator")
     advice = UNIT.advice | {
+        "unchanged": "lower --lambda_cycle and --lambda_reconstruction",
         "small crop": ", or give fewer --content_discriminator_layers (2 take 100 pixels, 1 takes 44), or leave the "
         "discriminator of contents out by --lambda_content_gan=0; below 64 pixels also fewer --discriminator_scales",
     }
@@ -475,13 +476,14 @@ class DRIT(Translator):
 
     def _translated(self, count):
         """How many of a batch of `count` images on a replica are translated."""
-        if not self.config.split_batch or count == 1:
+        replicas = self.distribute_strategy.num_replicas_in_sync
+        if not self.config.split_batch or count * replicas == 1:
             return count
         if count % 2 or count // 2 % self.accumulate:
             raise UserError(
-                f"a batch of {count} images on each replica, --accumulate={self.accumulate}: one half of them is "
-                f"translated and the other shown to discriminators, so that the batch must be a multiple of "
-                f"{2 * self.accumulate}: give such a --batch_size, or --nosplit_batch"
+                f"--batch_size={count * replicas}, replicas: {replicas}, --accumulate={self.accumulate}: one half of a "
+                "replica's images is translated and the other shown to discriminators, so that the batch must be a "
+                f"multiple of {2 * replicas * self.accumulate}: give such a --batch_size, or --nosplit_batch"
             )
         return count // 2
 
