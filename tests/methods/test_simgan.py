@@ -245,6 +245,7 @@ def test_feature_gradient_is_what_a_small_change_of_the_pixels_does():
     assert float(difference) / 2e-3 == pytest.approx(float(tf.norm(gradient)), rel=0.02)
 
 
+@pytest.mark.thorough
 def test_xla_compiles_the_feature_gradient():
     model, source, fake = with_features(), pictures(side=32, seed=1), pictures(side=32)
 
