@@ -606,7 +606,7 @@ def test_fit_learns_as_the_loop_does(method, tmp_path):
 @shared_machinery
 def test_fit_on_two_replicas(method):
     with tf.distribute.MirroredStrategy(["/cpu:0", "/cpu:1"]).scope():
-        model = build(method)
+        model = build(method, **hyperparameters(method, "SAMPLEWISE"))
         model.compile()
     a, b = (np.concatenate(x) for x in zip(*batches(method)))
     model.fit(tf.data.Dataset.from_tensor_slices((a, b)).batch(2, drop_remainder=True), verbose=0)

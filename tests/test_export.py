@@ -1202,7 +1202,7 @@ def test_a_run_without_pictures_of_its_own_says_why_it_needs_some(simple, tmp_pa
         (Data(), "an export compares its files with the model on pictures, .* any pictures to translate"),
         (Data(data="/nowhere"), "trained on --data=/nowhere, not found here: give --data=FOLDER"),
     ):
-        monkeypatch.setattr(simple, "run", types.SimpleNamespace(data=data), raising=False)
+        monkeypatch.setattr(simple, "run", types.SimpleNamespace(data=data, check_translates=list), raising=False)
         with pytest.raises(UserError, match=message):
             quick(simple, tmp_path / "out", data=None)
 
