@@ -39,7 +39,7 @@ class Run:
     def check_translates(self):
         """Raises `UserError`: what is trained translates no pictures, such as a classifier or a pre-training."""
         if not type(self.model).measurable:
-            raise UserError("this run translates no pictures: give a run that learned to translate, as those of tfi2i train are")
+            raise UserError("this run translates no pictures: give a run that learned to translate")
 
     @classmethod
     def from_json(cls, text):
