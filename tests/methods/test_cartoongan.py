@@ -16,7 +16,7 @@ from tfi2i import config, optim
 from tfi2i.data.edges import smooth_edges
 from tfi2i.methods.cartoongan import config as cartoongan_config
 from tfi2i.methods.cartoongan import published
-from tfi2i.methods.cartoongan.model import CartoonGAN, Torch7Adam
+from tfi2i.methods.cartoongan.model import CartoonGAN
 from tfi2i.methods.perceptual import PerceptualFeatures
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
@@ -298,7 +298,7 @@ def test_a_step_of_the_initialisation_and_two_behind_it():
 
 def test_torch7_adds_epsilon_to_what_is_not_corrected():
     weight = keras.Variable([1.0])
-    adam = Torch7Adam(0.1, 0.5, 0.999)
+    adam = optim.UncorrectedAdam(0.1, 0.5, 0.999)
     adam.build([weight])
     adam.apply([tf.constant([1e-8])], [weight])
     step = 0.1 * 0.001**0.5 / 0.5 * 0.5e-8 / (0.001**0.5 * 1e-8 + 1e-8)

@@ -99,12 +99,20 @@ class Adam(keras.optimizers.Optimizer):
 
 
 @keras.saving.register_keras_serializable(package="tfi2i")
-class AlternatingAdam(Adam):
+class UncorrectedAdam(Adam):
+    """Adam as Torch7 and TensorFlow 1 compute it: epsilon is added to the sqrt(v) that is not bias-corrected."""
+
+    def kernel_epsilon(self, beta_2_power):
+        return self.epsilon
+
+
+@keras.saving.register_keras_serializable(package="tfi2i")
+class AlternatingAdam(UncorrectedAdam):
     """One of two Adams that take turns and count each other's updates: t = 1, 3, 5, … or t = 2, 4, 6, ….
 
     Both together compute what one `tf.train.AdamOptimizer` of TensorFlow 1 does whose `minimize` was called for several
     lists of weights: all share its powers of β, so that the bias correction fades earlier than with counters of their
-    own. Epsilon is added to the uncorrected sqrt(v), as there.
+    own.
 
     Args:
         learning_rate: float, schedule, or callable.
@@ -118,9 +126,6 @@ class AlternatingAdam(Adam):
 
     def update_number(self):
         return 2 * self.iterations + self.turn
-
-    def kernel_epsilon(self, beta_2_power):
-        return self.epsilon
 
     def get_config(self):
         return {**super().get_config(), "turn": self.turn}

@@ -129,14 +129,6 @@ class Discriminator(_Network):
 
 
 @keras.saving.register_keras_serializable(package="tfi2i")
-class Torch7Adam(optim.Adam):
-    """Adam as Torch7's `optim.adam` computes it: epsilon is added to the sqrt(v) that is not bias-corrected."""
-
-    def kernel_epsilon(self, beta_2_power):
-        return self.epsilon
-
-
-@keras.saving.register_keras_serializable(package="tfi2i")
 class InitialSchedule(keras.optimizers.schedules.LearningRateSchedule):
     """The rate of the initialisation, then that of the adversarial training, as if this began at its step 0.
 
@@ -249,7 +241,7 @@ class CartoonGAN(Translator):
         if self.initial_steps and isinstance(learning_rate, optim.Schedule):
             learning_rate = self.schedule(role, learning_rate)
         c = self.config
-        return Torch7Adam(
+        return optim.UncorrectedAdam(
             learning_rate or self.learning_rate(role),
             c.beta_1,
             c.beta_2,
