@@ -116,7 +116,8 @@ def trainable(chosen):
     from tfi2i.training import strategies
 
     t = chosen.training
-    strategy = strategies.make_strategy(t.strategy, t.replicas)
+    xla = strategies.resolve_xla(t.xla)
+    strategy = strategies.make_strategy(t.strategy, t.replicas, xla)
     replicas = strategy.num_replicas_in_sync
     if t.batch_size % (replicas * t.accumulate):
         raise UserError(
@@ -127,7 +128,7 @@ def trainable(chosen):
         model = checkpoints.build(chosen, strategies.resolve_precision(t.precision))
         model.check_crop(*chosen.data.crop)
         shapes = batch_shapes(chosen, t.batch_size // replicas)
-        model.compile(xla=strategies.resolve_xla(t.xla), accumulate=t.accumulate)
+        model.compile(xla=xla, accumulate=t.accumulate)
         model.build_for_training(*shapes)
         model.build_optimizers()
     return strategy, model, shapes

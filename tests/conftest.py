@@ -17,6 +17,7 @@ from tfi2i.training import strategies
 tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 _cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(_cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+strategies.share_cores()  # as in the commands that tests start, whose results are compared bit for bit
 
 
 def pytest_collection_finish(session):

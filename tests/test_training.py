@@ -675,6 +675,23 @@ def test_durations():
         assert training.total_steps(8, 11) == (expected, 5)
 
 
+def test_an_operation_has_half_of_the_cores(monkeypatch):
+    # Earlier in this process, before TensorFlow computed anything: see conftest.py.
+    assert strategies.threads() == max(1, machine.cores() // 2)
+    asked = []
+    monkeypatch.setattr(tf.config.threading, "set_intra_op_parallelism_threads", asked.append)
+    for cores, expected in ((1, 1), (2, 1), (3, 1), (8, 4)):
+        monkeypatch.setattr(machine, "cores", lambda cores=cores: cores)
+        strategies.make_strategy("one_device")
+        assert asked.pop() == expected
+    strategies.make_strategy("one_device", xla=True)
+    monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "3")
+    strategies.make_strategy("one_device")
+    assert asked == []
+    monkeypatch.setattr(tf.config.threading, "get_intra_op_parallelism_threads", lambda: 0)
+    assert strategies.threads() == 3
+
+
 def test_strategies(monkeypatch):
     monkeypatch.delenv("TF_CONFIG", raising=False)
     assert strategies.make_strategy("auto").num_replicas_in_sync == 1

@@ -65,7 +65,8 @@ def train(run, run_dir, dry_run=False, prepare=None, learned_from=None):
     """
     began = time.monotonic()
     folder = pathlib.Path(local_path(run_dir, "run_dir"))
-    strategy = strategies.make_strategy(run.training.strategy, run.training.replicas)
+    xla = strategies.resolve_xla(run.training.xla)
+    strategy = strategies.make_strategy(run.training.strategy, run.training.replicas, xla)
     chief = strategies.is_chief(strategy)
     writes = chief and not dry_run
     replicas = strategy.num_replicas_in_sync
@@ -76,7 +77,6 @@ def train(run, run_dir, dry_run=False, prepare=None, learned_from=None):
         if precision == "auto" and stored:
             precision = stored["run"].training.precision
         precision = strategies.resolve_precision(precision)
-        xla = strategies.resolve_xla(run.training.xla)
         run = dataclasses.replace(run, training=dataclasses.replace(run.training, precision=precision))
         t = run.training
         if precision == "mixed_float16" and replicas > 1:
@@ -450,7 +450,7 @@ def _environment(strategy, xla, precision):
         "machine": platform.machine(),
         "devices": f"{len(devices)} {devices[0].device_type}",
         "replicas": strategy.num_replicas_in_sync,
-        "threads": machine.cores(),
+        "threads": strategies.threads(),
         "xla": xla,
         "precision": precision,
     }

@@ -7,20 +7,24 @@ import re
 import keras
 import tensorflow as tf
 
+from tfi2i import machine
 from tfi2i.config import UserError
 
 # What the workers say that have no fault of their own.
 ELSEWHERE = "another worker could not go on, and said why: see its output"
 
 
-def make_strategy(name, replicas=None):
+def make_strategy(name, replicas=None, xla=False):
     """The distribution strategy of `--strategy`.
+
+    Without GPUs and XLA it shares the cores among operations, see `share_cores`.
 
     Args:
         name: "auto", "one_device", "mirrored" or "multi_worker". auto: multi_worker when TF_CONFIG is set, mirrored
             with more than one GPU or `replicas`, else one_device.
         replicas: with "mirrored" only: how many of the GPUs, or without any, logical CPU devices to split the machine
             into.
+        xla: whether steps are compiled.
 
     Raises:
         UserError: the machine does not have what was asked for, or `replicas` with another strategy.
@@ -33,6 +37,8 @@ def make_strategy(name, replicas=None):
             tf.config.experimental.set_memory_growth(gpu, True)
         except RuntimeError:
             break  # TensorFlow has started, as in a notebook; memory stays as it was set then.
+    if not gpus and not xla:
+        share_cores()
     chosen, name = name, resolve_strategy(name, replicas)
     if replicas and name != "mirrored":
         why = ", which TF_CONFIG chose" if chosen == "auto" else ""
@@ -61,6 +67,19 @@ def make_strategy(name, replicas=None):
         if found < replicas:
             raise UserError(f"--replicas={replicas}: TensorFlow has already started with {found} CPU device(s)")
     return _mirrored(*(f"/cpu:{i}" for i in range(replicas)))
+
+
+def share_cores():
+    """Gives each operation on CPUs half of the cores, so that two compute side by side.
+
+    In a step these are the two domains' networks, or the two gradients of a convolution. A single operation on one or a
+    few small images is too short to keep all cores busy. With XLA a step is one operation, which should have all cores.
+
+    TF_NUM_INTRAOP_THREADS in the environment overrides this. Nothing changes once TensorFlow has computed something.
+    """
+    if "TF_NUM_INTRAOP_THREADS" not in os.environ:
+        with contextlib.suppress(RuntimeError):
+            tf.config.threading.set_intra_op_parallelism_threads(max(1, machine.cores() // 2))
 
 
 _made = {}
@@ -265,6 +284,12 @@ def arithmetic(precision, xla):
     if not tf.config.list_physical_devices("GPU"):
         return words
     return f"{words}, TF32 {'on' if tf.config.experimental.tensor_float_32_execution_enabled() else 'off'}"
+
+
+def threads():
+    """Threads that compute one operation on CPUs."""
+    given = tf.config.threading.get_intra_op_parallelism_threads() or os.environ.get("TF_NUM_INTRAOP_THREADS")
+    return int(given or machine.cores())
 
 
 def resolve_xla(name):
