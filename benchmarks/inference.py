@@ -20,7 +20,6 @@ def define_flags(values):
     command_line.define_train_flags(values)
     flags.DEFINE_alias("size", "crop", flag_values=values)
     flags.DEFINE_string("run_dir", None, "run directory of tfi2i.train [a new model]", flag_values=values)
-    flags.DEFINE_enum("direction", "a2b", ("a2b", "b2a"), "which way to translate", flag_values=values)
     flags.DEFINE_list(
         "formats",
         ["saved_model", "float32", "float16", "dynamic", "int8"],
@@ -44,16 +43,15 @@ def main(_):
     else:
         model, size = checkpoints.build(chosen, "float32"), chosen.data.crop
     print(common.machine())
-    print(common.table(measure(model, size, flags.FLAGS.direction, flags.FLAGS.formats, flags.FLAGS.seconds)))
+    print(common.table(measure(model, size, flags.FLAGS.formats, flags.FLAGS.seconds)))
 
 
-def measure(model, size, direction="a2b", formats=("saved_model", "float32"), seconds=1.0):
-    """Times one image of random pixels through each format; they take turns.
+def measure(model, size, formats=("saved_model", "float32"), seconds=1.0):
+    """Times one image of random pixels through each format, in the model's first direction; they take turns.
 
     Args:
         model: a built `Translator` that computes in float32.
         size: (height, width) of the image.
-        direction: "a2b" or "b2a".
         formats: some of `tfi2i.export.FLOORS`.
         seconds: to spend on each, about.
 
@@ -69,21 +67,28 @@ def measure(model, size, direction="a2b", formats=("saved_model", "float32"), se
     unknown = [f for f in formats if f not in export.FLOORS]
     if unknown:
         raise config.UserError(f"--formats={','.join(unknown)}: expected some of {', '.join(export.FLOORS)}")
+    direction = model.directions[0]
     channels = model.channels_a if direction == "a2b" else model.channels_b
     image = np.random.default_rng(0).integers(0, 256, (*size, channels), dtype=np.uint8)
-    runs = {"Keras model.translate": lambda x: model.translate(x, direction)}
+    style = [model.draw_styles(0, ["style"])[0]] if model.style_size else []
+
+    def named(given):
+        return {"style": x for x in given}
+
+    runs = {"Keras model.translate": lambda x, *s: model.translate(x, direction, **named(s))}
     bytes_of = {}
     with tempfile.TemporaryDirectory(prefix="tfi2i-") as folder:
         if "saved_model" in formats:
             export.write_saved_model(model, folder, direction)
             serve = tf.saved_model.load(folder).signatures["serving_default"]
-            runs["saved_model"] = lambda x: serve(images=tf.constant(x))["images"].numpy()
+            runs["saved_model"] = lambda x, *s: [y.numpy() for y in serve(images=tf.constant(x), **named(s)).values()]
             bytes_of["saved_model"] = sum(p.stat().st_size for p in pathlib.Path(folder).rglob("*") if p.is_file())
         kinds = [f for f in formats if f != "saved_model"]
         if kinds:
             float32 = export.convert(model, direction, size)
         if {*kinds} & {*quantization.CALIBRATED}:
-            calibration = [image[None].astype(np.float32)]
+            pixels = image[None].astype(np.float32)
+            calibration = [(pixels, style[0][None]) if style else pixels]
             calibrated = export.calibrate(float32, calibration, calibration)
         for kind in kinds:
             if kind in quantization.CALIBRATED:
@@ -92,7 +97,7 @@ def measure(model, size, direction="a2b", formats=("saved_model", "float32"), se
                 file = float32 if kind == "float32" else export.quantize(float32, kind)
             bytes_of[f"LiteRT {kind}"] = len(file)
             runs[f"LiteRT {kind}"] = verify.LiteRT(export.with_pixels(file, "uint8"), verify.threads())
-        times = verify.latencies(runs, image, seconds)
+        times = verify.latencies(runs, image, *style, seconds=seconds)
     first = times["Keras model.translate"][0]
     rows = [[f"{size[0]}x{size[1]}, one image", "ms, median", "ms, 10th %", "Keras = 1", "MiB"]]
     for name, (median, low) in times.items():
