@@ -12,6 +12,7 @@ import time
 
 from tfi2i.config import UserError
 from tfi2i.machine import cores
+from tfi2i.methods import METHODS
 
 
 def python(module, *arguments):
@@ -117,7 +118,8 @@ def trainable(chosen):
 
     t = chosen.training
     xla = strategies.resolve_xla(t.xla)
-    strategy = strategies.make_strategy(t.strategy, t.replicas, xla)
+    side_by_side = METHODS[chosen.method].of_task(t.task).model_class.side_by_side and not xla
+    strategy = strategies.make_strategy(t.strategy, t.replicas, side_by_side)
     replicas = strategy.num_replicas_in_sync
     if t.batch_size % (replicas * t.accumulate):
         raise UserError(

@@ -682,11 +682,11 @@ def test_an_operation_has_half_of_the_cores(monkeypatch):
     monkeypatch.setattr(tf.config.threading, "set_intra_op_parallelism_threads", asked.append)
     for cores, expected in ((1, 1), (2, 1), (3, 1), (8, 4)):
         monkeypatch.setattr(machine, "cores", lambda cores=cores: cores)
-        strategies.make_strategy("one_device")
+        strategies.make_strategy("one_device", side_by_side=True)
         assert asked.pop() == expected
-    strategies.make_strategy("one_device", xla=True)
+    strategies.make_strategy("one_device", side_by_side=False)
     monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "3")
-    strategies.make_strategy("one_device")
+    strategies.make_strategy("one_device", side_by_side=True)
     assert asked == []
     monkeypatch.setattr(tf.config.threading, "get_intra_op_parallelism_threads", lambda: 0)
     assert strategies.threads() == 3

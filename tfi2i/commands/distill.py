@@ -58,8 +58,7 @@ def work(values):
     from tfi2i import checkpoints
     from tfi2i.training import loop, strategies
 
-    # Before TensorFlow computes anything.
-    strategies.make_strategy(run.training.strategy, run.training.replicas, strategies.resolve_xla(run.training.xla))
+    strategies.make_strategy(run.training.strategy, run.training.replicas)  # before TensorFlow computes anything
     folder = _checkpoint(given, run_dir)
     given["teacher_checkpoint"] = "best" if folder.name == "best" else str(int(folder.name))
     model = checkpoints.load(given["teacher"], given["teacher_checkpoint"])

@@ -14,17 +14,15 @@ from tfi2i.config import UserError
 ELSEWHERE = "another worker could not go on, and said why: see its output"
 
 
-def make_strategy(name, replicas=None, xla=False):
+def make_strategy(name, replicas=None, side_by_side=False):
     """The distribution strategy of `--strategy`.
-
-    Without GPUs and XLA it shares the cores among operations, see `share_cores`.
 
     Args:
         name: "auto", "one_device", "mirrored" or "multi_worker". auto: multi_worker when TF_CONFIG is set, mirrored
             with more than one GPU or `replicas`, else one_device.
         replicas: with "mirrored" only: how many of the GPUs, or without any, logical CPU devices to split the machine
             into.
-        xla: whether steps are compiled.
+        side_by_side: whether steps have operations that should compute side by side on CPUs, see `share_cores`.
 
     Raises:
         UserError: the machine does not have what was asked for, or `replicas` with another strategy.
@@ -37,7 +35,7 @@ def make_strategy(name, replicas=None, xla=False):
             tf.config.experimental.set_memory_growth(gpu, True)
         except RuntimeError:
             break  # TensorFlow has started, as in a notebook; memory stays as it was set then.
-    if not gpus and not xla:
+    if side_by_side and not gpus:
         share_cores()
     chosen, name = name, resolve_strategy(name, replicas)
     if replicas and name != "mirrored":
@@ -72,8 +70,8 @@ def make_strategy(name, replicas=None, xla=False):
 def share_cores():
     """Gives each operation on CPUs half of the cores, so that two compute side by side.
 
-    In a step these are the two domains' networks, or the two gradients of a convolution. A single operation on one or a
-    few small images is too short to keep all cores busy. With XLA a step is one operation, which should have all cores.
+    In most steps these are the two domains' networks, or the two gradients of a convolution: single operations on few
+    small images are too short to keep all cores busy. With XLA a step is one operation, which should have all cores.
 
     TF_NUM_INTRAOP_THREADS in the environment overrides this. Nothing changes once TensorFlow has computed something.
     """

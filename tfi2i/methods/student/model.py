@@ -134,6 +134,7 @@ class Student(Translator):
 
     config_class = config.Student
     averages_warm_up = True
+    side_by_side = False
     sizes = Sizes(multiple=4, minimum=8, crop_minimum=32)
     advice = {
         "blank": "start again with a lower --learning_rate or --lambda_gan",
