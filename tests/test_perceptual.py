@@ -105,7 +105,7 @@ def first_convolution(monkeypatch):
 
 
 @pytest.mark.parametrize("method", ["simgan", "cartoongan", "unit"])
-def test_files_of_keras_hold_the_features(method, first_convolution, tmp_path):
+def test_files_of_keras_hold_the_features(method, first_convolution, tmp_path, monkeypatch):
     small = importlib.import_module(f"tests.methods.test_{method}")
     shape, given = (1, small.SIDE, small.SIDE, 3), small.TINY | WITH_FEATURES[method]
     x = np.random.default_rng(1).uniform(-1, 1, shape).astype("float32")
@@ -123,6 +123,12 @@ def test_files_of_keras_hold_the_features(method, first_convolution, tmp_path):
         w[...] = 0  # other weights of VGG from here on
     filled = ready(1)
     filled.load_weights(tmp_path / "model.weights.h5")
+
+    def missing(**kwargs):
+        raise FileNotFoundError("no such file")
+
+    for name in ("VGG16", "VGG19"):
+        monkeypatch.setattr(keras.applications, name, missing)
     for loaded in (filled, keras.saving.load_model(tmp_path / "model.keras")):
         loaded.prepare_frozen()
         np.testing.assert_array_equal(loaded(x), model(x))
