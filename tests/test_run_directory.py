@@ -11,7 +11,7 @@ import pytest
 
 import tfi2i
 from tests.own_flags import call
-from tfi2i import machine, run_directory, settings
+from tfi2i import checkpoints, run_directory, settings
 from tfi2i.commands import distill, evaluate, translate
 from tfi2i.config import Data, Training, UserError, local_path
 from tfi2i.methods import METHODS
@@ -42,7 +42,7 @@ WITHOUT_TRANSLATIONS = {
 def test_a_run_that_translates_nothing_says_what_it_is_for_before_any_work(tmp_path, method, monkeypatch):
     given, purpose = WITHOUT_TRANSLATIONS[method]
     run_directory.write(tmp_path / "run", settings.resolve(method, given))
-    monkeypatch.setattr(machine, "import_tensorflow", lambda: pytest.fail("work began"))
+    monkeypatch.setattr(checkpoints, "load", lambda *args: pytest.fail("work began"))
     (tmp_path / "in.png").touch()
     run, paths = tmp_path / "run", (f"--input={tmp_path}/in.png", f"--output={tmp_path}/out.png")
     for command, flag, more in (

@@ -253,8 +253,6 @@ def work(values):
         from tfi2i.metrics import study
 
         return study.count_study(values.study, values.answers)
-    for run_dir in values.run_dir or ():
-        run_directory.read(run_dir).check_translates(f"--run_dir={run_dir}")
     if values.protocol:
         print(f"protocol {values.protocol}: {PRESETS[values.protocol].note}")
     direction = run_directory.direction(values.direction, *(values.run_dir or ()), canonical=("both", "a2b", "b2a"))
