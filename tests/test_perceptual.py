@@ -1,6 +1,7 @@
 """VGG features against Keras' own networks."""
 
 import importlib
+import types
 
 import keras
 import numpy as np
@@ -84,6 +85,61 @@ def test_evaluation_before_training_wants_the_weights(method, tmp_path):
     with pytest.raises(UserError, match="VGG1[69]: --vgg_weights=.*missing.h5 cannot be read"):
         model.evaluate(x, x)
     assert not any(network.built for network in model.frozen.values())
+
+
+@pytest.fixture
+def first_convolution(monkeypatch):
+    """Models look at the features of the first convolution. A list of its kernel [3, 3, 3, 64] and bias, drawn."""
+    draw = np.random.default_rng(0)
+    weights = [draw.normal(0, 0.1, shape).astype("float32") for shape in ((3, 3, 3, 64), (64,))]
+    vgg = types.SimpleNamespace(get_layer=lambda name: types.SimpleNamespace(get_weights=lambda: weights))
+
+    def small(architecture, layer, **kwargs):
+        return PerceptualFeatures(architecture, "block1_conv1", **kwargs)
+
+    for module in ("perceptual", "simgan.model", "cartoongan.model"):
+        monkeypatch.setattr(f"tfi2i.methods.{module}.PerceptualFeatures", small)
+    for name in ("VGG16", "VGG19"):
+        monkeypatch.setattr(keras.applications, name, lambda **kwargs: vgg)
+    return weights
+
+
+@pytest.mark.parametrize("method", ["simgan", "cartoongan", "unit"])
+def test_files_of_keras_hold_the_features(method, first_convolution, tmp_path, monkeypatch):
+    small = importlib.import_module(f"tests.methods.test_{method}")
+    shape, given = (1, small.SIDE, small.SIDE, 3), small.TINY | WITH_FEATURES[method]
+    x = np.random.default_rng(1).uniform(-1, 1, shape).astype("float32")
+
+    def ready(seed):
+        model = METHODS[method].model_class(**given, seed=seed)
+        model.build_for_training(shape, shape)
+        return model
+
+    model = ready(0)
+    model.save(tmp_path / "model.keras")
+    model.save_weights(tmp_path / "model.weights.h5")
+    drawn = [w.copy() for w in first_convolution]
+    for w in first_convolution:
+        w[...] = 0  # other weights of VGG from here on
+    filled = ready(1)
+    filled.load_weights(tmp_path / "model.weights.h5")
+
+    def missing(**kwargs):
+        raise FileNotFoundError("no such file")
+
+    for name in ("VGG16", "VGG19"):
+        monkeypatch.setattr(keras.applications, name, missing)
+    for loaded in (filled, keras.saving.load_model(tmp_path / "model.keras")):
+        loaded.prepare_frozen()
+        np.testing.assert_array_equal(loaded(x), model(x))
+        (features,) = loaded.frozen.values()
+        for ours, theirs in zip(features.get_weights(), drawn, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+    # A model that only translates takes the networks alone.
+    bare = METHODS[method].model_class(**given, seed=2)
+    bare.build((None, None, None, 3))
+    bare.load_weights(tmp_path / "model.weights.h5")
+    np.testing.assert_array_equal(bare(x), model(x))
 
 
 @pytest.mark.parametrize("content", [None, b"not a weights file", "of another network"])

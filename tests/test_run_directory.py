@@ -10,7 +10,9 @@ import sys
 import pytest
 
 import tfi2i
-from tfi2i import run_directory, settings
+from tests.own_flags import call
+from tfi2i import checkpoints, run_directory, settings
+from tfi2i.commands import distill, evaluate, translate
 from tfi2i.config import Data, Training, UserError, local_path
 from tfi2i.methods import METHODS
 from tfi2i.training import loop
@@ -27,6 +29,30 @@ def test_what_is_written_is_read(tmp_path, method, task):
     described = run_directory.description(tmp_path)
     assert described["format"] == run_directory.FORMAT and described["fingerprints"] == {"a": "1", "b": "2"}
     assert described["tfi2i"] == tfi2i.__version__
+
+
+WITHOUT_TRANSLATIONS = {
+    "adaptation": ({"source": "optdigits", "target": "optdigits"}, "it learned to classify digits, and its metrics"),
+    "cogan_adaptation": ({"source": "optdigits", "target": "optdigits"}, "it learned to classify digits, and its metr"),
+    "uvcgan2": ({"task": "pretrain"}, "it learned to fill in masked patches, and tfi2i train --pretrained=RUN starts"),
+}
+
+
+@pytest.mark.parametrize("method", WITHOUT_TRANSLATIONS)
+def test_a_run_that_translates_nothing_says_what_it_is_for_before_any_work(tmp_path, method, monkeypatch):
+    given, purpose = WITHOUT_TRANSLATIONS[method]
+    run_directory.write(tmp_path / "run", settings.resolve(method, given))
+    monkeypatch.setattr(checkpoints, "load", lambda *args: pytest.fail("work began"))
+    (tmp_path / "in.png").touch()
+    run, paths = tmp_path / "run", (f"--input={tmp_path}/in.png", f"--output={tmp_path}/out.png")
+    for command, flag, more in (
+        (translate, "--run_dir", paths),
+        (evaluate, "--run_dir", ()),
+        (evaluate, "--run_dir", (f"--run_dir={run}", f"--study={tmp_path}/study")),
+        (distill, "--teacher", (f"--run_dir={tmp_path}/student",)),
+    ):
+        with pytest.raises(UserError, match=f"^{flag}={run} translates no pictures: {purpose}"):
+            call(command, f"{flag}={run}", *more)
 
 
 def test_paths_are_absolute_where_they_are_kept(tmp_path, monkeypatch):

@@ -305,8 +305,8 @@ class Hyperparameters:
     data_in_full: typing.ClassVar[bool] = False
     # Whether a run may become longer when it is resumed, if its schedule of learning rates allows it.
     open_ended: typing.ClassVar[bool] = True
-    # Whether the model translates pictures, which --eval_every can measure.
-    measurable: typing.ClassVar[bool] = True
+    # What the model is for instead, where it translates no pictures that could be measured: the end of an error.
+    instead: typing.ClassVar[str | None] = None
 
     def absolute(self):
         """The same with absolute paths, which mean the same wherever a command is started."""

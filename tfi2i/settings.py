@@ -36,10 +36,14 @@ class Run:
         """The configuration as a JSON text, readable back by `Run.from_json`."""
         return json.dumps(dataclasses.asdict(self), indent=2)
 
-    def check_translates(self):
-        """Raises `UserError`: what is trained translates no pictures, such as a classifier or a pre-training."""
-        if not type(self.model).measurable:
-            raise UserError("this run translates no pictures: give a run that learned to translate")
+    def check_translates(self, run="this run"):
+        """Raises `UserError`: what is trained translates no pictures, such as a classifier or a pre-training.
+
+        Args:
+            run: what the error calls the run, such as "--run_dir=runs/mine".
+        """
+        if self.model.instead:
+            raise UserError(f"{run} translates no pictures: {self.model.instead}")
 
     @classmethod
     def from_json(cls, text):
@@ -101,7 +105,7 @@ def resolve(method, given):
         training=Training(**{k: values[k] for k in training if k in values}),
     )
     check_training(run.training)
-    if run.training.eval_every and not kind.measurable:
+    if run.training.eval_every and kind.instead:
         raise UserError(
             f"--eval_every measures translations of pictures, and {kind.__name__} is not trained to make any: leave "
             "--eval_every out"

@@ -1,7 +1,9 @@
-"""The pipeline on Beam's DirectRunner, with a SavedModel whose translation of a file is known: `make test-beam`."""
+"""The pipeline on Beam's DirectRunner, with SavedModels whose translation of a file is known: `make test-beam`."""
 
 import pathlib
+import re
 
+import numpy as np
 import pytest
 import tensorflow as tf
 import translate
@@ -20,6 +22,29 @@ def saved_model(tmp_path_factory):
         return {"image_bytes": tf.where(bad, "", turned), "errors": tf.where(bad, "cannot be read", "")}
 
     tf.saved_model.save(module, str(folder), {"image_bytes": image_bytes})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def styled_model(tmp_path_factory):
+    """Writes the style behind a file's bytes: two numbers, or the bytes of the reference."""
+    folder = tmp_path_factory.mktemp("styled")
+    module = tf.Module()
+    files = tf.TensorSpec([None], tf.string, name="image_bytes")
+
+    def answer(image_bytes, style):
+        return {"image_bytes": image_bytes + " " + style, "errors": tf.fill(tf.shape(image_bytes), "")}
+
+    @tf.function(input_signature=[files, tf.TensorSpec([None, 2], tf.float32, name="style")])
+    def image_bytes(image_bytes, style):
+        style = tf.broadcast_to(style, [tf.size(image_bytes), 2])
+        return answer(image_bytes, tf.strings.reduce_join(tf.strings.as_string(style), 1, separator=" "))
+
+    @tf.function(input_signature=[files, tf.TensorSpec([None], tf.string, name="reference_bytes")])
+    def reference_bytes(image_bytes, reference_bytes):
+        return answer(image_bytes, tf.ensure_shape(reference_bytes, image_bytes.shape))
+
+    tf.saved_model.save(module, str(folder), {"image_bytes": image_bytes, "reference_bytes": reference_bytes})
     return folder
 
 
@@ -62,8 +87,59 @@ def test_large_files_do_not_share_a_batch(saved_model, monkeypatch):
         model, "signatures", {"image_bytes": lambda image_bytes: seen.append(len(image_bytes)) or run(image_bytes)}
     )
     files = [b"ab", b"cde", b"fghijkl", b"m", b"n"]
-    assert [png for png, _ in handler.run_inference(files, model)] == [file[::-1] for file in files]
+    named = [("x.png", file) for file in files]
+    assert [png for png, _ in handler.run_inference(named, model)] == [file[::-1] for file in files]
     assert seen == [2, 1, 2]
+
+
+def styles_of(folder):
+    """dict of path → what the model of `styled_model` wrote behind the file, numbers where they are some."""
+    behind = {name: text.split(" ")[1:] for name, text in content(folder).items() if name != "failed.txt"}
+    return {name: [float(n) for n in style] if len(style) > 1 else style for name, style in behind.items()}
+
+
+def test_styles(photos, styled_model, tmp_path):
+    def translated(name, *options):
+        arguments = [f"--input={photos}/**", f"--saved_model={styled_model}", f"--output={tmp_path / name}"]
+        assert translate.run([*arguments, "--batch_size=2", *options]) == {"written": 4, "failed": 0}
+        return styles_of(tmp_path / name)
+
+    drawn = translated("drawn", "--style_seed=7")
+    # As `draw_styles` of the models of tfi2i draws them.
+    np.testing.assert_allclose(drawn["a.png"], [0.41802916, -0.29279441], atol=1e-5)
+    np.testing.assert_allclose(drawn["in/b.JPG.png"], [2.04568982, -0.15818037], atol=1e-5)
+    np.testing.assert_allclose(translated("default")["a.png"], [-0.68109637, 0.0319446], atol=1e-5)
+    given = translated("given", "--style_vector=2.5,-3")
+    assert list(given.values()) == [[2.5, -3]] * 4
+    assert list(translated("reference", f"--reference={photos}/a.jpg").values()) == [["def"]] * 4
+
+
+@pytest.mark.parametrize(
+    "model, options, message",
+    [
+        ("saved_model", ["--style_seed=0"], "--style_seed: .* takes no style: leave it out"),
+        ("saved_model", ["--reference=a.png"], "--reference: .* takes no style: leave it out"),
+        ("styled_model", ["--style_vector=1"], "--style_vector=1: expected 2 numbers with commas between"),
+        ("styled_model", ["--style_vector=1,b"], "--style_vector=1,b: expected 2 numbers with commas between"),
+        ("styled_model", ["--reference=no.png"], "--reference=no.png cannot be read"),
+        ("styled_model", ["--reference=a.png", "--style_seed=1"], "argument --style_seed: not allowed with argument"),
+        (None, [], "missing/saved_model.pb cannot be read: give the folder of a version, such as exported/1"),
+    ],
+)
+def test_styles_that_the_model_does_not_take_stop_the_command(model, options, message, request, tmp_path, capfd):
+    folder = request.getfixturevalue(model) if model else tmp_path / "missing"
+    with pytest.raises(SystemExit):
+        translate.run([f"--input={tmp_path}/**", f"--saved_model={folder}", f"--output={tmp_path}/out", *options])
+    assert re.search(message, capfd.readouterr().err)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_model_that_translates_no_files(tmp_path):
+    module = tf.Module()
+    module.sample = tf.function(lambda z: {"images_a": z}, input_signature=[tf.TensorSpec([None, 2], tf.float32)])
+    tf.saved_model.save(module, str(tmp_path), {"sample": module.sample})
+    with pytest.raises(ValueError, match="translates no files: it has no signature image_bytes"):
+        translate.style_size(str(tmp_path))
 
 
 @pytest.mark.parametrize(

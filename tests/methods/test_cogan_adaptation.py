@@ -113,7 +113,7 @@ def test_the_baseline_sees_both_domains_as_the_source(tmp_path):
     with pytest.raises(ValueError, match="draws no pairs"):
         model.draw_pairs(tf.zeros((1, 6)))
     model.run = settings.resolve("cogan_adaptation", {**TINY, "source": "optdigits", "target": "optdigits"})
-    with pytest.raises(UserError, match="this run translates no pictures: give a run that learned to translate"):
+    with pytest.raises(UserError, match="translates no pictures: it learned to classify digits"):
         export.export(model, tmp_path / "files")
 
 
@@ -137,7 +137,7 @@ def test_a_run_of_the_command(tmp_path):
     assert "--method=cogan_adaptation" in (tmp_path / "run" / "flags.txt").read_text()
     images.write_image(tmp_path / "digit.png", np.zeros((28, 28, 1), "uint8"))
     paths = [f"--{name}={tmp_path / path}" for name, path in (("input", "digit.png"), ("output", "out.png"))]
-    with pytest.raises(UserError, match="this run translates no pictures: give a run that learned to translate"):
+    with pytest.raises(UserError, match="translates no pictures: it learned to classify digits"):
         call(translate, f"--run_dir={tmp_path}/run", *paths)
 
 

@@ -21,7 +21,6 @@ from absl import flags
 
 from tfi2i import command, command_line, machine, run_directory, settings
 from tfi2i.config import IMAGES, OF_IMAGES, Data, UserError, as_text, local_path, parse_size
-from tfi2i.methods import METHODS
 
 # Widths that are tried: whole vectors of 8 channels.
 _STEP, _WIDEST = 8, 1024
@@ -43,8 +42,7 @@ def work(values):
     if given["teacher"] == os.path.abspath(run_dir):
         raise UserError(f"--teacher and --run_dir are both {run_dir}: give the student a folder of its own")
     teacher = run_directory.read(given["teacher"])
-    if METHODS[teacher.method].command not in ("train", "distill") or teacher.training.task != "translate":
-        raise UserError(f"--teacher={given['teacher']} does not translate pictures: give a run of tfi2i train")
+    teacher.check_translates(f"--teacher={given['teacher']}")
     if "direction" in given:
         given["direction"] = run_directory.direction(given["direction"], given["teacher"])
     given = _of_teacher(teacher, given) | given

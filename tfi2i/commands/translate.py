@@ -126,7 +126,7 @@ def work(values):
     # A mistyped path need not wait for TensorFlow, nor a folder that is no run.
     translation.check_styles(values.style_seed, values.reference, values.samples, values.side_by_side)
     translation.plan(values.input, values.output, values.heatmaps, values.discriminator_heatmaps, values.overwrite)
-    run_directory.read(values.run_dir).check_translates()
+    run_directory.read(values.run_dir).check_translates(f"--run_dir={values.run_dir}")
     direction = values.direction and run_directory.direction(values.direction, values.run_dir)
     machine.import_tensorflow()
     from tfi2i import checkpoints

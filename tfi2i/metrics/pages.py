@@ -51,6 +51,7 @@ def evaluate_run(
     if every and not asked:
         checkpoints.find(run_dir)  # says that there are none
     protocol, by_step = make_protocol(**options), {}
+    _check_translate([run_dir])
     for checkpoint in asked:
         model = checkpoints.load(run_dir, checkpoint)
         directions = [d for d in _directions(direction) if d in model.directions]
@@ -239,6 +240,12 @@ def write_study(
 # ------------------------------------------------------------------------------------------------- what is compared
 
 
+def _check_translate(run_dirs):
+    """Raises `UserError`: one of the runs translates no pictures."""
+    for run_dir in run_dirs:
+        run_directory.read(run_dir).check_translates(f"--run_dir={run_dir}")
+
+
 def _open(run_dir, folder, checkpoint, data, direction, protocol):
     """Opens runs and folders that are compared.
 
@@ -250,6 +257,7 @@ def _open(run_dir, folder, checkpoint, data, direction, protocol):
         (models, pictures, directions, prepared): name → `Translator`; name → dict of direction → folder; the directions
         that any of them translates; and the `config.Data` of the images.
     """
+    _check_translate(run_dir)
     models = {pathlib.Path(run).resolve().name: checkpoints.load(run, checkpoint) for run in run_dir}
     reserved = {*tables.NAMES, *tables.NAMES.values()}
     for name in (*models, *folder):

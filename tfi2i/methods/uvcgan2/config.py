@@ -187,7 +187,7 @@ class Inpainting(Generator):
     beta_2: float = option(0.99, "AdamW's decay of the second moment")
     weight_decay: float = option(0.05, "decay of all weights, decoupled from the gradient, as in torch.optim.AdamW")
 
-    measurable: typing.ClassVar = False
+    instead: typing.ClassVar = "it learned to fill in masked patches, and tfi2i train --pretrained=RUN starts from it"
     recipe: typing.ClassVar = UVCGAN2.recipe | {
         "batch_size": 16, "steps": 512_000, "lr_schedule": "cosine_restarts", "rotate": 10.0, "jitter": 0.2,
     }  # fmt: skip
