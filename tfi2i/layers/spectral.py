@@ -60,7 +60,8 @@ class SpectralNormalization(keras.layers.Layer):
             self.u.assign(u)
             self.v.assign(v)
         sigma = ops.sum(v * ops.matmul(w, u))
-        return kernel / sigma
+        # The gradient of kernel / sigma would compute three more arrays of the kernel's size.
+        return kernel * (1 / sigma)
 
     def compute_output_shape(self, kernel_shape):
         return kernel_shape

@@ -66,9 +66,10 @@ class Average(keras.layers.Layer):
         if self.warm_up:
             step = ops.cast(step, "float32")
             momentum = ops.minimum(momentum, (1 + step) / (10 + step))
+        rate = tf.cast(1 - momentum, tf.float32)
         for variable, average in self.pairs:
-            value = tf.convert_to_tensor(average.value)
-            average.assign(value + (1 - momentum) * (tf.convert_to_tensor(variable.value) - value))
+            difference = tf.convert_to_tensor(variable.value) - tf.convert_to_tensor(average.value)
+            average.value.assign_add(rate * difference)
 
     def restart(self):
         """Makes the averages equal to the network's variables."""
