@@ -5,11 +5,17 @@ The figure in docs/how-to/students.md is of this command:
   python -m benchmarks.students --teacher=runs/quickstart --direction=a2b --output=runs/students
 
 It distills what is not distilled yet (broken off, the same command goes on), measures every student and the teacher on
-the test images, prints a table in Markdown and writes OUTPUT/students_DIRECTION.png. --measure_only trains nothing.
+the test pairs, exports the students in full int8 and measures these files too, prints a table in Markdown and writes
+OUTPUT/students_DIRECTION.png. --measure_only trains nothing.
+
+Files are timed on one thread, in turns with the teacher's float32 file, by the processor time that they use: other work
+on the machine hardly changes it.
 """
 
 import json
 import pathlib
+import statistics
+import time
 
 from absl import flags
 
@@ -48,13 +54,69 @@ def measure(run_dir):
     return of_direction
 
 
+def export(run_dir):
+    """Exports a student into RUN_files; the path of its int8_full file."""
+    folder = run_dir.with_name(f"{run_dir.name}_files")
+    python("tfi2i.export", f"--run_dir={run_dir}", f"--output={folder}", "--formats=float32,int8_full", "--overwrite")
+    return folder / "int8_full.tflite"
+
+
+def l1_of_file(file, data, direction):
+    """Mean absolute difference, in levels, of a file's translations from the truths of the test pairs.
+
+    Args:
+        file: function of uint8 [1, H, W, C], as `verify.LiteRT`.
+        data: `config.Data` with test pairs.
+        direction: "a2b" or "b2a".
+    """
+    import numpy as np
+
+    from tfi2i.data import pipeline
+    from tfi2i.metrics.pairs import find_pairs
+
+    domains = data.open_domains("test")
+    source, target = domains if direction == "a2b" else domains[::-1]
+    inputs, truths = zip(*find_pairs(source, target))
+    shown = (pipeline.eval_images(of, data, chosen) for of, chosen in ((source, inputs), (target, truths)))
+    differences = [file(x[None])[0] - y.astype(float) for (_, x), (_, y) in zip(*shown, strict=True)]
+    return float(np.abs(differences).mean())
+
+
+def processor_times(files, image, repeats=50):
+    """Median seconds of processor time for one image; the files take turns.
+
+    Args:
+        files: dict of name → function of uint8 [1, H, W, C] that computes on one thread.
+        image: uint8 [H, W, C].
+
+    Returns:
+        dict of name → seconds.
+    """
+    times = {name: [] for name in files}
+    for file in files.values():
+        file(image[None])
+    for _ in range(repeats):
+        for name, file in files.items():
+            start = time.process_time()
+            file(image[None])
+            times[name].append(time.process_time() - start)
+    return {name: statistics.median(seconds) for name, seconds in times.items()}
+
+
 def table(rows):
-    """Markdown: a line for each of `rows`, dicts of `name`, `macs`, `parameters` and the metrics."""
-    lines = ["| | million multiply-accumulates | parameters | L1 of 255 | KID × 100 |", "|---|---|---|---|---|"]
+    """Markdown: a line for each of `rows`, dicts of
+
+    `name`, `macs`, `parameters`, the means `l1` and `kid`, `kid_std`, and of what was exported `file_l1`, the L1 of
+    int8_full (None: not measured), and `time` as a part of the teacher's float32 time.
+    """
+    columns = ["", "million multiply-accumulates", "parameters", "L1 of 255", "KID × 100"]
+    columns += ["L1 of int8_full", "its time, the teacher's float32 = 1"]
+    lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
     for row in rows:
-        lines.append(
-            f"| {row['name']} | {row['macs'] / 1e6:.4g} | {row['parameters']:,} | {row['l1']:.2f} | {row['kid']:.2f} |"
-        )
+        cells = [row["name"], f"{row['macs'] / 1e6:.4g}", f"{row['parameters']:,}", f"{row['l1']:.2f}"]
+        cells += [f"{row['kid']:.2f} ± {row['kid_std']:.2f}"]
+        cells += ["" if row["file_l1"] is None else f"{row['file_l1']:.2f}", f"{row['time']:.2g}"]
+        lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
@@ -95,8 +157,9 @@ def _described(name, model, direction, measured):
     from tfi2i import flops
 
     macs, parameters = flops.cost(model, direction, *model.run.data.crop)
-    values = {metric: measured[tables.key_of(measured, metric)] for metric in METRICS}
-    return {"name": name, "macs": macs, "parameters": parameters, "l1": values["l1"], "kid": 100 * values["kid"]}
+    l1, kid = (tables.key_of(measured, metric) for metric in METRICS)
+    means = {"l1": measured[l1], "kid": 100 * measured[kid], "kid_std": 100 * measured[f"{kid}_std"]}
+    return {"name": name, "macs": macs, "parameters": parameters} | means
 
 
 def main(_):
@@ -109,8 +172,10 @@ def main(_):
     if not students:
         raise UserError(f"--output={root} has no student of {values.steps} steps")
     measured = {macs: measure(run) for macs, run in students.items()}
+    exported = {macs: export(run) for macs, run in students.items()}
     machine.import_tensorflow()
     import numpy as np
+    from tfi2i.export import convert, verify, with_pixels
 
     from tfi2i import checkpoints
     from tfi2i.data import images, pipeline
@@ -122,6 +187,13 @@ def main(_):
     source = teacher.run.data.open_domains("test")["ab".index(direction[0])]
     chosen = np.linspace(0, len(source) - 1, PICTURES).astype(int)
     inputs = [image for _, image in pipeline.eval_images(source, teacher.run.data, chosen)]
+    files = {name: verify.LiteRT(path, 1) for name, path in zip(models, exported.values())}
+    float32 = with_pixels(convert(teacher, direction, teacher.run.data.crop), "uint8")
+    times = processor_times(files | {"teacher": verify.LiteRT(float32, 1)}, inputs[0])
+    for row in rows:
+        file = files.get(row["name"])
+        row["file_l1"] = file and l1_of_file(file, teacher.run.data, direction)
+        row["time"] = times[row["name"]] / times["teacher"]
     pictures = {"input": inputs}
     for name, model in (*models.items(), ("teacher", teacher)):
         pictures[name] = [model.translate(image, direction) for image in inputs]

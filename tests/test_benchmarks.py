@@ -17,6 +17,7 @@ import tensorflow as tf
 from benchmarks import common, duration, gpu_file, methods, scaling, students, table, tables
 from tests.own_flags import call, own_flags
 from tfi2i import checkpoints, command_line, config, flops, presets, run_directory, settings
+from tfi2i.data import images
 
 
 def count(function, *shapes):
@@ -314,17 +315,38 @@ def test_a_measurement_that_fails_says_why():
 
 
 def test_the_table_and_the_figure_of_students():
-    rows = [
-        {"name": "0.05 of the work", "macs": 31_703_040, "parameters": 107_692, "l1": 7.0234, "kid": 2.391},
-        {"name": "teacher", "macs": 680_300_000, "parameters": 1_900_000, "l1": 7.71, "kid": 2.77},
+    student = {"name": "0.05 of the work", "macs": 31_703_040, "parameters": 107_692, "l1": 7.0234, "kid": 2.391}
+    student |= {"kid_std": 0.296, "file_l1": 7.111, "time": 0.03412}
+    teacher = {"name": "teacher", "macs": 680_300_000, "parameters": 1_900_000, "l1": 7.71, "kid": 2.77}
+    teacher |= {"kid_std": 0.3, "file_l1": None, "time": 1.0}
+    rows = [student, teacher]
+    head, _, *lines = students.table(rows).splitlines()
+    assert {line.count("|") for line in (head, *lines)} == {8}
+    assert lines == [
+        "| 0.05 of the work | 31.7 | 107,692 | 7.02 | 2.39 ± 0.30 | 7.11 | 0.034 |",
+        "| teacher | 680.3 | 1,900,000 | 7.71 | 2.77 ± 0.30 |  | 1 |",
     ]
-    head, _, student, _ = students.table(rows).splitlines()
-    assert head.count("|") == student.count("|") == 6
-    assert student == "| 0.05 of the work | 31.7 | 107,692 | 7.02 | 2.39 |"
     shown = students.figure(
         rows, {"input": [np.zeros((16, 16, 3), np.uint8)], "teacher": [np.zeros((16, 16, 1), np.uint8)]}
     )
     assert shown.ndim == 3 and shown.shape[0] > 300 and shown.shape[1] >= 900
+
+
+def test_the_l1_of_a_file_by_hand(tmp_path):
+    """Levels 10 and 20 of B are halved; those of A with the same names are 200 and 250: (195 + 240) / 2."""
+    for domain, levels in (("testA", {"x": 200, "y": 250, "alone": 0}), ("testB", {"x": 10, "y": 20})):
+        (tmp_path / domain).mkdir()
+        for name, level in levels.items():
+            images.write_image(tmp_path / domain / f"{name}.png", np.full((8, 8, 3), level, np.uint8))
+    data = config.Data(data=str(tmp_path), resize=(4, 4), crop=(4, 4))
+    assert students.l1_of_file(lambda x: x // 2, data, "b2a") == 217.5
+
+
+def test_files_that_are_timed_take_turns():
+    called = []
+    files = {name: lambda x, name=name: called.append((name, x.shape)) for name in "ab"}
+    times = students.processor_times(files, np.zeros((8, 9, 3), np.uint8), repeats=2)
+    assert called == [("a", (1, 8, 9, 3)), ("b", (1, 8, 9, 3))] * 3 and list(times) == ["a", "b"]
 
 
 def test_steps_within_a_time():

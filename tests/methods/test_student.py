@@ -400,6 +400,20 @@ def test_a_teacher_may_move(student, teacher, tmp_path):
     call(distill, *flags, f"--teacher={tmp_path / 'moved'}", f"--run_dir={tmp_path / 'student'}")
 
 
+def test_a_teacher_that_was_trained_on_keeps_that_checkpoint_no_longer(student, teacher, tmp_path):
+    run_dir, moved = tmp_path / "student", tmp_path / "moved"
+    shutil.copytree(student, run_dir)
+    shutil.copytree(teacher, moved)
+    run_directory.checkpoint_folder(moved, 1).rename(run_directory.checkpoint_folder(moved, 2))
+    path = run_directory.config_path(run_dir)
+    path.write_text(path.read_text().replace(str(teacher), str(moved)))
+    said = refusal(f"--teacher={moved}", f"--run_dir={run_dir}")
+    assert said == (
+        f"the run in {run_dir} learns from step 1 of its teacher (--teacher_checkpoint=1: {moved} has 2): give a new "
+        "--run_dir"
+    )
+
+
 def test_what_is_packed_names_no_path(student, tmp_path):
     path = archive.pack(student, tmp_path / "student.zip")
     with zipfile.ZipFile(path) as packed:

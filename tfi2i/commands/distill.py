@@ -2,12 +2,13 @@
 
   tfi2i distill --teacher=runs/mine --direction=a2b --student_macs=0.05 --run_dir=runs/mine_student
   tfi2i distill --teacher=runs/mine --direction=photos2paintings --run_dir=runs/small --student_macs=0.02
-  tfi2i distill --teacher=runs/published --direction=a2b --run_dir=runs/small --data=horses
+  tfi2i distill --teacher=runs/published --direction=a2b --run_dir=runs/small --a=horses
 
 The same command resumes. The student learns from the training pictures that the teacher has learned from, prepared as
-there, turned, mirrored and recoloured, and from those of --more_pictures. --data, or --a or --b for the domain
-translated from, name others instead, and --crop another size. It needs no truth: what it should draw is what its
-teacher draws. --student_macs says how much work one picture may be; the width of the network follows from it.
+there, turned, mirrored and recoloured, and from those of --more_pictures. --a alone names other pictures for a2b, and
+--b alone for b2a; --data names those of both domains. --crop sets another size. The student needs no truth: what it
+should draw is what its teacher draws. --student_macs says how much work one picture may be; the width of the network
+follows from it.
 
 Its run directory is one like any other: tfi2i translate, evaluate and export take it. evaluate measures the teacher
 beside it.
@@ -112,7 +113,10 @@ def _checkpoint(given, run_dir):
     try:
         return checkpoints.find(given["teacher"], asked)
     except UserError as error:
-        raise UserError(str(error).replace("--checkpoint=", "--teacher_checkpoint=")) from error
+        said = str(error).replace("--checkpoint=", "--teacher_checkpoint=")
+        if asked != given.get("teacher_checkpoint"):  # a teacher that is trained on keeps its last checkpoints only
+            said = f"the run in {run_dir} learns from step {asked} of its teacher ({said}): give a new --run_dir"
+        raise UserError(said) from error
 
 
 def _check(model, given):
