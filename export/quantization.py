@@ -32,6 +32,8 @@ _GPU = (
 )
 # The longest side of the windows that a "gpu" file takes means in.
 _WINDOW = 4
+# What "int8_full" can compute in 16 bits: norms and additions.
+_OF_NORMS = ("MEAN", "SUB", "MUL", "RSQRT", "ADD")
 # The ends of a style in integers, in standard deviations of N(0, 1). What lies outside is cut off.
 STYLE = 4.0
 # The largest finite number of 16-bit floats.
@@ -107,12 +109,15 @@ def quantize(file, kind, values=None, norm_bits=8):
         bits = 16 if kind == "int16x8" else 8
         recipe.add_static_config(".*", operation.ALL_SUPPORTED, activation_num_bits=bits, weight_num_bits=8)
         if norm_bits == 16:
-            for name in ("MEAN", "SUB", "MUL", "RSQRT", "ADD"):
+            for name in _OF_NORMS:
                 recipe.add_static_config(".*", getattr(operation, name), activation_num_bits=16, weight_num_bits=8)
             for name in pixels:  # but not the mapping at the ends
                 for op in (operation.MUL, operation.ADD):
                     recipe.add_static_config(_only(name), op, activation_num_bits=8, weight_num_bits=8)
         limits = ranges.limits(file, values, bits, pixels)
+        if norm_bits == 16 and kind == "int8_full":
+            wide = ranges.limits(file, values, 16, pixels)
+            limits |= {name: wide[name] for name in _inside_norms(file, pixels)}
     graph = Graph(file)
     ranks = {graph.name(t): len(graph.shape(t)) for t in range(len(graph.tensors))}
     scales = {
@@ -124,6 +129,20 @@ def quantize(file, kind, values=None, norm_bits=8):
         job = quantizer.Quantizer(file, recipe.get_quantization_recipe())
         file = bytes(job.quantize(scales or None).quantized_model)
     return _with_one_size(file) if kind in ("int8_full", "int16x8") else file
+
+
+def _inside_norms(file, pixels):
+    """Names of the tensors that only operations in `_OF_NORMS` write and read, but for those of the pixels' mapping."""
+    graph = Graph(file)
+
+    def inside(operator):
+        return graph.operation(operator) in _OF_NORMS and graph.name(operator.outputs[0]) not in pixels
+
+    return [
+        graph.name(tensor)
+        for tensor, operator in graph.producer.items()
+        if inside(operator) and all(map(inside, graph.consumers[tensor])) and graph.name(tensor) not in pixels
+    ]
 
 
 def _with_short_sums(file):

@@ -24,6 +24,8 @@ MOVING = (
 _BINS = 4096
 # Of the errors. On a trained CycleGAN, both directions, 2.5 was better than 2, 3, 3.5, 4 and 6.
 _POWER = 2.5
+# Of ranges of 16 bits. Other images and other styles go beyond what the calibration images reach.
+_HEADROOM = 1.25
 
 
 @dataclasses.dataclass
@@ -135,6 +137,8 @@ def limits(file, values, bits, known=None):
         low, high = min(0.0, *(s.low.min() for s in seen)), max(0.0, *(s.high.max() for s in seen))
         if bits == 8 and high > low:
             low, high = _least_error(seen, low, high, _behind(graph, group))
+        elif bits == 16:
+            low, high = _HEADROOM * low, _HEADROOM * high
         found |= dict.fromkeys(names, (low, high))
     return found
 
