@@ -88,6 +88,20 @@ def count(file, images, values):
         seen.histogram = counted if seen.histogram is None else seen.histogram + counted
 
 
+def outputs(file, images):
+    """What a float file gives for each of the images that `observe` takes: list of float32 [1, H, W, C]."""
+    run = interpreter.Interpreter(model_content=file, num_threads=machine.cores())
+    run.allocate_tensors()
+    (result,) = run.get_output_details()
+    found = []
+    for given in images:
+        for source, x in zip(run.get_input_details(), given if isinstance(given, tuple) else (given,), strict=True):
+            run.set_tensor(source["index"], x)
+        run.invoke()
+        found.append(run.get_tensor(result["index"]))
+    return found
+
+
 def _run(file, images):
     """Yields (tensor's name, float32 [n, C]) of all float tensors that are computed, image by image."""
     graph = Graph(file)

@@ -110,6 +110,45 @@ def test_a_mirrored_image_has_the_same_convolutions_inside(calibrated):
     assert not quantization.inner_convolutions(calibrated[0])  # both at the image's size
 
 
+@pytest.mark.parametrize("large, spared", [(1000, ["float"]), (1, [])])
+def test_a_convolution_that_8_bits_hurt_stays_in_float(large, spared):
+    """It takes x + 1000 and x - 1000, and gives their mean, x, of which steps of 8 bits leave little."""
+    shapes = [(1, 1, 3, 2), (1, 1, 2, 1), (5, 5, 1, 8), (1, 1, 8, 3)]
+    chain = [keras.layers.Conv2D(shape[-1], shape[0]) for shape in shapes]
+    for layer, shape in zip(chain, shapes):
+        layer.build((1, 8, 8, shape[2]))
+        layer.kernel.assign(np.full(shape, 1 / np.prod(shape[:3])))
+    chain[0].bias.assign([large, -large])
+    chain[2].kernel.assign(np.pad(np.ones((1, 1, 1, 8)), ((2, 2), (2, 2), (0, 0), (0, 0))))
+    file = converted(keras.Sequential(chain))
+    images = [np.random.default_rng(i).normal(size=(1, 8, 8, 3)).astype(np.float32) * 50 for i in range(2)]
+    values = ranges.observe(file, images)
+    found = quantization.spared_convolutions(file, values, images, static=False)
+    graph = Graph(file)
+    second = [o for o in graph.operators if graph.operation(o) == "CONV_2D"][1]
+    assert found == dict.fromkeys([graph.name(second.outputs[0])] * len(spared), "float")
+    exact = results(file, images)
+    errors = [
+        np.sqrt(np.mean((results(quantization.quantize(file, "dynamic", spared=s), images) - exact) ** 2))
+        for s in ({}, found)
+    ]
+    assert errors[0] > 3 * errors[1] if spared else errors[0] == errors[1]
+
+
+def test_a_convolution_that_fixed_scales_hurt_is_dynamic():
+    file = litert.convert(Quarter(), "a2b", (32, 32))
+    images = [picture(32, 32, seed=i)[None].astype(np.float32) for i in range(2)]
+    file, values = quantization.calibrate(file, images, images)
+    (name,) = quantization.inner_convolutions(file)
+    assert "QUANTIZE" in litert.operations(quantization.quantize(file, "int8", values))
+    spared = {name: "dynamic"}
+    assert not quantization.inner_convolutions(file, spared)
+    assert quantization.quantize(file, "int8", values, spared=spared) == quantization.quantize(file, "dynamic")
+    # As if its values reached a thousand times as far.
+    values[name].low[0] -= 1000.0 * np.ptp([values[name].low.min(), values[name].high.max()])
+    assert quantization.spared_convolutions(file, values, images)[name] == "dynamic"
+
+
 @pytest.mark.parametrize("kind, norm_bits", [("int8_full", 8), ("int8_full", 16), ("int16x8", 8)])
 def test_files_of_integers_have_no_float_tensor(calibrated, kind, norm_bits):
     file = quantization.quantize(calibrated[1], kind, calibrated[2], norm_bits)
