@@ -163,6 +163,8 @@ class _Factors:
         self.combinations = {}  # of tensors that are computed
         self.own = {}  # (operator's id, position) → of a constant
         self.parts = {}  # an unknown that is no more than others in a row → [(combination, length), …]
+        self.rows = []  # the tensors of each such row
+        self.common = {}  # unknown → the peak that its channels are brought to, where that is not `_PEAK`
         for tensor in graph.inputs:
             self.combinations[tensor] = {}
         for operator in graph.operators:
@@ -218,6 +220,7 @@ class _Factors:
         if operation == "CONCATENATION":
             joined = self._unknown(length)
             self.parts[next(iter(joined))] = [(c, graph.shape(t)[-1]) for c, t in zip(taken, operator.inputs)]
+            self.rows.append([*operator.inputs])
             return joined
         moving = ("TRANSPOSE", "STRIDED_SLICE", "PAD", "MIRROR_PAD", *_RESHAPING)
         if operation in moving and _channels_stay(graph, operator):
@@ -276,9 +279,17 @@ class _Factors:
         divided by the channel's factor. With standard deviations instead of peaks, a trained UNIT was 4 dB farther from
         its model in 8 bits.
 
+        Channels that are joined to others whose factor is 1, such as a style's, are brought to the peak of those. The
+        weights that read larger ones would be smaller, and 8 bits could not hold them beside the style's.
+
         Args:
             peaks: dict of tensor → float64 [C], the largest magnitudes before.
         """
+        for row in self.rows:
+            given = {tensor: self._reduced(self.combinations.get(tensor, {})) for tensor in row}
+            fixed = [peaks[tensor].max() for tensor in row if tensor in peaks and not given[tensor]]
+            if fixed and max(fixed):
+                self.common |= dict.fromkeys((u for unknowns in given.values() for u in unknowns), max(fixed))
         while wanted := self._wanted(peaks):
             self.values |= wanted
 
@@ -293,9 +304,13 @@ class _Factors:
                 of_channels = of_channels * self._factor(combination, len(of_channels))
                 if len(of_channels) % self.length[unknown] == 0:
                     wanted.setdefault(unknown, []).append(of_channels.reshape(-1, self.length[unknown]))
-        return {unknown: self._values(peaks) for unknown, peaks in wanted.items() if any(p.any() for p in peaks)}
+        return {
+            unknown: self._values(peaks, self.common.get(unknown, _PEAK))
+            for unknown, peaks in wanted.items()
+            if any(p.any() for p in peaks)
+        }
 
-    def _values(self, peaks):
+    def _values(self, peaks, common):
         """float64 [L]: the mean over tensors of the logarithms that bring their channels [n, L] to the common peak.
 
         One factor for all channels makes them no more equal. It brings the largest one there, because the squares of
@@ -303,9 +318,9 @@ class _Factors:
         """
         largest = max(of_tensor.max() for of_tensor in peaks)
         if peaks[0].shape[1] == 1:
-            return np.log([_PEAK / largest])
+            return np.log([common / largest])
         floor = largest / _LARGEST_RATIO
-        return np.mean([np.log(_PEAK / np.maximum(p, floor)).mean(0) for p in peaks], 0)
+        return np.mean([np.log(common / np.maximum(p, floor)).mean(0) for p in peaks], 0)
 
     def _factor(self, combination, length):
         logs = np.zeros(length)

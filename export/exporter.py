@@ -39,6 +39,8 @@ from . import (
 )
 
 _PICTURES = 4
+# Calibration images that convolutions are judged on, each alone.
+_JUDGED = 4
 # Least dB, pooled and of the worst image, of the float32 file after equalisation.
 _EXACT = (90.0, 80.0)
 # All that an export consists of.
@@ -275,6 +277,7 @@ class _Export:
     Attributes:
         equalised: the float32 file that calibrated files are made of; None without such files.
         largest: `quantization.largest` of it.
+        spared: `quantization.spared_convolutions` of it.
     """
 
     model: object
@@ -290,6 +293,7 @@ class _Export:
     log: object
     equalised: bytes = None
     largest: dict = None
+    spared: dict = dataclasses.field(default_factory=dict)
 
     def write(self, folder, formats):
         """Writes all files into `folder`; returns LiteRT kind → the file before `litert.with_pixels`."""
@@ -311,13 +315,17 @@ class _Export:
             self.log("SavedModel written")
         calibrated = [kind for kind in kinds if kind in quantization.CALIBRATED]
         if calibrated:
-            self.equalised, values = self._calibrate(
+            self.equalised, values, few = self._calibrate(
                 graphs["float32"], counted=bool({*kinds} & {*quantization.COUNTED})
             )
+            if {*kinds} & {"dynamic", "int8"}:
+                self.spared = quantization.spared_convolutions(
+                    self.equalised, values, few, static="int8" in kinds, show=self.log is print
+                )
             self.largest = quantization.largest(self.equalised, values)
         for kind in kinds:
             if kind in calibrated:
-                graphs[kind] = quantization.quantize(self.equalised, kind, values, self.norm_bits)
+                graphs[kind] = quantization.quantize(self.equalised, kind, values, self.norm_bits, self.spared)
             elif kind != "float32":
                 graphs[kind] = quantization.quantize(graphs["float32"], kind)
             file = litert.with_pixels(graphs[kind], ends(kind, self.io))
@@ -326,7 +334,7 @@ class _Export:
         return {kind: graphs[kind] for kind in kinds}
 
     def _calibrate(self, file, counted):
-        """`quantization.calibrate` on the training images; bars say how many are done."""
+        """`quantization.calibrate` on the training images, and a few of these; bars say how many are done."""
         source = sources.open_domain(self.data, self.direction[0].upper(), "train")
         chosen = _spread(len(source), self.calibration_images)
         images = []
@@ -347,7 +355,8 @@ class _Export:
                 progress.update(done)
             progress.close()
 
-        return quantization.calibrate(file, read(), again() if counted else None)
+        calibrated = quantization.calibrate(file, read(), again() if counted else None)
+        return *calibrated, [inputs(*images[i]) for i in _spread(len(images), _JUDGED)]
 
     def styled(self, stream):
         """Adds to each (name, uint8 [H, W, C]) its style, float32 [style_size], where the method takes one."""
@@ -463,10 +472,17 @@ class _Export:
     def _notes(self, kind, result, float32):
         """Sentences about a file that does not bring what its format promises."""
         notes = []
-        if kind == "int8" and not quantization.inner_convolutions(self.equalised):
+        if kind == "int8" and not quantization.inner_convolutions(self.equalised, self.spared):
             notes.append(
                 "int8 is the same as dynamic: fixed scales are for convolutions on maps of at most a quarter of the "
-                "image's height that write into no residual sum, and the networks of this model have none"
+                "image's height that write into no residual sum and lose little by them, and the networks of this "
+                "model have none"
+            )
+        in_float = sum(how == "float" for how in self.spared.values())
+        if kind in ("dynamic", "int8") and in_float:
+            notes.append(
+                f"{kind} computes {in_float} of the convolutions in float, where 8 bits cost most; they have at most a "
+                "tenth of the multiplications"
             )
         if kind == "gpu" and self.largest["sum"] > quantization.LARGEST_HALF:
             notes.append(

@@ -10,6 +10,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from tfi2i.config import UserError
+from tfi2i.progress import Progress
 
 from . import ranges
 from .equalise import equalise
@@ -32,6 +33,10 @@ _GPU = (
 )
 # The longest side of the windows that a "gpu" file takes means in.
 _WINDOW = 4
+# What "int8_full" can compute in 16 bits: norms and additions.
+_OF_NORMS = ("MEAN", "SUB", "MUL", "RSQRT", "ADD")
+# dB that are close enough for convolutions that could be computed more exactly.
+_ENOUGH = 50.0
 # The ends of a style in integers, in standard deviations of N(0, 1). What lies outside is cut off.
 STYLE = 4.0
 # The largest finite number of 16-bit floats.
@@ -56,7 +61,87 @@ def calibrate(file, images, again=None):
     return file, values
 
 
-def quantize(file, kind, values=None, norm_bits=8):
+def spared_convolutions(file, values, images, static=True, show=False):
+    """The convolutions that "dynamic" and "int8" compute more exactly than the others, because they lose most.
+
+    One convolution can lose more than all others together: the last that enlarges the map of a trained UNIT cost 8 dB.
+    Tensors are rounded to 8 bits one by one. Where the inputs of all convolutions together leave less than `_ENOUGH`
+    dB, those with more than a tenth of the squared error stay in float, the worst first, as long as they have at most a
+    tenth of the multiplications. All of this only if "dynamic" then loses at least a fifth of its squared error. Of the
+    convolutions that "int8" gives fixed scales, the worst are dynamic, so that the others add at most half of the error
+    that is left, or leave `_ENOUGH` dB.
+
+    Args:
+        file: bytes of a float32 file, of `calibrate`.
+        values: of that file.
+        images: a few of those that `calibrate` takes.
+        static: whether to judge fixed scales too, for which the values have histograms.
+        show: whether a bar says how many convolutions are judged.
+
+    Returns:
+        dict of the name of what a convolution writes → "float" or "dynamic".
+    """
+    graph = Graph(file)
+    expected = ranges.outputs(file, images)
+    enough = 255**2 / 10 ** (_ENOUGH / 10)
+
+    def error(other):
+        return np.mean([np.square(x - y).mean() for x, y in zip(expected, ranges.outputs(other, images))])
+
+    convolutions = [o for o in graph.operators if graph.operation(o) == "CONV_2D"]
+    sources = {graph.name(o.outputs[0]): graph.name(o.inputs[0]) for o in convolutions}
+    products = {
+        graph.name(o.outputs[0]): math.prod(graph.shape(o.outputs[0])[1:]) * math.prod(graph.shape(o.inputs[1])[1:])
+        for o in convolutions
+    }
+    costs, progress = {}, Progress(len(sources), "convolutions judged", active=show)
+    for done, (name, source) in enumerate(sources.items(), 1):
+        seen = values[source]
+        costs[name] = error(_rounded(file, {source: (min(0.0, seen.low.min()), max(0.0, seen.high.max()))}))
+        progress.update(done)
+    progress.close()
+    spared = {}
+    if sum(costs.values()) > enough:
+        for name in sorted(costs, key=costs.get, reverse=True):
+            share = sum(products[n] for n in (*spared, name)) / sum(products.values())
+            if costs[name] > sum(costs.values()) / 10 and share <= 0.1:
+                spared[name] = "float"
+    if spared:
+        # Errors are not independent: what helps one by one may not help together.
+        usual, better = (error(quantize(file, "dynamic", spared=s)) for s in (None, spared))
+        spared = spared if better < 0.8 * usual else {}
+    inner = [name for name in inner_convolutions(file) if name not in spared]
+    if static and inner:
+        limits = ranges.limits(file, values, 8)
+        fixed = {name: error(_rounded(file, {t: limits[t] for t in (sources[name], name)})) for name in inner}
+        rest = sum(c for name, c in costs.items() if name not in spared)
+        allowed = max(rest / 2, enough - rest)
+        for name in sorted(fixed, key=fixed.get):
+            allowed -= fixed[name]
+            if allowed < 0:
+                spared[name] = "dynamic"
+    return spared
+
+
+def _rounded(file, limits):
+    """A float file in which tensors are rounded to the 256 levels of their range in `limits`, by their names."""
+    graph = Graph(file)
+    for tensor in [t for t in graph.producer if graph.name(t) in limits]:
+        low, high = limits[graph.name(tensor)]
+        levels = graph.add_pixels(tensor, schema.TensorType.INT8, f"{graph.name(tensor)}/levels")
+        rounded = graph.add_tensor(tensor, "rounded")
+        scale = max(high - low, 1e-20) / 255
+        graph.tensors[levels].quantization.scale = [scale]
+        graph.tensors[levels].quantization.zeroPoint = [round(-128 - low / scale)]
+        position = next(i for i, o in enumerate(graph.operators) if o is graph.producer[tensor])
+        graph.insert(position + 1, "QUANTIZE", [tensor], levels)
+        graph.insert(position + 2, "DEQUANTIZE", [levels], rounded)
+        for reader in graph.consumers[tensor]:
+            reader.inputs = [rounded if t == tensor else t for t in reader.inputs]
+    return graph.to_bytes()
+
+
+def quantize(file, kind, values=None, norm_bits=8, spared=None):
     """Makes a smaller file of a float32 one.
 
     Args:
@@ -70,6 +155,7 @@ def quantize(file, kind, values=None, norm_bits=8):
             "int16x8": everything, activations in 16 bits and weights in 8.
         values: those of `calibrate`, for the kinds in `COUNTED`.
         norm_bits: 8, or 16: "int8_full" computes norms and additions in 16 bits.
+        spared: of `spared_convolutions`, for "dynamic" and "int8"; those in float have weights of 16 bits.
 
     Returns:
         bytes, with the same signature. Images are float32 pixels; of "int8_full" int8, pixel - 128; of "int16x8" int16,
@@ -84,22 +170,25 @@ def quantize(file, kind, values=None, norm_bits=8):
         raise UserError(f"kind={kind!r}: expected float16, {', '.join(CALIBRATED)}")
     if kind in COUNTED and values is None:
         raise UserError(f"{kind} needs the values of calibrate(file, images, again)")
+    half = qtyping.OpQuantizationConfig(
+        weight_tensor_config=qtyping.TensorQuantizationConfig(num_bits=16, dtype=qtyping.TensorDataType.FLOAT),
+        compute_precision=qtyping.ComputePrecision.FLOAT,
+        explicit_dequantize=True,
+    )
     if kind in ("float16", "gpu"):
         file = _with_short_sums(file) if kind == "gpu" else file
-        half = qtyping.TensorQuantizationConfig(num_bits=16, dtype=qtyping.TensorDataType.FLOAT)
-        config = qtyping.OpQuantizationConfig(
-            weight_tensor_config=half, compute_precision=qtyping.ComputePrecision.FLOAT, explicit_dequantize=True
-        )
-        recipe.add_quantization_config(".*", operation.ALL_SUPPORTED, config, quantizer.AlgorithmName.FLOAT_CASTING)
+        recipe.add_quantization_config(".*", operation.ALL_SUPPORTED, half, quantizer.AlgorithmName.FLOAT_CASTING)
     elif kind in ("dynamic", "int8"):
         recipe.add_dynamic_config(".*", operation.ALL_SUPPORTED, 8)
         # XNNPACK has no depthwise convolution with scales that come with the map. Their weights are few.
         keep = quantizer.AlgorithmName.NO_QUANTIZE
         recipe.add_quantization_config(".*", operation.DEPTHWISE_CONV_2D, algorithm_key=keep)
         if kind == "int8":
-            for name in inner_convolutions(file):
+            for name in inner_convolutions(file, spared):
                 recipe.add_static_config(_only(name), operation.CONV_2D, activation_num_bits=8, weight_num_bits=8)
             limits = ranges.limits(file, values, 8)
+        for name in (name for name, how in (spared or {}).items() if how == "float"):
+            recipe.add_quantization_config(_only(name), operation.CONV_2D, half, quantizer.AlgorithmName.FLOAT_CASTING)
     else:
         if kind == "int16x8":
             file, values = _without_large_biases(*equalise(file, values, "deviation"))
@@ -107,12 +196,15 @@ def quantize(file, kind, values=None, norm_bits=8):
         bits = 16 if kind == "int16x8" else 8
         recipe.add_static_config(".*", operation.ALL_SUPPORTED, activation_num_bits=bits, weight_num_bits=8)
         if norm_bits == 16:
-            for name in ("MEAN", "SUB", "MUL", "RSQRT", "ADD"):
+            for name in _OF_NORMS:
                 recipe.add_static_config(".*", getattr(operation, name), activation_num_bits=16, weight_num_bits=8)
             for name in pixels:  # but not the mapping at the ends
                 for op in (operation.MUL, operation.ADD):
                     recipe.add_static_config(_only(name), op, activation_num_bits=8, weight_num_bits=8)
         limits = ranges.limits(file, values, bits, pixels)
+        if norm_bits == 16 and kind == "int8_full":
+            wide = ranges.limits(file, values, 16, pixels)
+            limits |= {name: wide[name] for name in _inside_norms(file, pixels)}
     graph = Graph(file)
     ranks = {graph.name(t): len(graph.shape(t)) for t in range(len(graph.tensors))}
     scales = {
@@ -124,6 +216,20 @@ def quantize(file, kind, values=None, norm_bits=8):
         job = quantizer.Quantizer(file, recipe.get_quantization_recipe())
         file = bytes(job.quantize(scales or None).quantized_model)
     return _with_one_size(file) if kind in ("int8_full", "int16x8") else file
+
+
+def _inside_norms(file, pixels):
+    """Names of the tensors that only operations in `_OF_NORMS` write and read, but for those of the pixels' mapping."""
+    graph = Graph(file)
+
+    def inside(operator):
+        return graph.operation(operator) in _OF_NORMS and graph.name(operator.outputs[0]) not in pixels
+
+    return [
+        graph.name(tensor)
+        for tensor, operator in graph.producer.items()
+        if inside(operator) and all(map(inside, graph.consumers[tensor])) and graph.name(tensor) not in pixels
+    ]
 
 
 def _with_short_sums(file):
@@ -367,7 +473,7 @@ def _fold_mapping(graph):
         graph.operators.remove(operator)
 
 
-def inner_convolutions(file):
+def inner_convolutions(file, spared=None):
     """The convolutions that "int8" gives fixed scales, because they lose least by them.
 
     Their maps, before and behind, are at most a quarter as high as the image that the networks see, which may be
@@ -375,6 +481,7 @@ def inner_convolutions(file):
 
     Args:
         file: bytes of a float32 LiteRT file.
+        spared: of `spared_convolutions`; these are left out.
 
     Returns:
         list of the names of what they write; empty where "int8" is the same as "dynamic".
@@ -390,7 +497,9 @@ def inner_convolutions(file):
     return [
         graph.name(written)
         for written, around in heights.items()
-        if 4 * max(around) <= height and "ADD" not in {graph.operation(reader) for reader in graph.consumers[written]}
+        if 4 * max(around) <= height
+        and graph.name(written) not in (spared or {})
+        and "ADD" not in {graph.operation(reader) for reader in graph.consumers[written]}
     ]
 
 

@@ -300,3 +300,20 @@ def test_what_looks_free_and_is_not(what):
     equal, _ = equalise.equalise(file, ranges.observe(file, images))
     expected = results(file, images)
     np.testing.assert_allclose(results(equal, images), expected, atol=1e-4 * np.abs(expected).max())
+
+
+def test_channels_beside_fixed_ones_are_brought_to_the_peak_of_those():
+    """A tanh, like a style, has no factor. Larger channels beside it would have weights that 8 bits cannot hold."""
+    first, last = conv(inputs=3), conv(inputs=CHANNELS + 3)
+
+    def network(x):
+        return last(keras.ops.concatenate([keras.ops.relu(first(x)), keras.ops.tanh(x)], -1))
+
+    file = converted(network)
+    image = np.random.default_rng(0).normal(size=(1, 8, 8, 3)).astype(np.float32)
+    equal, values = equalise.equalise(file, ranges.observe(file, [image]))
+    graph = Graph(equal)
+    free, fixed = next(o for o in graph.operators if graph.operation(o) == "CONCATENATION").inputs
+    peak = max(values[graph.name(fixed)].high.max(), -values[graph.name(fixed)].low.min())
+    np.testing.assert_allclose(values[graph.name(free)].high, peak, rtol=1e-5)
+    np.testing.assert_allclose(results(equal, [image]), results(file, [image]), atol=1e-5)

@@ -311,10 +311,14 @@ def test_litert_files_have_the_parts_and_conversions_that_they_need(exported, ki
     assert result["delegate_partitions"] == {"int8_full": norms + 1, "int16x8": 0}.get(kind, 1)
     unknown = {"MIRROR_PAD", "TRANSPOSE_CONV", "CAST", "DEPTH_TO_SPACE", "SQUARED_DIFFERENCE", "REPEAT"}
     assert not unknown & set(result["operations"])
-    # Of the pixels, at one end where the other one becomes floats. In int8 besides, before each convolution of the 6
-    # blocks, whose maps are a quarter as high as the image. No QUANTIZE leads from uint8 to int16, so two do.
-    conversions = {"int8": 2 * 6 + 1, "int8_full": 2, "int16x8": 4, "gpu": 0}
-    assert result["operations"].get("QUANTIZE", 0) == conversions.get(kind, 1)
+    # Of the pixels, at one end where the other one becomes floats. In int8 besides, before convolutions of the 6
+    # blocks, whose maps are a quarter as high as the image, but not those that lose most. No QUANTIZE leads from uint8
+    # to int16, so two do.
+    found = result["operations"].get("QUANTIZE", 0)
+    if kind == "int8":
+        assert 1 < found <= 2 * 6 + 1
+    else:
+        assert found == {"int8_full": 2, "int16x8": 4, "gpu": 0}.get(kind, 1)
 
 
 @pytest.mark.parametrize("kind", KINDS)
