@@ -28,8 +28,8 @@ def make_strategy(name, replicas=None, side_by_side=False):
         UserError: the machine does not have what was asked for, or `replicas` with another strategy.
     """
     gpus = tf.config.list_physical_devices("GPU")
-    # On CPUs Grappler takes a quarter or more of the first step's time and makes later ones no faster. Its remapper fails
-    # on the gradient of leaky ReLU with an error line; where it works it gains nothing here.
+    # On CPUs Grappler takes a quarter of the first step's time or more, and makes later ones no faster. Its remapper
+    # fails on the gradient of leaky ReLU with an error line; where it works it gains nothing here.
     tf.config.optimizer.set_experimental_options({"remapping": False, "disable_meta_optimizer": not gpus})
     for gpu in gpus:
         try:
