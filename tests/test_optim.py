@@ -36,6 +36,12 @@ def test_adam_is_torchs(in_graph, case):
     assert np.abs(after - file["start"]).min() > 1e-5  # tiny gradients move weights too
 
 
+def test_adam_takes_variables_of_several_dtypes():
+    variables = [keras.Variable([1.0], dtype=dtype) for dtype in ("float32", "float64")]
+    Adam(0.1).apply([tf.constant([3.0], v.dtype) for v in variables], variables)
+    np.testing.assert_allclose([float(v[0]) for v in variables], 0.9, atol=1e-6)
+
+
 def test_alternating_adams_share_their_powers_of_beta():
     """Two weights of gradient 2 by turns, as one optimizer of TensorFlow 1 with `minimize` for each moves them."""
     x, y = keras.Variable(1.0, name="x"), keras.Variable(1.0, name="y")

@@ -675,21 +675,29 @@ def test_durations():
         assert training.total_steps(8, 11) == (expected, 5)
 
 
-def test_an_operation_has_half_of_the_cores(monkeypatch):
-    # Earlier in this process, before TensorFlow computed anything: see conftest.py.
-    assert strategies.threads() == max(1, machine.cores() // 2)
+def test_on_two_cores_two_operations_compute_side_by_side(monkeypatch):
     asked = []
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: [])
     monkeypatch.setattr(tf.config.threading, "set_intra_op_parallelism_threads", asked.append)
-    for cores, expected in ((1, 1), (2, 1), (3, 1), (8, 4)):
+    monkeypatch.setattr(tf.config.threading, "get_intra_op_parallelism_threads", lambda: 0)
+    monkeypatch.delenv("TF_NUM_INTRAOP_THREADS", raising=False)
+    for cores, expected in ((1, []), (2, [1]), (3, []), (8, [])):
+        asked.clear()
         monkeypatch.setattr(machine, "cores", lambda cores=cores: cores)
         strategies.make_strategy("one_device", side_by_side=True)
-        assert asked.pop() == expected
+        assert asked == expected and strategies.threads() == cores
+    asked.clear()
+    monkeypatch.setattr(machine, "cores", lambda: 2)
     strategies.make_strategy("one_device", side_by_side=False)
     monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "3")
     strategies.make_strategy("one_device", side_by_side=True)
-    assert asked == []
-    monkeypatch.setattr(tf.config.threading, "get_intra_op_parallelism_threads", lambda: 0)
-    assert strategies.threads() == 3
+    assert asked == [] and strategies.threads() == 3
+    monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "two")
+    assert strategies.threads() == 2
+    monkeypatch.delenv("TF_NUM_INTRAOP_THREADS")
+    monkeypatch.setattr(tf.config.threading, "get_intra_op_parallelism_threads", lambda: 2)  # as a script may have set
+    strategies.make_strategy("one_device", side_by_side=True)
+    assert asked == [] and strategies.threads() == 2
 
 
 def test_strategies(monkeypatch):

@@ -68,7 +68,7 @@ class Translator(keras.Model):
     # Whether young averages of weights move faster, so that a short training forgets how it began. The published ones
     # do not.
     averages_warm_up = False
-    # Whether a step has operations that do not wait for each other, as those of two networks: see
+    # Whether a step has operations that do not wait for each other, as those of two networks, see
     # `strategies.share_cores`.
     side_by_side = True
     # Whether weight decay leaves biases and norms out.

@@ -67,11 +67,15 @@ class Adam(keras.optimizers.Optimizer):
     def _backend_update_step(self, grads, trainable_variables, learning_rate):
         # Computed once for all variables. Beside each of the hundreds of updates these operations would be a sixth of
         # the graph of a UVCGAN v2 step, which takes time to trace and to optimise.
-        dtype = trainable_variables[0].dtype
+        dtypes = {keras.backend.standardize_dtype(v.dtype) for v in trainable_variables}
+        factors = {dtype: self._factors(dtype, learning_rate) for dtype in sorted(dtypes)}
+        super()._backend_update_step(grads, trainable_variables, factors)
+
+    def _factors(self, dtype, learning_rate):
         update = tf.cast(self.update_number(), dtype)
         beta_1, beta_2 = tf.constant(self.beta_1, dtype), tf.constant(self.beta_2, dtype)
         beta_2_power = tf.pow(beta_2, update)
-        factors = {
+        return {
             "lr": tf.cast(learning_rate, dtype),
             "beta1": beta_1,
             "beta2": beta_2,
@@ -79,7 +83,6 @@ class Adam(keras.optimizers.Optimizer):
             "beta2_power": beta_2_power,
             "epsilon": tf.cast(self.kernel_epsilon(beta_2_power), dtype),
         }
-        super()._backend_update_step(grads, trainable_variables, factors)
 
     def update_step(self, gradient, variable, factors):
         index = self._get_variable_index(variable)
@@ -87,6 +90,7 @@ class Adam(keras.optimizers.Optimizer):
         if self.coupled_weight_decay and self._decayed[index]:
             gradient += self.coupled_weight_decay * tf.convert_to_tensor(variable)
         m, v = self._momentums[index], self._velocities[index]
+        factors = factors[keras.backend.standardize_dtype(variable.dtype)]
         tf.raw_ops.ResourceApplyAdam(var=_handle(variable), m=_handle(m), v=_handle(v), grad=gradient, **factors)
 
     def update_number(self):

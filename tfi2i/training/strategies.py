@@ -69,16 +69,21 @@ def make_strategy(name, replicas=None, side_by_side=False):
 
 
 def share_cores():
-    """Gives each operation on CPUs half of the cores, so that two compute side by side.
+    """On two cores, computes each operation on one of them, so that two compute side by side.
 
     In most steps these are the two domains' networks, or the two gradients of a convolution: single operations on few
-    small images are too short to keep all cores busy. With XLA a step is one operation, which should have all cores.
+    small images are too short to keep both cores busy. With XLA a step is one operation, which should have both.
 
-    TF_NUM_INTRAOP_THREADS in the environment overrides this. Nothing changes once TensorFlow has computed something.
+    TensorFlow has one pool of threads for all operations. With one thread in it, operations compute in the threads that
+    start them, of which there are as many as cores. On more cores a smaller pool would leave some without work.
+
+    A number that was set in TF_NUM_INTRAOP_THREADS or in Python stays, and so does all that TensorFlow has once it has
+    computed something.
     """
-    if "TF_NUM_INTRAOP_THREADS" not in os.environ:
+    given = "TF_NUM_INTRAOP_THREADS" in os.environ or tf.config.threading.get_intra_op_parallelism_threads()
+    if machine.cores() == 2 and not given:
         with contextlib.suppress(RuntimeError):
-            tf.config.threading.set_intra_op_parallelism_threads(max(1, machine.cores() // 2))
+            tf.config.threading.set_intra_op_parallelism_threads(1)
 
 
 _made = {}
@@ -286,9 +291,10 @@ def arithmetic(precision, xla):
 
 
 def threads():
-    """Threads that compute one operation on CPUs."""
-    given = tf.config.threading.get_intra_op_parallelism_threads() or os.environ.get("TF_NUM_INTRAOP_THREADS")
-    return int(given or machine.cores())
+    """Threads in TensorFlow's pool, which compute single operations on CPUs."""
+    text = os.environ.get("TF_NUM_INTRAOP_THREADS", "")
+    given = int(text) if text.isdigit() else 0
+    return tf.config.threading.get_intra_op_parallelism_threads() or given or machine.cores()
 
 
 def resolve_xla(name):
