@@ -6,12 +6,13 @@ The figure in docs/how-to/students.md is of this command:
 
 It distills what is not distilled yet (broken off, the same command goes on), measures every student and the teacher on
 the test pairs, exports the students in full int8 and measures these files too, prints a table in Markdown and writes
-OUTPUT/students_DIRECTION.png. --measure_only trains nothing.
+OUTPUT/students_DIRECTION.png. --measure_only trains nothing; it measures and exports again what is trained.
 
 Files are timed on one thread, in turns with the teacher's float32 file, by the processor time that they use: other work
 on the machine hardly changes it.
 """
 
+import functools
 import json
 import pathlib
 import statistics
@@ -57,7 +58,9 @@ def measure(run_dir):
 def export(run_dir):
     """Exports a student into RUN_files; the path of its int8_full file."""
     folder = run_dir.with_name(f"{run_dir.name}_files")
-    python("tfi2i.export", f"--run_dir={run_dir}", f"--output={folder}", "--formats=float32,int8_full", "--overwrite")
+    # The table shows how close int8_full is; a floor would end the command before it.
+    flags_of = [f"--output={folder}", "--formats=float32,int8_full", "--min_psnr=int8_full:0/0", "--overwrite"]
+    python("tfi2i.export", f"--run_dir={run_dir}", *flags_of)
     return folder / "int8_full.tflite"
 
 
@@ -104,10 +107,12 @@ def processor_times(files, image, repeats=50):
 
 
 def table(rows):
-    """Markdown: a line for each of `rows`, dicts of
+    """Markdown: a line for each row.
 
-    `name`, `macs`, `parameters`, the means `l1` and `kid`, `kid_std`, and of what was exported `file_l1`, the L1 of
-    int8_full (None: not measured), and `time` as a part of the teacher's float32 time.
+    Args:
+        rows: list of dict of "name"; "macs" and "parameters", counts; "l1", in levels, "kid", × 100, and "kid_std", its
+            standard deviation over subsets; "file_l1", the L1 of the int8_full file (None: not measured); and "time", a
+            part of the time of the teacher's float32 file.
     """
     columns = ["", "million multiply-accumulates", "parameters", "L1 of 255", "KID × 100"]
     columns += ["L1 of int8_full", "its time, the teacher's float32 = 1"]
@@ -189,7 +194,9 @@ def main(_):
     inputs = [image for _, image in pipeline.eval_images(source, teacher.run.data, chosen)]
     files = {name: verify.LiteRT(path, 1) for name, path in zip(models, exported.values())}
     float32 = with_pixels(convert(teacher, direction, teacher.run.data.crop), "uint8")
-    times = processor_times(files | {"teacher": verify.LiteRT(float32, 1)}, inputs[0])
+    style = np.zeros((1, teacher.style_size), np.float32) if teacher.style_size else None
+    timed = files | {"teacher": functools.partial(verify.LiteRT(float32, 1), style=style)}
+    times = processor_times(timed, inputs[0])
     for row in rows:
         file = files.get(row["name"])
         row["file_l1"] = file and l1_of_file(file, teacher.run.data, direction)

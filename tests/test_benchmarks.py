@@ -13,6 +13,7 @@ import types
 import numpy as np
 import pytest
 import tensorflow as tf
+from absl.flags import FlagValues
 
 from benchmarks import common, duration, gpu_file, methods, scaling, students, table, tables
 from tests.own_flags import call, own_flags
@@ -121,6 +122,18 @@ def run(capsys):
     return run
 
 
+PROGRAMS = [
+    p.stem for p in pathlib.Path(common.__file__).parent.glob("*.py") if "def define_flags(" in p.read_text("utf-8")
+]
+
+
+@pytest.mark.parametrize("program", sorted(PROGRAMS))
+def test_flags_are_declared_without_a_clash(program):
+    values = FlagValues()
+    importlib.import_module(f"benchmarks.{program}").define_flags(values)
+    assert len(values) > 0
+
+
 TINY = ("--generator=resnet_6blocks", "--generator_width=2", "--discriminator_width=2", "--discriminator_layers=1")
 
 
@@ -152,6 +165,9 @@ def test_inference(run):
     assert [line.split("  ")[0] for line in lines[2:]] == names
     with pytest.raises(config.UserError, match="--formats=onnx"):
         run("inference", *TINY, "--size=16", "--formats=onnx")
+    tiny = ("--generator_width=4", "--mlp_width=16", "--style_size=3", "--discriminator_width=4")
+    lines = run("inference", "--method=munit", *tiny, "--size=16", "--seconds=0", "--formats=saved_model,float32,int8")
+    assert [line.split("  ")[0] for line in lines[-4:]] == [*names[:3], "LiteRT int8"]
 
 
 def test_features(run):

@@ -305,7 +305,8 @@ class Hyperparameters:
     data_in_full: typing.ClassVar[bool] = False
     # Whether a run may become longer when it is resumed, if its schedule of learning rates allows it.
     open_ended: typing.ClassVar[bool] = True
-    # What the model is for instead, where it translates no pictures that could be measured: the end of an error.
+    # Of a model that translates no pictures: what it learned instead, as the end of an error's sentence. None: it
+    # translates.
     instead: typing.ClassVar[str | None] = None
 
     def absolute(self):

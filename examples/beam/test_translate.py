@@ -121,6 +121,7 @@ def test_styles(photos, styled_model, tmp_path):
         ("saved_model", ["--reference=a.png"], "--reference: .* takes no style: leave it out"),
         ("styled_model", ["--style_vector=1"], "--style_vector=1: expected 2 numbers with commas between"),
         ("styled_model", ["--style_vector=1,b"], "--style_vector=1,b: expected 2 numbers with commas between"),
+        ("styled_model", ["--style_vector=nan,1"], "--style_vector=nan,1: expected 2 numbers with commas between"),
         ("styled_model", ["--reference=no.png"], "--reference=no.png cannot be read"),
         ("styled_model", ["--reference=a.png", "--style_seed=1"], "argument --style_seed: not allowed with argument"),
         (None, [], "missing/saved_model.pb cannot be read: give the folder of a version, such as exported/1"),

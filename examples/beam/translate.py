@@ -13,6 +13,7 @@ It needs Apache Beam and TensorFlow, and nothing else of tfi2i: workers load the
 """
 
 import argparse
+import math
 import os
 import sys
 import zlib
@@ -147,7 +148,7 @@ def read_style(values):
         style = [float(number) for number in values.style_vector.split(",")]
     except ValueError:
         style = []
-    if len(style) != size:
+    if len(style) != size or not all(map(math.isfinite, style)):
         raise ValueError(f"--style_vector={values.style_vector}: expected {size} numbers with commas between")
     return style
 

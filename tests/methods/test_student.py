@@ -400,7 +400,7 @@ def test_a_teacher_may_move(student, teacher, tmp_path):
     call(distill, *flags, f"--teacher={tmp_path / 'moved'}", f"--run_dir={tmp_path / 'student'}")
 
 
-def test_a_teacher_that_was_trained_on_keeps_that_checkpoint_no_longer(student, teacher, tmp_path):
+def test_the_teachers_checkpoint_is_gone(student, teacher, tmp_path):
     run_dir, moved = tmp_path / "student", tmp_path / "moved"
     shutil.copytree(student, run_dir)
     shutil.copytree(teacher, moved)
@@ -412,6 +412,26 @@ def test_a_teacher_that_was_trained_on_keeps_that_checkpoint_no_longer(student, 
         f"the run in {run_dir} learns from step 1 of its teacher (--teacher_checkpoint=1: {moved} has 2): give a new "
         "--run_dir"
     )
+    path.write_text(path.read_text().replace('"teacher_checkpoint": "1"', '"teacher_checkpoint": "best"'))
+    said = refusal(f"--teacher={moved}", f"--run_dir={run_dir}")
+    assert said == (
+        f"the run in {run_dir} learns from best/ of its teacher (--teacher_checkpoint=best: {moved} has 2): give a new "
+        "--run_dir"
+    )
+
+
+def test_the_teachers_checkpoint_is_damaged(student, teacher, tmp_path):
+    run_dir, moved = tmp_path / "student", tmp_path / "moved"
+    shutil.copytree(student, run_dir)
+    shutil.copytree(teacher, moved)
+    (run_directory.checkpoint_folder(moved, 1) / "manifest.json").unlink()
+    path = run_directory.config_path(run_dir)
+    path.write_text(path.read_text().replace(str(teacher), str(moved)))
+    said = refusal(f"--teacher={moved}", f"--run_dir={run_dir}")
+    assert said.startswith(f"the run in {run_dir} learns from step 1 of its teacher (checkpoint {moved}")
+    assert said.endswith("): give a new --run_dir") and "give another" not in said
+    said = refusal(f"--teacher={moved}", "--teacher_checkpoint=1", f"--run_dir={tmp_path}/new")
+    assert said.endswith("; give another --teacher_checkpoint")
 
 
 def test_what_is_packed_names_no_path(student, tmp_path):

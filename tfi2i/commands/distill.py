@@ -113,9 +113,11 @@ def _checkpoint(given, run_dir):
     try:
         return checkpoints.find(given["teacher"], asked)
     except UserError as error:
-        said = str(error).replace("--checkpoint=", "--teacher_checkpoint=")
+        said = str(error).replace("--checkpoint", "--teacher_checkpoint")
         if asked != given.get("teacher_checkpoint"):  # a teacher that is trained on keeps its last checkpoints only
-            said = f"the run in {run_dir} learns from step {asked} of its teacher ({said}): give a new --run_dir"
+            said = said.removesuffix("; give another --teacher_checkpoint")
+            which = "best/" if asked == "best" else f"step {asked}"
+            said = f"the run in {run_dir} learns from {which} of its teacher ({said}): give a new --run_dir"
         raise UserError(said) from error
 
 

@@ -69,6 +69,8 @@ class Average(keras.layers.Layer):
         rate = tf.cast(1 - momentum, tf.float32)
         for variable, average in self.pairs:
             difference = tf.convert_to_tensor(variable.value) - tf.convert_to_tensor(average.value)
+            # In place, on the TensorFlow variable: Keras' `assign_add` would make a copy, and would keep to a
+            # `StatelessScope`, in which this must not be called.
             average.value.assign_add(rate * difference)
 
     def restart(self):

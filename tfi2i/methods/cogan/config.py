@@ -119,7 +119,7 @@ class CoGANAdaptation(Coupled):
     weight_decay: float = option(5e-4, "L2 added to the gradient of all weights before Adam, as torch.optim.Adam does")
 
     data_class: typing.ClassVar = SmallDigits
-    instead: typing.ClassVar = "it learned to classify digits, and its metrics.json says how well"
+    instead: typing.ClassVar = "it learned to classify digits; at the end of training metrics.json says how well"
     recipe: typing.ClassVar = {"batch_size": 64, "steps": 10_000, "lr_schedule": "constant", "decay_fraction": 0.0}
 
     def __post_init__(self):

@@ -250,7 +250,7 @@ class Adaptation(Hyperparameters):
     weight_decay: float = option(5e-4, "L2 added to the gradient of all weights before Adam, as torch.optim.Adam does")
 
     data_class: typing.ClassVar = Digits
-    instead: typing.ClassVar = "it learned to classify digits, and its metrics.json says how well"
+    instead: typing.ClassVar = "it learned to classify digits; at the end of training metrics.json says how well"
     recipe: typing.ClassVar = {"batch_size": 64, "steps": 200_000, "lr_schedule": "constant", "decay_fraction": 0.0}
 
     def __post_init__(self):
