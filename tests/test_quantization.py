@@ -135,6 +135,23 @@ def test_a_convolution_that_8_bits_hurt_stays_in_float(large, spared):
     assert errors[0] > 3 * errors[1] if spared else errors[0] == errors[1]
 
 
+def test_a_convolution_is_judged_by_its_own_input():
+    """Its weights are 0, so levels of its input change nothing; the sum beside it reads the same map as it is."""
+    first, zero = keras.layers.Conv2D(3, 1), keras.layers.Conv2D(3, 1, kernel_initializer="zeros")
+
+    def network(x):
+        y = first(x)
+        return y + zero(y)
+
+    file = converted(network)
+    image = picture(8, 8)[None].astype(np.float32)
+    graph = Graph(file)
+    for operator in (o for o in graph.operators if graph.operation(o) == "CONV_2D"):
+        rounded = quantization._rounded(file, graph.name(operator.outputs[0]), (0.0, 100.0))
+        same = np.array_equal(results(rounded, [image]), results(file, [image]))
+        assert same == (graph.constant(operator.inputs[1]) == 0).all()
+
+
 def test_a_convolution_that_fixed_scales_hurt_is_dynamic():
     file = litert.convert(Quarter(), "a2b", (32, 32))
     images = [picture(32, 32, seed=i)[None].astype(np.float32) for i in range(2)]
