@@ -480,9 +480,10 @@ class _Export:
             )
         in_float = sum(how == "float" for how in self.spared.values())
         if kind in ("dynamic", "int8") and in_float:
+            convolutions = litert.operations(self.equalised)["CONV_2D"]
             notes.append(
-                f"{kind} computes {in_float} of the convolutions in float, where 8 bits cost most; they have at most a "
-                "tenth of the multiplications"
+                f"{kind} computes {in_float} of {convolutions} convolutions in float, which lose most by 8 bits and "
+                "have at most a tenth of the multiplications"
             )
         if kind == "gpu" and self.largest["sum"] > quantization.LARGEST_HALF:
             notes.append(

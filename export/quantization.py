@@ -65,11 +65,11 @@ def spared_convolutions(file, values, images, static=True, show=False):
     """The convolutions that "dynamic" and "int8" compute more exactly than the others, because they lose most.
 
     One convolution can lose more than all others together: the last that enlarges the map of a trained UNIT cost 8 dB.
-    Tensors are rounded to 8 bits one by one. Where the inputs of all convolutions together leave less than `_ENOUGH`
-    dB, those with more than a tenth of the squared error stay in float, the worst first, as long as they have at most a
-    tenth of the multiplications. All of this only if "dynamic" then loses at least a fifth of its squared error. Of the
-    convolutions that "int8" gives fixed scales, the worst are dynamic, so that the others add at most half of the error
-    that is left, or leave `_ENOUGH` dB.
+    Each convolution is judged by the squared error that 8 bits of its input alone cause. If the sum of all these leaves
+    less than `_ENOUGH` dB, those with more than a tenth of it stay in float, the worst first, as long as they have at
+    most a tenth of the multiplications. They stay there only if that takes a fifth of its error from "dynamic". The
+    convolutions that "int8" gives fixed scales are then judged by 8 bits of input and output. The worst are dynamic, so
+    that the others cause at most half of the error that is left, or leave `_ENOUGH` dB.
 
     Args:
         file: bytes of a float32 file, of `calibrate`.
@@ -88,32 +88,33 @@ def spared_convolutions(file, values, images, static=True, show=False):
     def error(other):
         return np.mean([np.square(x - y).mean() for x, y in zip(expected, ranges.outputs(other, images))])
 
-    convolutions = [o for o in graph.operators if graph.operation(o) == "CONV_2D"]
-    sources = {graph.name(o.outputs[0]): graph.name(o.inputs[0]) for o in convolutions}
+    convolutions = {graph.name(o.outputs[0]): o for o in graph.operators if graph.operation(o) == "CONV_2D"}
     products = {
-        graph.name(o.outputs[0]): math.prod(graph.shape(o.outputs[0])[1:]) * math.prod(graph.shape(o.inputs[1])[1:])
-        for o in convolutions
+        name: math.prod(graph.shape(o.outputs[0])[1:]) * math.prod(graph.shape(o.inputs[1])[1:])
+        for name, o in convolutions.items()
     }
-    costs, progress = {}, Progress(len(sources), "convolutions judged", active=show)
-    for done, (name, source) in enumerate(sources.items(), 1):
-        seen = values[source]
-        costs[name] = error(_rounded(file, {source: (min(0.0, seen.low.min()), max(0.0, seen.high.max()))}))
+    costs, progress = {}, Progress(len(convolutions), "convolutions judged", active=show)
+    for done, (name, operator) in enumerate(convolutions.items(), 1):
+        seen = values[graph.name(operator.inputs[0])]
+        costs[name] = error(_rounded(file, name, (min(0.0, seen.low.min()), max(0.0, seen.high.max()))))
         progress.update(done)
     progress.close()
-    spared = {}
-    if sum(costs.values()) > enough:
+    spared, total = {}, sum(costs.values())
+    if total > enough:
         for name in sorted(costs, key=costs.get, reverse=True):
             share = sum(products[n] for n in (*spared, name)) / sum(products.values())
-            if costs[name] > sum(costs.values()) / 10 and share <= 0.1:
+            if costs[name] > total / 10 and share <= 0.1:
                 spared[name] = "float"
     if spared:
         # Errors are not independent: what helps one by one may not help together.
         usual, better = (error(quantize(file, "dynamic", spared=s)) for s in (None, spared))
         spared = spared if better < 0.8 * usual else {}
-    inner = [name for name in inner_convolutions(file) if name not in spared]
-    if static and inner:
+    if static and (inner := inner_convolutions(file, spared)):
         limits = ranges.limits(file, values, 8)
-        fixed = {name: error(_rounded(file, {t: limits[t] for t in (sources[name], name)})) for name in inner}
+        fixed = {
+            name: error(_rounded(file, name, limits[graph.name(convolutions[name].inputs[0])], limits[name]))
+            for name in inner
+        }
         rest = sum(c for name, c in costs.items() if name not in spared)
         allowed = max(rest / 2, enough - rest)
         for name in sorted(fixed, key=fixed.get):
@@ -123,22 +124,30 @@ def spared_convolutions(file, values, images, static=True, show=False):
     return spared
 
 
-def _rounded(file, limits):
-    """A float file in which tensors are rounded to the 256 levels of their range in `limits`, by their names."""
+def _rounded(file, name, before, behind=None):
+    """A float file in which a convolution takes, and with `behind` gives, the 256 levels of a range (low, high)."""
     graph = Graph(file)
-    for tensor in [t for t in graph.producer if graph.name(t) in limits]:
-        low, high = limits[graph.name(tensor)]
-        levels = graph.add_pixels(tensor, schema.TensorType.INT8, f"{graph.name(tensor)}/levels")
-        rounded = graph.add_tensor(tensor, "rounded")
-        scale = max(high - low, 1e-20) / 255
-        graph.tensors[levels].quantization.scale = [scale]
-        graph.tensors[levels].quantization.zeroPoint = [round(-128 - low / scale)]
-        position = next(i for i, o in enumerate(graph.operators) if o is graph.producer[tensor])
-        graph.insert(position + 1, "QUANTIZE", [tensor], levels)
-        graph.insert(position + 2, "DEQUANTIZE", [levels], rounded)
-        for reader in graph.consumers[tensor]:
-            reader.inputs = [rounded if t == tensor else t for t in reader.inputs]
+    position, operator = next((i, o) for i, o in enumerate(graph.operators) if graph.name(o.outputs[0]) == name)
+    (written,) = operator.outputs
+    if behind:
+        rounded = _round(graph, position + 1, written, behind)
+        for reader in graph.consumers[written]:
+            reader.inputs = [rounded if t == written else t for t in reader.inputs]
+    graph.replace_input(operator, 0, _round(graph, position, operator.inputs[0], before))
     return graph.to_bytes()
+
+
+def _round(graph, position, tensor, limits):
+    """Rounds a tensor by two new operators from `position` on; returns what they give."""
+    low, high = limits
+    scale = max(high - low, 1e-20) / 255
+    levels = graph.add_pixels(tensor, schema.TensorType.INT8, f"{graph.name(tensor)}/levels")
+    rounded = graph.add_tensor(tensor, "rounded")
+    graph.tensors[levels].quantization.scale = [scale]
+    graph.tensors[levels].quantization.zeroPoint = [round(-128 - low / scale)]
+    graph.insert(position, "QUANTIZE", [tensor], levels)
+    graph.insert(position + 1, "DEQUANTIZE", [levels], rounded)
+    return rounded
 
 
 def quantize(file, kind, values=None, norm_bits=8, spared=None):
@@ -163,7 +172,7 @@ def quantize(file, kind, values=None, norm_bits=8, spared=None):
     """
     from ai_edge_quantizer import qtyping, quantizer, recipe_manager
 
-    operation = qtyping.TFLOperationName
+    operation, spared = qtyping.TFLOperationName, spared or {}
     recipe = recipe_manager.RecipeManager()
     limits = {}
     if kind != "float16" and kind not in CALIBRATED:
@@ -187,7 +196,7 @@ def quantize(file, kind, values=None, norm_bits=8, spared=None):
             for name in inner_convolutions(file, spared):
                 recipe.add_static_config(_only(name), operation.CONV_2D, activation_num_bits=8, weight_num_bits=8)
             limits = ranges.limits(file, values, 8)
-        for name in (name for name, how in (spared or {}).items() if how == "float"):
+        for name in (name for name, how in spared.items() if how == "float"):
             recipe.add_quantization_config(_only(name), operation.CONV_2D, half, quantizer.AlgorithmName.FLOAT_CASTING)
     else:
         if kind == "int16x8":
@@ -473,7 +482,7 @@ def _fold_mapping(graph):
         graph.operators.remove(operator)
 
 
-def inner_convolutions(file, spared=None):
+def inner_convolutions(file, spared=()):
     """The convolutions that "int8" gives fixed scales, because they lose least by them.
 
     Their maps, before and behind, are at most a quarter as high as the image that the networks see, which may be
@@ -481,7 +490,7 @@ def inner_convolutions(file, spared=None):
 
     Args:
         file: bytes of a float32 LiteRT file.
-        spared: of `spared_convolutions`; these are left out.
+        spared: names of convolutions to leave out, such as those of `spared_convolutions`.
 
     Returns:
         list of the names of what they write; empty where "int8" is the same as "dynamic".
@@ -498,7 +507,7 @@ def inner_convolutions(file, spared=None):
         graph.name(written)
         for written, around in heights.items()
         if 4 * max(around) <= height
-        and graph.name(written) not in (spared or {})
+        and graph.name(written) not in spared
         and "ADD" not in {graph.operation(reader) for reader in graph.consumers[written]}
     ]
 

@@ -10,7 +10,7 @@ from tfi2i.export import litert, quantization, ranges, verify
 from tfi2i.export.graph import Graph
 
 from tests.test_equalise import converted, results
-from tests.test_export import Convolutions, picture
+from tests.test_export import EASY, Convolutions, picture, quick
 from tfi2i import layers
 from tfi2i.config import UserError
 
@@ -135,6 +135,23 @@ def test_a_convolution_that_8_bits_hurt_stays_in_float(large, spared):
     assert errors[0] > 3 * errors[1] if spared else errors[0] == errors[1]
 
 
+def test_a_convolution_is_judged_by_its_own_input():
+    """Its weights are 0, so levels of its input change nothing; the sum beside it reads the same map as it is."""
+    first, zero = keras.layers.Conv2D(3, 1), keras.layers.Conv2D(3, 1, kernel_initializer="zeros")
+
+    def network(x):
+        y = first(x)
+        return y + zero(y)
+
+    file = converted(network)
+    image = picture(8, 8)[None].astype(np.float32)
+    graph = Graph(file)
+    for operator in (o for o in graph.operators if graph.operation(o) == "CONV_2D"):
+        rounded = quantization._rounded(file, graph.name(operator.outputs[0]), (0.0, 100.0))
+        same = np.array_equal(results(rounded, [image]), results(file, [image]))
+        assert same == (graph.constant(operator.inputs[1]) == 0).all()
+
+
 def test_a_convolution_that_fixed_scales_hurt_is_dynamic():
     file = litert.convert(Quarter(), "a2b", (32, 32))
     images = [picture(32, 32, seed=i)[None].astype(np.float32) for i in range(2)]
@@ -147,6 +164,21 @@ def test_a_convolution_that_fixed_scales_hurt_is_dynamic():
     # As if its values reached a thousand times as far.
     values[name].low[0] -= 1000.0 * np.ptp([values[name].low.min(), values[name].high.max()])
     assert quantization.spared_convolutions(file, values, images)[name] == "dynamic"
+
+
+def test_an_export_says_what_it_spares(tmp_path, monkeypatch):
+    def first_and_inner(file, *_, **__):
+        graph = Graph(file)
+        first = next(graph.name(o.outputs[0]) for o in graph.operators if graph.operation(o) == "CONV_2D")
+        return {first: "float", quantization.inner_convolutions(file)[0]: "dynamic"}
+
+    monkeypatch.setattr(quantization, "spared_convolutions", first_and_inner)
+    arguments = {"formats": ("dynamic", "int8"), "size": (32, 32), "floors": EASY, "calibration_images": 2}
+    files = quick(Quarter(), tmp_path / "out", **arguments)["formats"]
+    for kind in ("dynamic", "int8"):
+        assert any(note.startswith(f"{kind} computes 1 of 4 convolutions in float, ") for note in files[kind]["notes"])
+    assert any(note.startswith("int8 is the same as dynamic: ") for note in files["int8"]["notes"])
+    assert files["dynamic"]["tensors"]["float16"] == 1  # its weights
 
 
 @pytest.mark.parametrize("kind, norm_bits", [("int8_full", 8), ("int8_full", 16), ("int16x8", 8)])
