@@ -1,4 +1,4 @@
-# make quickstart   install, then train, evaluate and export on the bundled sample
+# make quickstart   install, then train, evaluate, export and distill on the bundled sample
 # make test         install with the test extras, then lint and run the tests
 # make test-all     the same and the tests marked `thorough`: every situation with every method
 # make test-docs    run the code blocks of the tutorials, and the notebooks
@@ -40,13 +40,15 @@ quickstart: install
 	$(BIN)/tfi2i evaluate --run_dir=$(RUN) --split=test
 	$(BIN)/tfi2i export --run_dir=$(RUN) --direction=a2b --output=$(RUN)/export --overwrite --model_version=1 \
 	  --formats=saved_model,float32,dynamic,int8
+	$(BIN)/tfi2i distill --teacher=$(RUN) --direction=a2b --steps=1500 --run_dir=$(RUN)_student
+	$(BIN)/tfi2i evaluate --run_dir=$(RUN)_student --split=test
+	$(BIN)/tfi2i export --run_dir=$(RUN)_student --output=$(RUN)_student/export --overwrite --formats=float32,int8_full
 	@echo
 	@echo "Look at   $(RUN)/evaluate.png       held-out drawings: input, translation, truth, way back"
 	@echo "          $(RUN)/samples/           how the translations came about"
 	@echo "          $(RUN)/export/report.png  the exported files beside the model; README.md says how to use them"
-	@echo "Next      $(BIN)/tfi2i distill --teacher=$(RUN) --steps=1500 --run_dir=$(RUN)_student"
-	@echo "                                                          a twentieth of the work, for phones; some minutes"
-	@echo "          $(BIN)/tfi2i doctor --a=PHOTOS --b=PAINTINGS      what your own pictures are like"
+	@echo "          $(RUN)_student/           a network of a twentieth of the work, and in export/ its file for phones"
+	@echo "Next      $(BIN)/tfi2i doctor --a=PHOTOS --b=PAINTINGS      what your own pictures are like"
 	@echo "          $(BIN)/tfi2i train --preset=cyclegan/own_small --a=PHOTOS --b=PAINTINGS --run_dir=runs/mine"
 	@echo "          $(BIN)/tfi2i presets                              what else comes with a configuration"
 
