@@ -241,9 +241,10 @@ def write_study(
 
 
 def _check_translate(run_dirs):
-    """Raises `UserError`: one of the runs translates no pictures."""
+    """Raises `UserError`: one of the runs translates no pictures. What is no run is refused when it is loaded."""
     for run_dir in run_dirs:
-        run_directory.read(run_dir).check_translates(f"--run_dir={run_dir}")
+        if run_directory.config_path(run_dir).is_file():
+            run_directory.read(run_dir).check_translates(f"--run_dir={run_dir}")
 
 
 def _open(run_dir, folder, checkpoint, data, direction, protocol):
