@@ -12,7 +12,6 @@ import time
 
 from tfi2i.config import UserError
 from tfi2i.machine import cores
-from tfi2i.methods import METHODS
 
 
 def python(module, *arguments):
@@ -117,9 +116,7 @@ def trainable(chosen):
     from tfi2i.training import strategies
 
     t = chosen.training
-    xla = strategies.resolve_xla(t.xla)
-    side_by_side = METHODS[chosen.method].of_task(t.task).model_class.side_by_side and not xla
-    strategy = strategies.make_strategy(t.strategy, t.replicas, side_by_side)
+    strategy, xla = strategies.of_run(chosen)
     replicas = strategy.num_replicas_in_sync
     if t.batch_size % (replicas * t.accumulate):
         raise UserError(

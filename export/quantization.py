@@ -237,7 +237,7 @@ def _inside_norms(file, pixels):
     return [
         graph.name(tensor)
         for tensor, operator in graph.producer.items()
-        if inside(operator) and all(map(inside, graph.consumers[tensor])) and graph.name(tensor) not in pixels
+        if inside(operator) and all(map(inside, graph.consumers[tensor]))
     ]
 
 

@@ -65,11 +65,7 @@ def train(run, run_dir, dry_run=False, prepare=None, learned_from=None):
     """
     began = time.monotonic()
     folder = pathlib.Path(local_path(run_dir, "run_dir"))
-    xla = strategies.resolve_xla(run.training.xla)
-    model_class = METHODS[run.method].of_task(run.training.task).model_class
-    strategy = strategies.make_strategy(
-        run.training.strategy, run.training.replicas, side_by_side=model_class.side_by_side and not xla
-    )
+    strategy, xla = strategies.of_run(run)
     chief = strategies.is_chief(strategy)
     writes = chief and not dry_run
     replicas = strategy.num_replicas_in_sync
@@ -100,7 +96,7 @@ def train(run, run_dir, dry_run=False, prepare=None, learned_from=None):
             _compare(stored, run, folder)
             _compare_files(stored, run, fingerprints, folder)
         held_out = run.data.held_out()
-        value_range = model_class.value_range
+        value_range = METHODS[run.method].of_task(t.task).model_class.value_range
         stream = run.data.training_stream(
             source_a, source_b, value_range=value_range, seed=t.seed, batch_size=batch_size, **run.model.stream
         )

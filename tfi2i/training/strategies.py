@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from tfi2i import machine
 from tfi2i.config import UserError
+from tfi2i.methods import METHODS
 
 # What the workers say that have no fault of their own.
 ELSEWHERE = "another worker could not go on, and said why: see its output"
@@ -67,6 +68,23 @@ def make_strategy(name, replicas=None, side_by_side=False):
         if found < replicas:
             raise UserError(f"--replicas={replicas}: TensorFlow has already started with {found} CPU device(s)")
     return _mirrored(*(f"/cpu:{i}" for i in range(replicas)))
+
+
+def of_run(run):
+    """The strategy of a run, with operations side by side where that is quicker, and whether XLA compiles its steps.
+
+    Args:
+        run: `settings.Run`.
+
+    Returns:
+        (strategy, xla): those of `make_strategy` and `resolve_xla`.
+
+    Raises:
+        UserError: as `make_strategy`.
+    """
+    t, xla = run.training, resolve_xla(run.training.xla)
+    model_class = METHODS[run.method].of_task(t.task).model_class
+    return make_strategy(t.strategy, t.replicas, side_by_side=model_class.side_by_side and not xla), xla
 
 
 def share_cores():
