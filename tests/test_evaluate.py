@@ -90,6 +90,12 @@ def test_examples_include_best_and_worst_and_stay_the_same(folder):
     assert [e["name"] for e in again["a2b"]] == [e["name"] for e in examples["a2b"]]
 
 
+def test_without_pairs_no_example_is_called_good_or_bad(folder):
+    for shown in run(folder, metrics=("l1",), pairs=False)[1].values():
+        assert [e["rank"] for e in shown[-2:]] == ["least changed", "most changed"]
+        assert shown[-2]["l1"] <= shown[-1]["l1"] and shown[-1]["truth"] is None
+
+
 def test_no_more_examples_are_kept_than_shown(folder):
     for batch_size in (1, 8):
         ranks = [e["rank"] for e in run(folder, batch_size=batch_size, rows=1)[1]["b2a"]]

@@ -24,6 +24,8 @@ from tfi2i.progress import Progress
 
 # Pairs of styles that the diversity of each input is the mean of.
 STYLE_PAIRS = 2
+# What the examples with the least and with the greatest L1 are called: to the truth, and to the input without pairs.
+BY_TRUTH, BY_INPUT = ("best", "worst"), ("least changed", "most changed")
 
 
 def evaluate(
@@ -57,9 +59,9 @@ def evaluate(
         of `n_real` and `n_fake` images. With fcn_score `segmentation.SCORES`, each with its standard error `…_error`,
         of all but the baselines; the pairs' truths are then a candidate too, "truth", that has only these.
 
-        `examples` maps direction → list of a fixed random choice and the best and the worst by L1 to the truth or
-        else the input: dicts of `name`, `rank` ("", "best" or "worst"), `input`, `truth` (or None), uint8 [H, W, C],
-        `results`, candidate → uint8, and `l1`.
+        `examples` maps direction → list of a fixed random choice and the two extremes by L1, to the truth or else to
+        the input: dicts of `name`, `rank` (one of `BY_TRUTH` or `BY_INPUT`, or ""), `input`, `truth` (or None), uint8
+        [H, W, C], `results`, candidate → uint8, and `l1`.
 
     Raises:
         UserError: there is nothing to compare with, or nothing that can be read.
@@ -380,18 +382,18 @@ def _confusions(task, names, results):
 
 
 def _examples(task, images):
-    """Of all images so far those that may be shown: the random choice, and the best and the worst by L1."""
+    """Of all images so far those that may be shown: the random choice, and the extremes by L1."""
     by_l1 = sorted((image for image in images if image["l1"] is not None), key=lambda image: image["l1"])
     extremes = {image["position"] for image in by_l1[:1] + by_l1[-1:]}
     return [image for image in images if image["position"] in task.shown | extremes]
 
 
 def _ranked(images):
-    """The examples in the order in which they are shown: by name, then the best and the worst."""
+    """The examples in the order in which they are shown: by name, then the extremes by L1."""
     by_l1 = sorted((image for image in images if image["l1"] is not None), key=lambda image: image["l1"])
-    extremes = [image | {"rank": "best"} for image in by_l1[:1]] + [
-        image | {"rank": "worst"} for image in by_l1[1:][-1:]
-    ]
+    # Without pairs L1 is the distance to the input, which says nothing about how good a translation is.
+    least, most = BY_INPUT if by_l1 and by_l1[0]["truth"] is None else BY_TRUTH
+    extremes = [image | {"rank": least} for image in by_l1[:1]] + [image | {"rank": most} for image in by_l1[1:][-1:]]
     positions = {image["position"] for image in extremes}
     others = [image | {"rank": ""} for image in images if image["position"] not in positions]
     return sorted(others, key=lambda image: image["name"]) + extremes

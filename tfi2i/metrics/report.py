@@ -101,7 +101,8 @@ def picture(model, examples, title):
         of_page[f"{y}, truth"] = [e["truth"] for e in shown]
         if model is not None and direction[::-1] in model.directions and model.style_size is None:
             of_page[f"back to {x}"] = [model.translate(r, direction[::-1]) for r in results]
-        labels = [label(e) if e["l1"] is None else f"{label(e)}   L1 {e['l1']:.1f}" for e in shown]
+        to = "L1" if shown[0]["truth"] is not None else "L1 to input"
+        labels = [label(e) if e["l1"] is None else f"{label(e)}   {to} {e['l1']:.1f}" for e in shown]
         halves.append(page(of_page, labels))
     gap, line, margin, font = 24, 22, 8, ImageFont.load_default(16)
     width = sum(h.shape[1] for h in halves) + gap * (len(halves) - 1)
