@@ -150,6 +150,9 @@ def figure(rows, pictures):
         axis.plot(teacher["macs"] / 1e6, teacher[key], "s", color="black", label="teacher")
         axis.axhline(teacher[key], color="black", linewidth=0.5, linestyle=":")
         axis.set(xscale="log", xlabel="million multiply-accumulates for one picture", ylabel=label)
+        # matplotlib's own labels overlap within one power of ten.
+        axis.set_xticks([r["macs"] / 1e6 for r in rows], [f"{r['macs'] / 1e6:.4g}" for r in rows])
+        axis.minorticks_off()
         axis.grid(alpha=0.3)
         axis.legend()
     drawn.canvas.draw()

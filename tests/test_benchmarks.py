@@ -330,7 +330,7 @@ def test_a_measurement_that_fails_says_why():
     assert table.measured([sys.executable, "-c", "print('first'); print('{\"ms\": 1}')"]) == {"ms": 1}
 
 
-def test_the_table_and_the_figure_of_students():
+def test_the_table_and_the_figure_of_students(monkeypatch):
     student = {"name": "0.05 of the work", "macs": 31_703_040, "parameters": 107_692, "l1": 7.0234, "kid": 2.391}
     student |= {"kid_std": 0.296, "file_l1": 7.111, "time": 0.03412}
     teacher = {"name": "teacher", "macs": 680_300_000, "parameters": 1_900_000, "l1": 7.71, "kid": 2.77}
@@ -342,10 +342,16 @@ def test_the_table_and_the_figure_of_students():
         "| 0.05 of the work | 31.7 | 107,692 | 7.02 | 2.39 ± 0.30 | 7.11 | 0.034 |",
         "| teacher | 680.3 | 1,900,000 | 7.71 | 2.77 ± 0.30 |  | 1 |",
     ]
+    from matplotlib import pyplot
+
+    drawn = []
+    monkeypatch.setattr(pyplot, "close", drawn.append)
     shown = students.figure(
         rows, {"input": [np.zeros((16, 16, 3), np.uint8)], "teacher": [np.zeros((16, 16, 1), np.uint8)]}
     )
     assert shown.ndim == 3 and shown.shape[0] > 300 and shown.shape[1] >= 900
+    for axis in drawn[0].axes:
+        assert [label.get_text() for label in axis.get_xticklabels(which="both")] == ["31.7", "680.3"]
 
 
 def test_the_l1_of_a_file_by_hand(tmp_path):

@@ -54,7 +54,8 @@ def test_versions():
         (["train", "--run_dir=x", "--method=Unit", "--data=x"], "did you mean --method=unit?"),
         (["train", "--run_dir=x", "--data=x", "--light"], "not a flag of --method=cyclegan, it belongs to --method=u"),
         (["train", "--run_dir=x", "--data=x", "--lr_schedule=Linear"], "did you mean linear?"),
-        (["train", "--run_dir=x", "data"], "'data' is not a flag: flags are written --name=value"),
+        (["train", "--run_dir=x", "--data=x", "--direction=b2a"], "to --method=pix2pix, simgan, cartoongan; its own"),
+        (["train", "--run_dir=x", "data"], "'data' is not a flag: flags are written --name=value, and values with sp"),
         (["evaluate", "--split=Test"], "--split=Test: expected one of test, val; did you mean test?"),
     ],
 )  # fmt: skip
@@ -98,6 +99,13 @@ def test_a_pattern_that_the_shell_replaced(monkeypatch, capsys, tmp_path):
     assert "in quotes" in said(monkeypatch, capsys, *arguments)[2]
 
 
+def test_warnings_are_words(tmp_path):
+    program = "import logging; from tfi2i import command\ncommand.run(lambda rest: logging.warning('3 %s', 'left out'))"
+    (tmp_path / "program.py").write_text(program)
+    done = subprocess.run([sys.executable, tmp_path / "program.py"], capture_output=True, text=True, check=True)
+    assert done.stderr == "warning: 3 left out\n"
+
+
 def test_near_values_whatever_their_case():
     assert did_you_mean("Cosine", ("cosine", "linear")) == "; did you mean cosine?"
     assert did_you_mean("zzz", ("cosine", "linear")) == ""
@@ -117,6 +125,8 @@ def test_presets_are_listed_and_shown(monkeypatch, capsys):
     assert out == (presets.folder() / "quickstart.flags").read_text()
     status, _, error = said(monkeypatch, capsys, "presets", "cycelgan/maps")
     assert status and "did you mean cyclegan/maps" in error
+    status, _, error = said(monkeypatch, capsys, "presets", "munti")
+    assert status and error == "error: munti: there is no such preset, nor a method; did you mean munit?\n"
 
 
 def test_flagfiles_and_presets_are_put_in_their_place(tmp_path):

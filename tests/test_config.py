@@ -362,7 +362,7 @@ def test_parse_size_refuses(text):
         ({"steps": 5, "images": 9}, "--steps=5 and --images=9 contradict"),
         ({"steps": 0}, "--steps=0: expected more than 0"),
         ({"save_every": 0}, "--save_every=0: expected more than 0"),
-        ({"eval_every": 0}, "--eval_every=0: expected 1 or more"),
+        ({"eval_every": -1}, "--eval_every=-1: expected 0 or more"),
         ({"eval_metrics": "kid,fdi"}, "--eval_metrics=kid,fdi: 'fdi' is none of fid, kid"),
         ({"best_metric": "l1"}, "--best_metric=l1: expected one of kid"),
         ({"batch_size": 0}, "--batch_size=0: expected 1 or more"),

@@ -700,12 +700,19 @@ def test_a_plot_marks_its_points_where_they_are():
     assert (joined[0] != joined[1]).sum() > 1000
 
 
+def test_names_of_files_need_not_be_english():
+    blank = np.zeros((1, 96, 96, 3), np.uint8)
+    titles, labels = ([pictures.page([blank], [x], [y]) for x, y in pairs] for pairs in (("üa", "éa"), ("aü", "aé")))
+    for first, second in (titles, labels):
+        assert (first != second).any()  # not the same box for each letter
+
+
 def test_matplotlib_is_imported_quietly_and_only_to_draw(tmp_path):
     code = """
         import sys
         from tfi2i import pictures
         assert "matplotlib" not in sys.modules
-        pictures.plot({"\u9a6c": [(0, 0, None)]}, "x", "y")
+        pictures.font(12), pictures.plot({"\u9a6c": [(0, 0, None)]}, "x", "y")
     """
     nowhere = {"HOME": "/dev/null", "XDG_CACHE_HOME": "/dev/null", "XDG_CONFIG_HOME": "/dev/null"}
     code, given = textwrap.dedent(code), os.environ | nowhere

@@ -169,6 +169,9 @@ def test_empty_missing_and_foreign_files(tmp_path):
         images.read_image(tmp_path / "empty.png")
     with pytest.raises(images.BadImage, match=r"text.png: not an image"):
         images.read_image(tmp_path / "text.png")
+    (tmp_path / "photo.HEIC").write_text("no picture")
+    with pytest.raises(images.BadImage, match=r"photo.HEIC: not an image.*; convert .heic files to .jpg or .png"):
+        images.read_image(tmp_path / "photo.HEIC")
     with pytest.raises(images.BadImage, match=r"none.png: No such file"):
         images.read_image(tmp_path / "none.png")
     with pytest.raises(images.BadImage, match="^x: not an image"):

@@ -137,6 +137,10 @@ def test_the_small_preset_is_named_where_it_comes_installed(resolve, monkeypatch
     (line,) = [line for line in price.cheaper(run, "runs/x", model, 60.0, 700) if "--preset" in line]
     words = ["--preset=cyclegan/own_small", "--data=my pictures", "--jitter=0.1", "--run_dir=runs/x-own_small"]
     assert shlex.split(line) == ["tfi2i", "train", "--method=cyclegan", *words]
+    # It is no help to who has taken it already, or takes smaller pictures.
+    for more, named in (((), False), (("--crop=64",), False), (("--generator=resnet_9blocks",), True)):
+        small = resolve("--preset=cyclegan/own_small", "--data=my pictures", *more)
+        assert any("own_small" in line for line in price.cheaper(small, "runs/x", model, 60.0, 700)) == named
     # Files of a method's own stay where they are, too.
     monkeypatch.setattr(price.presets, "names", lambda: ["cartoongan/own_small"])
     run = resolve("--method=cartoongan", "--data=pictures", "--lambda_vgg=5", "--vgg_weights=/vgg.h5")

@@ -459,7 +459,8 @@ def test_evaluation_takes_the_test_images_where_there_are_no_others(tmp_path):
             images.write_image(tmp_path / name / f"{i}.png", np.full((18, 18, 3), 40 * i, np.uint8))
     given = {"data": str(tmp_path), "steps": 1, "eval_every": 1, "eval_metrics": "l1"}
     assert Validation(configured(**given), BOTH).split == "test"
-    with pytest.raises(UserError, match="--metrics=precision_recall needs at least 4 images"):
+    few = "--eval_every=1 measures the test images: --metrics=precision_recall needs at least 4 images.* --eval_every=0"
+    with pytest.raises(UserError, match=few):
         Validation(configured(**given | {"eval_metrics": "precision_recall"}), BOTH)
     for i in range(2):
         (tmp_path / "testB" / f"{i}.png").rename(tmp_path / "testB" / f"b{i}.png")
@@ -497,6 +498,12 @@ def test_a_checkpoint_that_is_not_there(finished):
         with pytest.raises(UserError, match=f"--checkpoint={asked}: .* has 2, 3"):
             checkpoints.load(finished, asked)
     assert checkpoints.load(finished, "2").checkpoint_step == checkpoints.load(finished, 2).checkpoint_step == 2
+
+
+def test_a_run_without_its_pictures_is_told_how_it_goes_on(run):
+    with pytest.raises(UserError) as refused:
+        loop.train(settings.resolve("one_way_toy", TINY), run)
+    assert f": tfi2i train --flagfile={run}/flags.txt --run_dir={run}" in str(refused.value)
 
 
 def test_a_refused_run_leaves_nothing_behind(tmp_path):

@@ -5,6 +5,7 @@ reader of the output went away. What training has beside these stands in `tfi2i.
 """
 
 import errno
+import logging as standard_logging
 import os
 import re
 import sys
@@ -41,6 +42,13 @@ _ELSEWHERE = {
 _EXAMPLES = {"run_dir": "runs/mine", "input": "photos", "output": "translated"}
 
 
+class _Worded(standard_logging.Formatter):
+    """ "warning: …", as commands print their own, in place of absl's date, thread and line of code."""
+
+    def formatMessage(self, record):
+        return f"{record.levelname.lower()}: {record.message}"
+
+
 def run(main, positional=False):
     """Parses the command line and calls `main`; whatever goes wrong there is one line and an exit status.
 
@@ -56,6 +64,7 @@ def run(main, positional=False):
     machine.with_wrapped = False
     module = sys.modules[main.__module__]
     logging.use_absl_handler()
+    logging.get_absl_handler().setFormatter(_Worded())
     try:
         rest = _parse(sys.argv[1:], module)
         logging.set_verbosity(logging.WARNING)
@@ -156,7 +165,7 @@ def _no_flags(arguments):
             f"{arguments[0]} and {len(arguments) - 1} more are no flags: the shell has replaced a pattern by files; "
             "put it in quotes, as in --input='photos/*.jpg'"
         )
-    return f"'{arguments[0]}' is not a flag: flags are written --name=value"
+    return f"'{arguments[0]}' is not a flag: flags are written --name=value, and values with spaces in quotes"
 
 
 def _explained(error, module, values):

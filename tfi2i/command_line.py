@@ -73,6 +73,14 @@ def given_flags(values):
     return {n: values[n].value for n in sorted(names) if values[n].value is not None}
 
 
+def of_preset(name):
+    """The flags of the dataclasses that a preset sets, as `given_flags` gives them."""
+    values = flags.FlagValues()
+    define_train_flags(values, [])
+    values(["tfi2i", *presets.expand([f"--preset={name}"])])
+    return given_flags(values)
+
+
 def known_elsewhere():
     """dict of name in one of the well-known codes → flag of this package."""
     return {name: field.name for field in _fields() for name in field.metadata["known_as"]}

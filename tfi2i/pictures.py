@@ -8,6 +8,7 @@ import contextlib
 import itertools
 import logging
 import math
+import pathlib
 import warnings
 
 import numpy as np
@@ -17,6 +18,13 @@ _MARGIN, _TITLE, _MIN_SIDE = 6, 22, 96
 # Distinct for colour-blind readers too: Okabe and Ito (2008).
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999999")
 _MARKERS = "osD^vPX"
+
+
+def font(points):
+    """The letters of pages: matplotlib's, as Pillow's own lack all beyond ASCII, which names of files may have."""
+    with _quiet("matplotlib"):
+        import matplotlib
+    return ImageFont.truetype(pathlib.Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), points)
 
 
 def overlay(pixels, heat):
@@ -53,17 +61,17 @@ def page(columns, titles, labels=None):
     widths = [c.shape[2] + _MARGIN for c in columns]
     rows = max(len(c) for c in columns)
     sheet = Image.new("RGB", (sum(widths) + _MARGIN, _TITLE + rows * height + _MARGIN), "white")
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
+    draw, letters = ImageDraw.Draw(sheet), font(12)
     x = _MARGIN
     for column, title, width in zip(columns, titles, widths):
-        draw.text((x + (width - _MARGIN) / 2, _TITLE / 2), title, fill="black", font=font, anchor="mm")
+        draw.text((x + (width - _MARGIN) / 2, _TITLE / 2), title, fill="black", font=letters, anchor="mm")
         for i, picture in enumerate(column):
             y = _TITLE + i * height
             sheet.paste(Image.fromarray(picture), (x, y))
             draw.rectangle((x - 1, y - 1, x + picture.shape[1], y + picture.shape[0]), outline=(220, 220, 220))
         x += width
     for i, label in enumerate(labels or []):
-        draw.text((_MARGIN, _TITLE + (i + 1) * height - under - 4), label, fill=(90, 90, 90), font=font)
+        draw.text((_MARGIN, _TITLE + (i + 1) * height - under - 4), label, fill=(90, 90, 90), font=letters)
     return np.asarray(sheet)
 
 
@@ -112,7 +120,7 @@ def frontier(points, x_label, y_label, y_most):
     """
     left, top, right, bottom = 52, 24, 400, max(260, 24 + 40 * len(points))
     fine = 3  # drawn larger, as discs of Pillow have jagged edges
-    font, small = (ImageFont.load_default(points * fine) for points in (13, 12))
+    large, small = font(12 * fine), font(11 * fine)
     xs = [x for _, _, x, _, _ in points]
     ys = [min(y, y_most) for _, _, _, y, _ in points if y is not None]
     x_least, x_most = min(xs) / 2, 2 * max(xs)
@@ -124,7 +132,7 @@ def frontier(points, x_label, y_label, y_most):
     def down(y):
         return fine * (bottom - (bottom - top) * (min(y, y_most) - y_least) / (y_most + 5 - y_least))
 
-    texts = [max(font.getlength(title), small.getlength(text)) for title, text, *_ in points]
+    texts = [max(large.getlength(title), small.getlength(text)) for title, text, *_ in points]
     sheet = Image.new("RGB", (fine * 455 + math.ceil(max(texts)), fine * (bottom + 50)), "white")
     draw, thin = ImageDraw.Draw(sheet), {"fill": (220, 220, 220), "width": fine}
     for y in range(math.ceil(y_least / 10) * 10, y_most + 1, 10):
@@ -158,7 +166,7 @@ def frontier(points, x_label, y_label, y_most):
     for i, ((title, text, *_), colour) in enumerate(coloured):
         y = fine * (top + 40 * i)
         disc(fine * 432, y + fine * 8, 6, colour)
-        draw.text((fine * 445, y), title, "black", font)
+        draw.text((fine * 445, y), title, "black", large)
         draw.text((fine * 445, y + fine * 17), text, (90, 90, 90), small)
     return np.asarray(sheet.reduce(fine))
 

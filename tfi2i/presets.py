@@ -13,7 +13,7 @@ import importlib.resources
 import pathlib
 import textwrap
 
-from tfi2i.config import DURATIONS, IMAGES, OF_IMAGES, UserError
+from tfi2i.config import DURATIONS, IMAGES, OF_IMAGES, UserError, did_you_mean
 
 META = ("flagfile", "preset")
 _COMMAND_LINE = float("inf")
@@ -128,6 +128,10 @@ def main(arguments):
             return
     chosen = [n for n in names() if not arguments or n.partition("/")[0] in arguments]
     if not chosen:
+        methods = sorted({n.partition("/")[0] for n in names()})
+        near = "/" not in arguments[0] and did_you_mean(arguments[0], methods)
+        if near:
+            raise UserError(f"{arguments[0]}: there is no such preset, nor a method{near}")
         path(arguments[0])
     width = max(map(len, chosen))
     # Those to begin with come first.

@@ -21,7 +21,7 @@ import pathlib
 import re
 
 from tfi2i import __version__, command_line, files, settings
-from tfi2i.config import UserError
+from tfi2i.config import UserError, did_you_mean
 from tfi2i.methods import METHODS
 
 # Rises with every change of what `description` has to translate.
@@ -67,11 +67,20 @@ def description(run_dir):
             )
         return _of_0_1(content) if "format" not in content else content
     except OSError:
-        raise UserError(f"{run_dir} is not a run directory: it has no config.json") from None
+        raise UserError(f"{run_dir} is not a run directory: it has no config.json{_near(path.parent)}") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(f"{path} cannot be read: {error}") from error
+
+
+def _near(folder):
+    """The run directories that may have been meant: those within a folder, or one beside it of nearly its name."""
+    within = sorted(config.parent.name for config in folder.glob("*/config.json"))
+    if within:
+        return f"; it holds {', '.join(within[:5])}{' and more' if len(within) > 5 else ''}"
+    beside = [config.parent.name for config in folder.parent.glob("*/config.json")]
+    return did_you_mean(folder.name, beside, f"{folder.parent}{os.sep}")
 
 
 def read(run_dir):

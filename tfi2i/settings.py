@@ -84,8 +84,8 @@ def resolve(method, given):
     for name in given:
         if name not in own and name not in data and name not in training:
             whose = f"--method={method}" + (" --task=pretrain" if given.get("task") == "pretrain" else "")
-            owners = [n for n, row in METHODS.items() if name in field_names(row.config_class)]
-            belongs = f", it belongs to --method={' and '.join(owners)}" if owners else ""
+            owners = [n for n, row in trained_by("train").items() if name in field_names(row.config_class)]
+            belongs = f", it belongs to --method={', '.join(owners)}" if owners else ""
             raise UserError(f"--{name} is not a flag of {whose}{belongs}; its own are: --{', --'.join(own)}")
     values = kind.recipe | _of_variant(kind, given)
     if any(n in given for n in DURATIONS):

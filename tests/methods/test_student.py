@@ -471,6 +471,18 @@ def test_a_rounded_step_is_that_of_its_parts(parts):
         assert float(value) == pytest.approx(np.mean([float(h[name]) for h in halves]), rel=1e-5)
 
 
+def test_pictures_that_are_not_there_do_not_wait_for_the_teacher(teacher, tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoints, "load", None)
+    at = (f"--teacher={teacher}", f"--run_dir={tmp_path}/x")
+    assert f"--a={tmp_path}/no does not exist" in refusal(*at, f"--a={tmp_path}/no")
+    assert f"{tmp_path}/more does not exist" in refusal(*at, f"--more_pictures={tmp_path}/more")
+    moved = shutil.copytree(teacher, tmp_path / "moved")
+    config = run_directory.config_path(moved)
+    config.write_text(config.read_text().replace('"data": "emoji"', '"data": "/gone"'))
+    said = refusal(f"--teacher={moved}", f"--run_dir={tmp_path}/x")
+    assert said == "trained on --data=/gone, not found here: give --data=FOLDER"
+
+
 def test_other_bad_input(teacher, tmp_path):
     at = f"--run_dir={tmp_path}/x"
     assert "--teacher is missing" in refusal(at)

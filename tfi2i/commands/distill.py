@@ -42,6 +42,7 @@ def work(values):
     given["teacher"] = os.path.abspath(local_path(given["teacher"], "teacher"))
     if given["teacher"] == os.path.abspath(run_dir):
         raise UserError(f"--teacher and --run_dir are both {run_dir}: give the student a folder of its own")
+    own_pictures = any(name in given for name in IMAGES)
     teacher = run_directory.read(given["teacher"])
     teacher.check_translates(f"--teacher={given['teacher']}")
     if "direction" in given:
@@ -55,9 +56,14 @@ def work(values):
         )
     machine.import_tensorflow()
     from tfi2i import checkpoints
+    from tfi2i.data import sources
     from tfi2i.training import loop, strategies
 
     strategies.make_strategy(run.training.strategy, run.training.replicas)  # before TensorFlow computes anything
+    # Pictures that are not there need not wait for the teacher.
+    if not own_pictures:
+        sources.check_found(run.data)
+    run.data.open_domains()
     folder = _checkpoint(given, run_dir)
     given["teacher_checkpoint"] = "best" if folder.name == "best" else str(int(folder.name))
     model = checkpoints.load(given["teacher"], given["teacher_checkpoint"])

@@ -79,7 +79,9 @@ def read_image(source, background=(255, 255, 255), keep_alpha=False, name=None):
     try:
         image = decoding.decode(encoded)
     except Exception as error:  # Decoders raise nearly anything on broken input: struct.error, SyntaxError, KeyError …
-        raise BadImage(name, decoding.one_line(error)) from error
+        extension = os.path.splitext(os.fspath(name))[1].lower()
+        advice = f"; convert {extension} files to .jpg or .png" if extension in OTHER_PICTURES else ""
+        raise BadImage(name, decoding.one_line(error) + advice) from error
     for kind, remark in image.notes.items():
         warn_once(kind, f"{name} {remark}; this is said once")
     if keep_alpha:

@@ -87,7 +87,9 @@ def picture(model, examples, title):
     Returns:
         uint8 [H, W, 3].
     """
-    from PIL import Image, ImageDraw, ImageFont
+    from PIL import Image, ImageDraw
+
+    from tfi2i import pictures
 
     halves = []
     for direction, shown in examples.items():
@@ -104,16 +106,16 @@ def picture(model, examples, title):
         to = "L1" if shown[0]["truth"] is not None else "L1 to input"
         labels = [label(e) if e["l1"] is None else f"{label(e)}   {to} {e['l1']:.1f}" for e in shown]
         halves.append(page(of_page, labels))
-    gap, line, margin, font = 24, 22, 8, ImageFont.load_default(16)
+    gap, line, margin, letters = 24, 22, 8, pictures.font(15)
     width = sum(h.shape[1] for h in halves) + gap * (len(halves) - 1)
     lines = ["   |   ".join(title)]
-    if font.getlength(lines[0]) + 2 * margin > width:
+    if letters.getlength(lines[0]) + 2 * margin > width:
         lines = title
-        width = max(width, *(math.ceil(font.getlength(text)) + 2 * margin for text in lines))
+        width = max(width, *(math.ceil(letters.getlength(text)) + 2 * margin for text in lines))
     head = line * len(lines) + 12
     sheet = Image.new("RGB", (width, max(h.shape[0] for h in halves) + head), "white")
     for i, text in enumerate(lines):
-        ImageDraw.Draw(sheet).text((margin, 6 + line * (i + 0.5)), text, fill="black", font=font, anchor="lm")
+        ImageDraw.Draw(sheet).text((margin, 6 + line * (i + 0.5)), text, fill="black", font=letters, anchor="lm")
     left = 0
     for half in halves:
         sheet.paste(Image.fromarray(half), (left, head))

@@ -10,6 +10,7 @@ import math
 import os
 import pathlib
 import platform
+import shlex
 import time
 
 import keras
@@ -17,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfi2i import __version__, checkpoints, command_line, files, machine, optim, run_directory, settings
-from tfi2i.config import UserError, local_path
+from tfi2i.config import IMAGES, UserError, as_text, local_path
 from tfi2i.methods import METHODS
 from tfi2i.progress import Progress, duration
 from tfi2i.training import advice, price, strategies
@@ -72,6 +73,12 @@ def train(run, run_dir, dry_run=False, prepare=None, learned_from=None):
     with strategies.together(strategy):
         # ------------------------------------------------------------------------------------------------- Resolve
         stored = _stored(folder)
+        if stored and not any(getattr(run.data, name) for name in IMAGES):
+            again = shlex.join([f"--flagfile={folder / 'flags.txt'}", f"--run_dir={folder}"])
+            raise UserError(
+                f"--run_dir={folder} holds a run, and no pictures are given; this goes on with it: "
+                f"tfi2i {METHODS[stored['run'].method].command} {again}"
+            )
         precision = run.training.precision
         if precision == "auto" and stored:
             precision = stored["run"].training.precision
@@ -325,7 +332,7 @@ def train(run, run_dir, dry_run=False, prepare=None, learned_from=None):
         if lock is not None:
             os.close(lock)
     if stream.bad_files:
-        _say(f"{len(stream.bad_files)} files could not be read: {[p for p, _ in stream.bad_files]}", chief)
+        _say(f"could not be read, and others were taken: {', '.join(path for path, _ in stream.bad_files)}", chief)
     if dry_run:
         if stop:
             raise KeyboardInterrupt
@@ -378,7 +385,7 @@ def _compare(stored, run, folder):
                 and (now is None or now > (before or 0))
             ):
                 continue
-            differences.append(f"--{name} was {before}, is {now}")
+            differences.append(f"--{name} was {as_text(before)}, is {as_text(now)}")
     if differences:
         raise UserError(
             f"--run_dir={folder} holds a run with another configuration: {'; '.join(differences)}. "

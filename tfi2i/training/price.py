@@ -117,8 +117,9 @@ def cheaper(run, run_dir, model, seconds, per_epoch):
         # files are.
         kept = (*settings.field_names(type(run.data)), "direction", *run.model.paths)
         mine = {n: given[n] for n in kept if n in given and n not in run.model.recipe}
-        ways += [f"small networks and pictures (tfi2i presets {small}):"]
-        ways += [_command(run, {"preset": small} | mine, f"{run_dir}-own_small")]
+        if _is_smaller(settings.resolve(run.method, command_line.of_preset(small) | mine), run):
+            ways += [f"small networks and pictures (tfi2i presets {small}):"]
+            ways += [_command(run, {"preset": small} | mine, f"{run_dir}-own_small")]
     night = float(f"{_NIGHT / seconds:.1g}")
     length = {"steps": int(night), "epochs": night / per_epoch, "images": int(night * run.training.batch_size)}
     short = {n: v for n, v in given.items() if n not in (*settings.DURATIONS, "pretrained", "init_from")}
@@ -137,6 +138,14 @@ def cheaper(run, run_dir, model, seconds, per_epoch):
         "the same command on a machine with an NVIDIA GPU, after pip install 'tfi2i[gpu]'",
     ]
     return ["this takes more than a day on a CPU. Cheaper are:", *(f"  {line}" for line in ways)]
+
+
+def _is_smaller(small, run):
+    """Whether a preset's run is cheaper than another one: smaller pictures, or other networks for as large ones."""
+    if not run.data.crop:
+        return True
+    sizes = [math.prod(r.data.crop) for r in (small, run)]
+    return sizes[0] < sizes[1] or sizes[0] == sizes[1] and small.model != run.model
 
 
 def is_long(seconds, left):

@@ -48,8 +48,14 @@ class Validation:
                 "without pairs translations are compared with their inputs, and an unchanged input is best: choose kid"
             )
         counts = {domain: min(len(source), training.eval_images) for domain, source in self._domains.items()}
-        for direction in directions:
-            protocol.check_counts(n_real=counts[direction[2]], n_fake=counts[direction[0]])
+        try:
+            for direction in directions:
+                protocol.check_counts(n_real=counts[direction[2]], n_fake=counts[direction[0]])
+        except UserError as error:
+            raise UserError(
+                f"--eval_every={training.eval_every} measures the {self.split} images: {error}; hold more of them out, "
+                "or give --eval_every=0"
+            ) from error
         network = features.FeatureNetwork() if protocol.of_features else None
         self._protocol = dataclasses.replace(protocol, split=self.split, network=network)
         self._best = best["value"] if best and best["metric"] == self.metric else None
