@@ -125,6 +125,9 @@ def main(_):
         raise UserError("give --data=FOLDER, or both --a=FOLDER and --b=FOLDER")
     ways = ("a2b", "b2a", SAMPLE)
     direction = values.direction and run_directory.direction(values.direction, values.run_dir, canonical=ways)
+    from tfi2i.data import sources
+
+    sources.check_named(data=values.data, a=values.a, b=values.b)  # which need not wait for TensorFlow
     machine.import_tensorflow()
     import tfi2i
 

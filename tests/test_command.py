@@ -56,6 +56,8 @@ def test_versions():
         (["train", "--run_dir=x", "--data=x", "--lr_schedule=Linear"], "did you mean linear?"),
         (["train", "--run_dir=x", "--data=x", "--direction=b2a"], "to --method=pix2pix, simgan, cartoongan; its own"),
         (["train", "--run_dir=x", "data"], "'data' is not a flag: flags are written --name=value, and values with sp"),
+        (["evaluate", "--run_dir=x", "--data=nowhere"], "--data=nowhere does not exist: expected a folder of pictures"),
+        (["export", "--run_dir=x", "--output=y", "--a=tests", "--b=nowhere"], "--b=nowhere does not exist"),
         (["evaluate", "--split=Test"], "--split=Test: expected one of test, val; did you mean test?"),
     ],
 )  # fmt: skip

@@ -101,6 +101,9 @@ def test_folder_errors(tmp_path):
     root = str(tmp_path)
     fails("nothing to read: give --a=FOLDER and --b=FOLDER, --data=FOLDER")
     fails("does not exist: expected a folder with trainA", data=f"{root}/none")
+    sources.check_named(data="emoji", a=None, b=f"{root}/*.png")
+    with pytest.raises(UserError, match="^--b=.*none does not exist: expected a folder of pictures$"):
+        sources.check_named(a=str(root), b=f"{root}/none")
     fails("no folder for domain A: expected trainA, train_A or train/A; it holds no folders", data=root)
     write(tmp_path / "trainA", "x.png", "y.png")
     fails("no folder for domain B.*it holds trainA$", data=root)

@@ -268,6 +268,9 @@ def work(values):
         "batch_size": values.batch_size,
     }
     table = {"table": values.table} if values.table else {}
+    from tfi2i.data import sources
+
+    sources.check_named(data=values.data, a=values.a, b=values.b)  # which need not wait for TensorFlow
     machine.import_tensorflow()
     from tfi2i.metrics import pages
 

@@ -14,7 +14,7 @@ import unicodedata
 
 import numpy as np
 
-from tfi2i.config import IMAGES, UserError
+from tfi2i.config import IMAGES, UserError, local_path
 from tfi2i.data import images
 from tfi2i.metrics.pairs import find_pairs, without_side
 
@@ -217,6 +217,20 @@ def check_found(data):
     if missing:
         fix = "--a=FOLDER and --b=FOLDER" if data.a else "--data=FOLDER"
         raise UserError(f"trained on {' and '.join(missing)}, not found here: give {fix}")
+
+
+def check_named(**paths):
+    """Refuses flags that name folders which are not there, before a model is loaded to look at them.
+
+    Args:
+        **paths: name of a flag → its value, or None.
+
+    Raises:
+        UserError: one names nothing that is there, or a URL.
+    """
+    for flag, path in paths.items():
+        if path and path != "emoji" and not os.path.exists(images.root(local_path(path, flag))):
+            raise UserError(f"--{flag}={path} does not exist: expected a folder of pictures")
 
 
 def has_layout(folder):

@@ -313,7 +313,7 @@ def train(run, run_dir, dry_run=False, prepare=None, learned_from=None):
             if meter.seconds is None:
                 check()
                 meter.read(stage)
-                if meter.seconds:
+                if meter.seconds and (dry_run or step < total):
                     say_price()
         check()
         if stopping.failure:
