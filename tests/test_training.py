@@ -506,6 +506,12 @@ def test_a_run_without_its_pictures_is_told_how_it_goes_on(run):
     assert f": tfi2i train --flagfile={run}/flags.txt --run_dir={run}" in str(refused.value)
 
 
+def test_a_start_that_is_not_there_does_not_wait_for_the_model(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoints, "build", None)
+    with pytest.raises(UserError, match=f"{tmp_path}/none is not a run directory"):
+        loop.train(configured(steps=1, init_from=f"{tmp_path}/none"), tmp_path / "run")
+
+
 def test_a_refused_run_leaves_nothing_behind(tmp_path):
     given = {"data": str(tmp_path / "data"), "steps": 1, "eval_every": 1}
     for name in ("trainA", "trainB"):

@@ -79,6 +79,9 @@ def train(run, run_dir, dry_run=False, prepare=None, learned_from=None):
                 f"--run_dir={folder} holds a run, and no pictures are given; this goes on with it: "
                 f"tfi2i {METHODS[stored['run'].method].command} {again}"
             )
+        start = run.training.init_from or run.training.pretrained
+        if start and not stored:
+            run_directory.read(start)  # a mistyped one need not wait for the model
         precision = run.training.precision
         if precision == "auto" and stored:
             precision = stored["run"].training.precision
