@@ -325,7 +325,7 @@ def test_csv_errors(tmp_path):
     fails("expected a header, a path column and at least one attribute", text="image_id\na.png\n")
     fails("row 2 does not have the header's 3 columns", text="image_id,Male,label\na.png,1,cat\nb.png,1\n")
     fails("lists a.png twice", text=FACES + "a.png,1,cat\n")
-    with pytest.raises(UserError, match="cannot read --csv=.*none.csv"):
+    with pytest.raises(UserError, match="--csv=.*none.csv does not exist: expected a table"):
         sources.open_domains(Data(csv=str(tmp_path / "none.csv"), domain_a="x", domain_b="!x"))
 
 

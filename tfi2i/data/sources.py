@@ -590,6 +590,8 @@ def _read_csv(path):
         separator = max(",;\t", key=first.count)
         reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True)
         return reader.fieldnames or [], list(reader)
+    except FileNotFoundError:
+        raise UserError(f"--csv={path} does not exist: expected a table with a line for each picture") from None
     except UnicodeDecodeError as error:
         raise UserError(f"--csv={path} is not UTF-8 ({error.reason}): save it as CSV in UTF-8") from error
     except (OSError, csv.Error) as error:
