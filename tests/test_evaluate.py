@@ -1086,6 +1086,8 @@ def test_answers_are_counted(asked, tmp_path, capsys):
     files[0].write_text("[]")
     with pytest.raises(UserError, match="cannot be read as a part of a study"):
         study.count(asked, files)
+    with pytest.raises(UserError, match="none.json cannot be read: No such file"):
+        study.count(asked, [tmp_path / "none.json"])
 
 
 def test_wilsons_interval():

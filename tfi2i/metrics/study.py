@@ -214,6 +214,8 @@ def _read(path, field):
     try:
         content = json.loads(pathlib.Path(path).read_text())
         content["study"], content[field].items()
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} cannot be read as a part of a study: {error}") from error
     return content
