@@ -4,6 +4,7 @@ import errno
 import fcntl
 import json
 import os
+import pathlib
 import subprocess
 import sys
 
@@ -11,7 +12,7 @@ import pytest
 
 import tfi2i
 from tests.own_flags import call
-from tfi2i import checkpoints, run_directory, settings
+from tfi2i import checkpoints, command_line, run_directory, settings
 from tfi2i.commands import distill, evaluate, translate
 from tfi2i.config import Data, Training, UserError, local_path
 from tfi2i.methods import METHODS
@@ -107,6 +108,14 @@ def test_directions_by_the_names_of_folders(tmp_path):
     fails("--direction=photos2photos: expected one of a2b, b2a$", "photos2photos", alike)
     fails("is not the same in all runs: give a2b or b2a", "photos2Paintings", named, turned)
     fails("is not the same in all runs", "photos2Paintings", named, emoji)
+
+
+def test_a_run_of_this_format_stays_readable(tmp_path):
+    """tests/golden/config_0_2.json was written by `tfi2i train --preset=cyclegan/emoji` when the format was new."""
+    stored = pathlib.Path(__file__).parent / "golden" / "config_0_2.json"
+    run_directory.config_path(tmp_path).write_bytes(stored.read_bytes())
+    flags = command_line.of_preset("cyclegan/emoji") | {"precision": "mixed_bfloat16"}  # that of the machine
+    assert run_directory.read(tmp_path) == settings.resolve("cyclegan", flags)
 
 
 def test_directories_of_other_versions(tmp_path):

@@ -402,8 +402,8 @@ class Training:
     keep: int = option(3, "checkpoints to keep")
     log_every: int = option(50, "steps between lines in log.jsonl and TensorBoard", known_as=("print_freq", "log_iter"))
     sample_every: int = option(500, "steps between pictures in samples/", known_as=("display_freq", "image_save_iter"))
-    eval_every: int = option(
-        0,
+    eval_every: int | None = option(
+        None,
         "steps between evaluations on the val images (without them the test images), whose best is kept in best/; "
         "0: none",
     )
@@ -431,7 +431,8 @@ class Training:
         for name in (*given, *counts):
             if getattr(self, name) <= 0:
                 raise UserError(f"--{name}={getattr(self, name)}: expected more than 0")
-        check_not_negative(self, "eval_every")
+        if self.eval_every is not None:
+            check_not_negative(self, "eval_every")
         for name in ("batch_size", "replicas", "eval_images"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise UserError(f"--{name}={getattr(self, name)}: expected 1 or more")
