@@ -1,5 +1,6 @@
 """Layers against answers computable by hand, and against the layer test of Keras."""
 
+import functools
 import importlib
 import inspect
 import pkgutil
@@ -497,6 +498,30 @@ def test_mixed_norm_keeps_float32_statistics():
     assert result.dtype == tf.bfloat16 and half.rho.dtype == "float32"
     # Differs by the rounding of the result alone.
     np.testing.assert_allclose(tf.cast(result, tf.float32), exact(tf.cast(rounded, tf.float32)), rtol=2**-8, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        functools.partial(layers.InstanceNormalization, center=True, scale=True),
+        layers.SampleNormalization,
+        layers.BatchNormalization,
+        layers.LayerInstanceNormalization,
+        lambda dtype: layers.TransformerBlock(4, 2, 8, dtype=dtype).attend_norm,
+    ],
+    ids=["instance", "sample", "batch", "mixed", "layer"],
+)
+def test_norms_round_their_result_alone(make, rng):
+    """Their factors and offsets, and statistics, stay float32 where the rest computes in bfloat16."""
+    x = tf.cast(rng.normal(5, 1, (2, 6, 6, 4)), tf.bfloat16)
+    exact, half = make(dtype="float32"), make(dtype="mixed_bfloat16")
+    for norm in (exact, half):
+        norm.build(x.shape)
+    # bfloat16 knows no number between 1 and 1 + 2⁻⁷.
+    weights = [np.linspace(1, 1 + 2**-7, w.size).reshape(w.shape) for w in exact.get_weights()]
+    exact.set_weights(weights)
+    half.set_weights(weights)
+    np.testing.assert_array_equal(half(x), tf.cast(exact(tf.cast(x, tf.float32)), tf.bfloat16))
 
 
 @pytest.mark.parametrize("replicas, scaled", [(1, False), (1, True), (2, False)])  # loss scaling: one replica only

@@ -60,7 +60,8 @@ class SelfAttention(Network):
 class TransformerBlock(Network):
     """x ← x + α attention(LN(x)); x ← x + α FFN(LN(x)), with one learned α that starts at 0 (ReZero).
 
-    The feed-forward network FFN is dense, exact GELU, dense. The layer norms LN and GELU are computed in float32.
+    The feed-forward network FFN is dense, exact GELU, dense. In mixed precision the layer norms LN and GELU compute in
+    float32; their results are rounded, as those of all layers are.
 
     Args:
         width: int, channels C of a token, a multiple of `heads`.
@@ -86,7 +87,7 @@ class TransformerBlock(Network):
         self.narrow = self.dense(width)
 
     def layer_norm(self):
-        return keras.layers.LayerNormalization(epsilon=1e-5, **{**self.next_layer("norm"), "dtype": "float32"})
+        return keras.layers.LayerNormalization(epsilon=1e-5, **self.next_layer("norm"))
 
     def build(self, input_shape):
         for layer in (self.attend_norm, self.attend, self.ffn_norm, self.widen):

@@ -1,4 +1,8 @@
-"""Normalisation layers with PyTorch's constants, on maps [N, H, W, C]; statistics are always float32."""
+"""Normalisation layers with PyTorch's constants, on maps [N, H, W, C].
+
+In mixed precision they compute in float32, with float32 factors and offsets, and round their result alone, as PyTorch
+and Keras do.
+"""
 
 import math
 
@@ -43,10 +47,10 @@ class InstanceNormalization(keras.layers.Layer):
         self.fused = True
 
     def build(self, input_shape):
-        channels = input_shape[-1]
+        per_channel = {"shape": (input_shape[-1],), "autocast": False}
         start = self.gamma_initializer
-        self.gamma = self.add_weight(shape=(channels,), initializer=start, name="gamma") if self.scale else None
-        self.beta = self.add_weight(shape=(channels,), initializer="zeros", name="beta") if self.center else None
+        self.gamma = self.add_weight(initializer=start, name="gamma", **per_channel) if self.scale else None
+        self.beta = self.add_weight(initializer="zeros", name="beta", **per_channel) if self.center else None
         self.built = True
 
     def call(self, x, training=False):
@@ -105,10 +109,10 @@ class SampleNormalization(keras.layers.Layer):
         self.input_spec = keras.InputSpec(ndim=4)
 
     def build(self, input_shape):
-        shape = (input_shape[-1],)
+        per_channel = {"shape": (input_shape[-1],), "autocast": False}
         uniform = keras.initializers.RandomUniform(0.0, 1.0, seed=self.seed)
-        self.gamma = self.add_weight(shape=shape, initializer=uniform, name="gamma")
-        self.beta = self.add_weight(shape=shape, initializer="zeros", name="beta")
+        self.gamma = self.add_weight(initializer=uniform, name="gamma", **per_channel)
+        self.beta = self.add_weight(initializer="zeros", name="beta", **per_channel)
         self.built = True
 
     def call(self, x):
@@ -164,14 +168,14 @@ class BatchNormalization(keras.layers.Layer):
         self.input_spec = keras.InputSpec(ndim=4)
 
     def build(self, input_shape):
-        shape = (input_shape[-1],)
+        per_channel = {"shape": (input_shape[-1],), "autocast": False}
         around_1 = keras.initializers.RandomNormal(1.0, self.gain, seed=self.seed)
-        self.gamma = self.add_weight(shape=shape, initializer=around_1, name="gamma") if self.scale else None
+        self.gamma = self.add_weight(initializer=around_1, name="gamma", **per_channel) if self.scale else None
         self.beta = None
         if self.offset is not None:
             around_0 = keras.initializers.RandomNormal(0.0, self.offset, seed=self.seed + 1)
-            self.beta = self.add_weight(shape=shape, initializer=around_0, name="beta")
-        moving = {"shape": shape, "dtype": "float32", "trainable": False, "aggregation": "mean", "autocast": False}
+            self.beta = self.add_weight(initializer=around_0, name="beta", **per_channel)
+        moving = {**per_channel, "dtype": "float32", "trainable": False, "aggregation": "mean"}
         self.moving_mean = self.add_weight(initializer="zeros", name="moving_mean", **moving)
         self.moving_variance = self.add_weight(initializer="ones", name="moving_variance", **moving)
         self.built = True
