@@ -36,6 +36,10 @@ def random_images(rng, shape):
     return (np.round(rng.uniform(-8, 8, shape)) / 8).astype(np.float32)
 
 
+# A layer's output is off by about this much of its mean magnitude when its sums are added in another order in float32.
+ROUNDING = 2.0**-24
+
+
 def new_checkpoints(output, pattern):
     """OUTPUT/checkpoints, without the archives of an earlier recording."""
     folder = output / "checkpoints"

@@ -132,22 +132,63 @@ def values(made, names):
     return np.array([float(torch.as_tensor(getattr(made, name)).detach()) for name in names], np.float32)
 
 
-def record_model(output, trainer):
-    """The whole trainer: every loss in two GAN modes and with the cycle, from the same weights; then two iterations."""
-    rng = np.random.default_rng(9)
-    config = trainer_config()
+def inputs(config, seed):
+    """Two images a domain, and the styles that each update draws for them."""
+    rng = np.random.default_rng(seed)
     real = {d: random_images(rng, (2, 32, 32, 3)) for d in "ab"}
     styles = {
         f"{step}/{d}": random_noise(rng, (2, config["gen"]["style_dim"])) for step in ("dis", "gen") for d in "ab"
     }
+    return real, styles
 
-    def update(made, step, samples, **changes):
-        draws = [styles[f"{step}/{d}"][samples] for d in "ab"]
-        with given_styles(*draws):
-            getattr(made, f"{step}_update")(*(to_torch(real[d][samples]) for d in "ab"), config | changes)
-        return values(made, {"dis": DIS_LOSSES, "gen": GEN_LOSSES}[step])
 
-    made = new_trainer(trainer, config)
+def update(made, step, config, real, styles, samples):
+    """An update of the discriminators or generators from these samples; the values of its losses."""
+    draws = [styles[f"{step}/{d}"][samples] for d in "ab"]
+    with given_styles(*draws):
+        getattr(made, f"{step}_update")(*(to_torch(real[d][samples]) for d in "ab"), config)
+    return values(made, {"dis": DIS_LOSSES, "gen": GEN_LOSSES}[step])
+
+
+def two_steps(trainer, config, seed):
+    """Two iterations; dict of arrays."""
+    made, arrays = new_trainer(trainer, config), {}
+    for iteration, sample in enumerate([slice(0, 1), slice(1, 2)], 1):
+        made.update_learning_rate()
+        for step, names in (("dis", ["dis_a", "dis_b"]), ("gen", ["gen_a", "gen_b"])):
+            arrays[f"{step}_losses{iteration}"] = update(made, step, config, *inputs(config, seed), sample)
+            for name in names if iteration == 1 else []:
+                arrays |= gradients(getattr(made, name), f"gradients1/{name}")
+                arrays |= state(getattr(made, name), f"after1/{name}")
+    return arrays
+
+
+def close(arrays, others):
+    """Whether two recordings agree as tests want it of losses, gradients and weights after a step."""
+    steps = [name for name in arrays if "_losses" in name]
+    nets = [[name for name in arrays if name.startswith(f"gradients1/{net}/")] for net in NETS]
+    weights = [name for name in arrays if name.startswith("after1/") and not before_norm(name)]
+    return (
+        max(common.distance(arrays, others, [name]) for name in steps) <= 2e-5
+        and max(common.distance(arrays, others, names) for names in nets) <= 1e-4
+        and max(np.abs(arrays[name] - others[name]).max() for name in weights) <= 2e-6
+    )
+
+
+def before_norm(name):
+    """Whether the array is of a bias whose true gradient is 0: a norm follows."""
+    key = name.split("/", 2)[-1]
+    return key.endswith("bias") and key.startswith(("enc_content.", "dec.model.0.", "dec.model.4."))
+
+
+def record_model(output, trainer):
+    """The whole trainer: two iterations; then every loss in two GAN modes and with the cycle, from the same weights."""
+    config = trainer_config()
+    with_cycle = config | {"recon_x_cyc_w": 10}  # in the iterations, so that its gradients are seen
+    seed, steps = common.steady(lambda seed: two_steps(trainer, with_cycle, seed), close, first=9)
+    common.save(output, "munit_steps", steps)
+
+    real, styles = inputs(config, seed)
     arrays = {
         "config": np.array(json.dumps(config)),
         "gen_loss_names": np.array(GEN_LOSSES),
@@ -155,27 +196,19 @@ def record_model(output, trainer):
         **{f"real_{d}": real[d] for d in "ab"},
         **{f"styles/{name}": value for name, value in styles.items()},
     }
+    made = new_trainer(trainer, config)
     for name in NETS:
         arrays |= state(getattr(made, name), f"weights/{name}")
     for gan_type in ["lsgan", "nsgan"]:
         changed = config | {"dis": config["dis"] | {"gan_type": gan_type}}
         for batch in [1, 2]:
             key = f"{gan_type}/batch{batch}"
-            arrays[f"dis_losses/{key}"] = update(new_trainer(trainer, changed), "dis", slice(batch))
-            arrays[f"gen_losses/{key}"] = update(new_trainer(trainer, changed), "gen", slice(batch))
-    arrays["gen_losses/cycle/batch1"] = update(new_trainer(trainer, config), "gen", slice(1), recon_x_cyc_w=10)
+            for step in ("dis", "gen"):
+                made = new_trainer(trainer, changed)
+                arrays[f"{step}_losses/{key}"] = update(made, step, config, real, styles, slice(batch))
+    made = new_trainer(trainer, config)
+    arrays["gen_losses/cycle/batch1"] = update(made, "gen", with_cycle, real, styles, slice(1))
     common.save(output, "munit_model", arrays)
-
-    # With the cycle, so that its gradients are seen.
-    made, arrays = new_trainer(trainer, config), {}
-    for iteration, sample in enumerate([slice(0, 1), slice(1, 2)], 1):
-        made.update_learning_rate()
-        for step, names in (("dis", ["dis_a", "dis_b"]), ("gen", ["gen_a", "gen_b"])):
-            arrays[f"{step}_losses{iteration}"] = update(made, step, sample, recon_x_cyc_w=10)
-            for name in names if iteration == 1 else []:
-                arrays |= gradients(getattr(made, name), f"gradients1/{name}")
-                arrays |= state(getattr(made, name), f"after1/{name}")
-    common.save(output, "munit_steps", arrays)
 
 
 def record_checkpoints(output, networks):
