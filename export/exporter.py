@@ -414,6 +414,7 @@ class _Export:
         scores, kept = verify.compare(self.reference, candidates, self.styled(stream), keep)
         kept = [{k: v for k, v in row.items() if "before" not in k} for row in kept]
         times = verify.latencies({k: candidates[k] for k in formats}, typical, *style)
+        of_float32 = times["float32"]["processor_ms"] if "float32" in times else None
         report = {
             "direction": self.direction,
             "method": self.model.name,
@@ -439,8 +440,8 @@ class _Export:
                 "floor": floors[kind][0],
                 "worst_floor": floors[kind][1],
                 "bytes": sum(f.stat().st_size for f in _files(path)),
-                "latency_ms": times[kind][0],
-                "latency_ratio": times[kind][1] / times["float32"][1] if "float32" in times else None,
+                **times[kind],
+                "processor_ratio": times[kind]["processor_ms"] / of_float32 if of_float32 else None,
             }
             if kind == "saved_model":
                 encode = lambda x: images.encode_image(".png", x)  # noqa: E731
@@ -490,9 +491,9 @@ class _Export:
                 f"gpu may add up to {self.largest['sum']:.6g} where it takes means, and a GPU that adds in 16-bit "
                 f"floats, which end at {quantization.LARGEST_HALF:g}, may overflow there: compare it with the CPU"
             )
-        if kind not in ("saved_model", "float32") and result["latency_ratio"] and result["latency_ratio"] > 1.05:
+        if kind not in ("saved_model", "float32") and result["processor_ratio"] and result["processor_ratio"] > 1.05:
             notes.append(
-                f"{kind} takes {result['latency_ratio']:.2f} times the time of float32: "
+                f"{kind} takes {result['processor_ratio']:.2f} times the processor time of float32: "
                 f"{_why_slower(kind, result['delegate_partitions'], float32.partitions)}"
             )
         return notes

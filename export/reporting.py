@@ -33,9 +33,10 @@ COLUMNS = {
     ">1 level": "share of the written values that are off by more than one level.",
     "MiB": "size of the file.",
     "memory": "MiB that a process needs more once it has loaded and run the file.",
-    "ms": "median time of one picture on the processor of the machine that exported.",
-    "float32=1": "time compared with float32: 0.5 is twice as fast.",
-    "compiled": "time with LiteRT's `CompiledModel` API compared with its interpreter, which the column ms measures.",
+    "ms": "median time of one picture on the processor of the machine that exported; other programs make it longer.",
+    "float32=1": "processor time compared with float32: 0.5 is half the work. Other programs hardly change it.",
+    "compiled": "processor time with LiteRT's `CompiledModel` API compared with its interpreter, which the column ms "
+    "measures.",
     "parts": "parts of the graph that XNNPACK, LiteRT's delegate for CPUs, runs. One is best: operations between parts "
     "run without it.",
     "floor": "the dB that were asked for, of all pictures and of the worst one, and whether the file has both.",
@@ -61,8 +62,8 @@ def table(report):
                 _mib(r),
                 _text(r.get("peak_memory_mib"), ".0f"),
                 _text(r["latency_ms"], ".2f"),
-                _text(r["latency_ratio"], ".2f"),
-                _text(compiled.get("latency_ratio"), ".2f"),
+                _text(r["processor_ratio"], ".2f"),
+                _text(compiled.get("processor_ratio"), ".2f"),
                 _text(r.get("delegate_partitions"), "d"),
                 f"{r['floor']:g}/{r['worst_floor']:g} {'ok' if not r['faults'] else 'FAILED'}",
             )
