@@ -2,7 +2,6 @@
 
 import functools
 import gc
-import os
 import re
 
 import pytest
@@ -13,14 +12,12 @@ from tests.toy import ROWS
 from tfi2i.methods import METHODS
 from tfi2i.training import strategies
 
-# Here and in the commands that tests start, whose results are compared bit for bit. With one thread sums are added in
-# another order, and three recorded steps (AGGAN, DRIT, MUNIT) are up to four times as far from the authors' code.
-os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "2")
 # Tests run most graphs once or twice, which does not pay for TensorFlow's rewriting of them, half of the time of a
 # first step. The commands that tests start have it.
 tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 _cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(_cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+strategies.share_cores()  # as in the commands that tests start, whose results are compared bit for bit
 
 
 def pytest_collection_finish(session):

@@ -274,7 +274,10 @@ def test_two_steps_through_the_switch():
             if not (stage and "/d_" in name and "instance_norm" in name):
                 # A step moves a weight by about its rate, 1e-3.
                 theirs, ours = places[name].ours(after[name]), places[name].variable.numpy()
-                np.testing.assert_allclose(ours, theirs, rtol=0, atol=3e-5, err_msg=f"{k} {name}")
+                known_after = ~np.isnan(theirs)  # the others depend on rounding there
+                np.testing.assert_allclose(
+                    ours[known_after], theirs[known_after], rtol=0, atol=3e-5, err_msg=f"{k} {name}"
+                )
 
 
 def test_what_is_frozen_from_the_switch_on():
