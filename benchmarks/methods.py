@@ -17,6 +17,7 @@ import sys
 
 from absl import flags
 
+from benchmarks.common import python
 from tfi2i import command, run_directory
 from tfi2i.config import UserError
 from tfi2i.methods import trained_by
@@ -121,15 +122,6 @@ def table(results):
     for key in ("match_moments", "do_nothing"):
         line(tables.NAMES[key], [by_direction], key)
     return "\n".join(lines)
-
-
-def python(module, *arguments):
-    """Runs a command of the package in a process of its own. Raises `UserError`: it failed."""
-    shown = f"python -m {module} {' '.join(arguments)}"
-    print(shown, flush=True)
-    code = subprocess.run([sys.executable, "-m", module, *arguments]).returncode
-    if code:
-        raise UserError(f"{shown} ended with status {code}")
 
 
 def main(_):
