@@ -26,7 +26,6 @@ from tfi2i import layers
 from . import samples
 from .graph import Graph
 
-_USUAL_ENLARGE = keras.layers.UpSampling2D.call
 SIGNATURE = "translate"
 
 
@@ -226,7 +225,6 @@ def _delegated_forms():
     forms = {
         layers.Conv2D: _conv,
         layers.Conv2DTranspose: _conv_transpose,
-        keras.layers.UpSampling2D: _enlarge,
         layers.Dropout: _dropout,
     }
     usual = {layer: layer.call for layer in forms}
@@ -258,16 +256,6 @@ def _mirror(x, pad, axis):
     before = [line(i) for i in range(pad, 0, -1)]
     after = [line(n - 2 - i) for i in range(pad)]
     return tf.concat([tf.concat(before, axis), x, tf.concat(after, axis)], axis)
-
-
-def _enlarge(layer, x):
-    """Nearest `keras.layers.UpSampling2D`, whose REPEATs the delegate does not know either."""
-    (s, columns), nearest = layer.size, layer.interpolation == "nearest"
-    if s != columns or not nearest:
-        return _USUAL_ENLARGE(layer, x)
-    _, h, w, c = x.shape
-    wide = tf.reshape(tf.concat([x] * s, axis=3), (-1, h, s * w, c))
-    return tf.reshape(tf.concat([wide] * s, axis=2), (-1, s * h, s * w, c))
 
 
 def _dropout(layer, x, seeds=None):

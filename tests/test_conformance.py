@@ -324,6 +324,14 @@ def test_a_step_asks_no_host(method):
     assert not kinds & {"PyFunc", "PyFuncStateless", "EagerPyFunc", "PrintV2", "StringFormat"}
 
 
+@every_method
+def test_a_step_transposes_floats_alone(method):
+    """Without Grappler, as on CPUs, TensorFlow prints an error line: oneDNN has no transposition of integers."""
+    nodes = plain(method)[0].traced_step.graph.as_graph_def().node
+    others = [n.name for n in nodes if n.op == "Transpose" and not tf.as_dtype(n.attr["T"].type).is_floating]
+    assert not others
+
+
 @pytest.mark.parametrize("method", ["toy", FIRST[0], *thorough(*FIRST[1:])])  # two replicas ask the same of losses
 def test_accumulated_parts_equal_the_whole_batch(method):
     (batch,) = batches(method, 1)

@@ -234,7 +234,7 @@ def test_all_that_write_to_a_residual_stream_share_its_factors():
 
 def test_doubled_maps_keep_their_channels_factors():
     first, last = conv(inputs=3), conv(2)
-    double = keras.layers.UpSampling2D(2)
+    double = layers.Enlarge(2)
     graph, factors, written, read = proved(lambda x: last(double(keras.ops.relu(first(x)))))
     assert {"CONCATENATION", "RESHAPE"} <= {graph.operation(o) for o in graph.operators}
     assert free(factors, written) == free(factors, read) == CHANNELS

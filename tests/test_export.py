@@ -270,8 +270,6 @@ def test_min_psnr_errors(text, message):
         (layers.Conv2DTranspose(3, 3, pad=1, output_pad=1), (1, 4, 5, 2)),
         (layers.Conv2DTranspose(3, 4, pad=1, use_bias=False), (1, 4, 5, 2)),
         (layers.Conv2DTranspose(3, 5, strides=3, pad=1, activation="relu"), (1, 4, 5, 2)),
-        (keras.layers.UpSampling2D(2), (1, 3, 4, 2)),
-        (keras.layers.UpSampling2D(2, interpolation="bilinear"), (1, 3, 4, 2)),
     ],
     ids=lambda value: getattr(value, "name", None),
 )

@@ -153,6 +153,15 @@ def test_transposed_conv_kernel_3_drops_the_first_row_and_column():
     np.testing.assert_array_equal(apply(up, x, delta(3, 2, 2)), np.pad(expected, ((1, 0), (1, 0)))[:4, :4])
 
 
+@pytest.mark.parametrize("factor", [1, 2, 3])
+def test_enlarged_maps_repeat_their_pixels(rng, factor):
+    x = rng.normal(size=(2, 3, 5, 4)).astype("float32")
+    expected = x.repeat(factor, axis=1).repeat(factor, axis=2)
+    np.testing.assert_array_equal(layers.Enlarge(factor)(x), expected)
+    any_size = tf.function(layers.Enlarge(factor), input_signature=[tf.TensorSpec((None, None, None, 4))])
+    np.testing.assert_array_equal(any_size(x), expected)
+
+
 def test_transposed_conv_sizes():
     x = np.array([[1, 2], [3, 4]])
     up = layers.Conv2DTranspose(1, 3, 2, pad=1, use_bias=False)
@@ -304,6 +313,7 @@ PUBLIC_LAYERS = [
         {"x_shape": MAP, "scale_shape": (2, 4)},
         (2, 8, 6, 3),
     ),
+    (layers.Enlarge, {"factor": 3}, MAP, (2, 24, 18, 4)),
     (layers.QuantizableConv2D, {"filters": 3, "kernel_size": 3, "padding": "same"}, MAP, (2, 8, 6, 3)),
     (layers.QuantizableDepthwiseConv2D, {"kernel_size": 3, "padding": "same"}, MAP, MAP),
     (layers.InstanceNormalization, {}, MAP, MAP),

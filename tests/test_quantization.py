@@ -96,7 +96,7 @@ class Quarter(Convolutions):
     def convolutions(self, seed):
         convolution = functools.partial(layers.Conv2D, 4, 3, pad=1, pad_mode="reflect")
         before = [convolution(strides=2), convolution(strides=2)]
-        return keras.Sequential([*before, convolution(), keras.layers.UpSampling2D(4), layers.Conv2D(3, 1)])
+        return keras.Sequential([*before, convolution(), layers.Enlarge(4), layers.Conv2D(3, 1)])
 
 
 def test_a_mirrored_image_has_the_same_convolutions_inside(calibrated):

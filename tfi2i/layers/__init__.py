@@ -8,6 +8,7 @@ from tfi2i.layers.convolution import Conv2D as Conv2D
 from tfi2i.layers.convolution import Conv2DTranspose as Conv2DTranspose
 from tfi2i.layers.convolution import bias_initializer as bias_initializer
 from tfi2i.layers.convolution import initializer as initializer
+from tfi2i.layers.enlarging import Enlarge as Enlarge
 from tfi2i.layers.modulation import ModulatedConv2D as ModulatedConv2D
 from tfi2i.layers.network import Network as Network
 from tfi2i.layers.network import derived_seed as derived_seed

@@ -99,8 +99,8 @@ def batch_dropout(x, rate, seeds, batch_size, index=0):
     """
     n = seeds.shape[0]
     shape = (x.shape[0] // n, *x.shape[1:])
-    kept = batch_draws(tf.random.stateless_uniform, seeds, batch_size, shape, index) >= rate
-    kept = ops.reshape(ops.moveaxis(kept, 1, 0), x.shape)
+    draws = batch_draws(tf.random.stateless_uniform, seeds, batch_size, shape, index)
+    kept = ops.reshape(ops.moveaxis(draws, 1, 0), x.shape) >= rate
     return ops.where(kept, x / ops.cast(1 - rate, x.dtype), ops.zeros_like(x))
 
 

@@ -79,7 +79,7 @@ class Attention(_Network):
         self.block = ResidualBlock(2 * width, "reflect", **self.next_network("block"))
         self.mix = [(self.conv(filters, 1), self.norm()) for filters in (2 * width, width)]
         self.last = self.conv(1, 1)
-        self.enlarge = keras.layers.UpSampling2D(4, **self.next_layer("enlarge") | {"dtype": "float32"})
+        self.enlarge = layers.Enlarge(4, **self.next_layer("enlarge") | {"dtype": "float32"})
         before, after = ([layer for pair in pairs for layer in pair] for pairs in (self.down, self.mix))
         self.stack = [*before, self.block, *after, self.last, self.enlarge]
 

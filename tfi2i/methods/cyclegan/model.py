@@ -128,7 +128,7 @@ class ResnetGenerator(_Network):
             self.up = [(self.conv_transpose(width * m, 3, **cut), self.norm()) for m in (2, 1)]
             before = [[], []]
         else:
-            self.enlarge = [keras.layers.UpSampling2D(2, **self.next_layer("enlarge")) for _ in range(2)]
+            self.enlarge = [layers.Enlarge(2, **self.next_layer("enlarge")) for _ in range(2)]
             self.up = [(self.conv(width * m, 3, pad=1, pad_mode="reflect"), self.norm()) for m in (2, 1)]
             before = [[e] for e in self.enlarge]
         self.tail = self.conv(channels, 7, pad=3, pad_mode="reflect", bias=True)

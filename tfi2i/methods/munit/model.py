@@ -90,7 +90,7 @@ class Decoder(layers.Network):
         self.vectors = 4 * _BLOCKS
         self.mlp = [self.dense(units) for units in (mlp_width, mlp_width, self.vectors * 4 * width)]
         self.blocks = [AdaptiveBlock(4 * width, **self.next_network("block")) for _ in range(_BLOCKS)]
-        self.enlarge = [keras.layers.UpSampling2D(2, **self.next_layer("enlarge")) for _ in range(2)]
+        self.enlarge = [layers.Enlarge(2, **self.next_layer("enlarge")) for _ in range(2)]
         self.convs = [self.conv(width * m, 5, pad=2, pad_mode="reflect") for m in (2, 1)]
         self.norms = [self.norm() for _ in self.convs]
         self.tail = self.conv(channels, 7, pad=3, pad_mode="reflect")

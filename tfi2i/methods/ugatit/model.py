@@ -193,7 +193,7 @@ class Generator(_Network):
         self.decoder = [AdaptiveBlock(4 * width, norm, **inner, **self.next_network("block")) for _ in range(blocks)]
         self.up = []
         for m in (2, 1):
-            self.up.append(keras.layers.UpSampling2D(2, **self.next_layer("enlarge")))
+            self.up.append(layers.Enlarge(2, **self.next_layer("enlarge")))
             self.up.append(self.conv(width * m, 3, pad=1))
             self.up.append(layers.LayerInstanceNormalization(kind, unbiased=self.torch, **self.next_layer("norm")))
         self.tail = self.conv(channels, 7, pad=3)

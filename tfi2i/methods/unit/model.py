@@ -249,7 +249,7 @@ class Decoder2018(layers.Network):
     def __init__(self, channels, width, **kwargs):
         super().__init__(init="kaiming", **kwargs)
         self.blocks = [ResidualBlock2018(width * 4, **self.next_network("block")) for _ in range(4)]
-        self.enlarge = [keras.layers.UpSampling2D(2, **self.next_layer("enlarge")) for _ in range(2)]
+        self.enlarge = [layers.Enlarge(2, **self.next_layer("enlarge")) for _ in range(2)]
         self.convs = [self.conv(width * m, 5, pad=2, pad_mode="reflect") for m in (2, 1)]
         self.norms = [self.norm(), self.norm()]
         self.tail = self.conv(channels, 7, pad=3, pad_mode="reflect")

@@ -173,7 +173,7 @@ class Generator(layers.Network):
         self.bottleneck = PixelwiseViT(widths[-1], *vit, style, **self.next_network("bottleneck"))
         self.enlarge, self.up, self.decoder = [], [], []
         for i in reversed(range(levels)):
-            self.enlarge.append(keras.layers.UpSampling2D(2, **self.next_layer("enlarge")))
+            self.enlarge.append(layers.Enlarge(2, **self.next_layer("enlarge")))
             self.up.append(self.conv(widths[i], 3, pad=1))
             pair = (widths[i], widths[max(i - 1, 0)])
             inner = self.next_network("decoder")
@@ -310,25 +310,33 @@ class BatchHead(layers.Network):
         super().build((*input_shape[:-1], channels + (self.kind == "bsd")))
 
     def call(self, x, cache=None):
-        y, weight = ops.cast(x, "float32"), ops.ones((x.shape[0], 1, 1, 1))
+        y, weight = ops.cast(x, "float32"), ops.ones((x.shape[0],))
         samples = y
         if cache is not None:
             features, filled = cache
             samples = ops.concatenate([y, ops.cast(features, "float32")])
-            weight = ops.concatenate([weight, ops.reshape(ops.cast(filled, "float32"), (-1, 1, 1, 1))])
-        count = ops.sum(weight)
+            weight = ops.concatenate([weight, ops.cast(filled, "float32")])
+        if self.kind == "bn":
+            weight = ops.broadcast_to(weight[:, None, None], samples.shape[:3])
+        mean = _average(samples, weight)
+        variance = _average(ops.square(samples - mean), weight)
         if self.kind == "bsd":
-            mean = ops.sum(weight * samples, axis=0, keepdims=True) / count
-            variance = ops.sum(weight * ops.square(samples - mean), axis=0) / count
-            spread = ops.mean(ops.sqrt(variance + 1e-6))
+            deviation = ops.sqrt(variance + 1e-6)
+            spread = _average(deviation, ops.ones_like(deviation))
             y = ops.concatenate([y, ops.broadcast_to(spread, (*y.shape[:3], 1))], axis=-1)
         else:
-            count *= y.shape[1] * y.shape[2]
-            mean = ops.sum(weight * samples, axis=(0, 1, 2)) / count
-            variance = ops.sum(weight * ops.square(samples - mean), axis=(0, 1, 2)) / count
             factor = ops.cast(self.gamma, "float32") * ops.rsqrt(variance + 1e-5)
             y = (y - mean) * factor + ops.cast(self.beta, "float32")
         return self.last(ops.leaky_relu(self.inner(y), _SLOPE))
+
+
+def _average(x, weight):
+    """Weighted mean of `x` over its first axes, which are all that `weight` has.
+
+    A product of matrices: the gradient of a sum repeats it, and the gradient of that, which the gradient penalty needs,
+    computes with shapes in every step.
+    """
+    return ops.tensordot(weight / ops.sum(weight), x, weight.ndim)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
