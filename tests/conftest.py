@@ -12,8 +12,7 @@ from tests.toy import ROWS
 from tfi2i.methods import METHODS
 from tfi2i.training import strategies
 
-# Tests run most graphs once or twice, which does not pay for TensorFlow's rewriting of them, half of the time of a
-# first step. The commands that tests start have it.
+# As `strategies.make_strategy` does on CPUs, here for every graph.
 tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 _cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(_cpu, [tf.config.LogicalDeviceConfiguration()] * 2)

@@ -28,11 +28,10 @@ def make_strategy(name, replicas=None, side_by_side=False):
     Raises:
         UserError: the machine does not have what was asked for, or `replicas` with another strategy.
     """
-    # Grappler's remapper fails on the gradient of leaky ReLU with an error line; where it works it gains nothing here.
-    # Without the other passes a first step on CPUs is up to a third quicker, but TensorFlow prints an error line about
-    # integers that oneDNN does not take.
-    tf.config.optimizer.set_experimental_options({"remapping": False})
     gpus = tf.config.list_physical_devices("GPU")
+    # On CPUs Grappler, which rewrites graphs, takes more than half of the time of a first step and makes later ones no
+    # faster. Its remapper fails on the gradient of leaky ReLU with an error line; where it works it gains nothing here.
+    tf.config.optimizer.set_experimental_options({"remapping": False, "disable_meta_optimizer": not gpus})
     for gpu in gpus:
         try:
             tf.config.experimental.set_memory_growth(gpu, True)
