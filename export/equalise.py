@@ -123,7 +123,7 @@ def _carriers(graph, tensor):
             "TRANSPOSE",
             "STRIDED_SLICE",
         )
-        if not moved or not _channels_stay(graph, others[0]):
+        if not moved or not channels_stay(graph, others[0]):
             return []
         rest = _carriers(graph, others[0].outputs[0])
         return [tensor, *rest] if rest else []
@@ -133,7 +133,7 @@ def _carriers(graph, tensor):
     return [mean, tensor] if taken_out and same else []
 
 
-def _channels_stay(graph, operator):
+def channels_stay(graph, operator):
     """Whether channel c of what it takes is channel c of what it gives, modulo the smaller number of channels."""
     before, after = graph.shape(operator.inputs[0]), graph.shape(operator.outputs[0])
     operation = graph.operation(operator)
@@ -162,6 +162,7 @@ class _Factors:
         self.length, self.solved, self.values = [], {}, {}
         self.combinations = {}  # of tensors that are computed
         self.own = {}  # (operator's id, position) → of a constant
+        self.constants = set()  # the unknowns of these
         self.parts = {}  # an unknown that is no more than others in a row → [(combination, length), …]
         self.rows = []  # the tensors of each such row
         self.common = {}  # unknown → the peak that its channels are brought to, where that is not `_PEAK`
@@ -223,7 +224,7 @@ class _Factors:
             self.rows.append([*operator.inputs])
             return joined
         moving = ("TRANSPOSE", "STRIDED_SLICE", "PAD", "MIRROR_PAD", *_RESHAPING)
-        if operation in moving and _channels_stay(graph, operator):
+        if operation in moving and channels_stay(graph, operator):
             fold = math.gcd(graph.shape(operator.inputs[0])[-1], length)
             if fold < max(graph.shape(operator.inputs[0])[-1], length):
                 folded = self._unknown(fold)
@@ -240,6 +241,7 @@ class _Factors:
         lasts = [self.graph.shape(t)[-1] if self.graph.shape(t) else 1 for t in (tensor, *operands)]
         own = self._unknown(lasts[0] if lasts[0] > 1 else max(lasts))
         self.own[id(operator), position] = own
+        self.constants |= {*own}
         return own
 
     def _pin(self, *combinations):
@@ -258,8 +260,9 @@ class _Factors:
                 rest = self._reduced(rest)
             if not rest:
                 continue
-            # Of those, the one that counts once: a norm's epsilon, not the channels whose squares it is added to.
-            longest = max(rest, key=lambda unknown: (self.length[unknown], -abs(rest[unknown])))
+            # Of those, the one that counts once: a norm's epsilon, not the channels whose squares it is added to. Then
+            # a constant's: only the factors of what is computed matter.
+            longest = max(rest, key=lambda u: (self.length[u], -abs(rest[u]), u in self.constants))
             if all(self.length[longest] % self.length[u] == 0 for u in rest):
                 factor = -1 / rest.pop(longest)
                 self.solved[longest] = _sum((rest, factor))

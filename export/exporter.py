@@ -278,6 +278,7 @@ class _Export:
         equalised: the float32 file that calibrated files are made of; None without such files.
         largest: `quantization.largest` of it.
         spared: `quantization.spared_convolutions` of it.
+        segmented: `quantization.segmented_convolutions` of it.
     """
 
     model: object
@@ -294,6 +295,7 @@ class _Export:
     equalised: bytes = None
     largest: dict = None
     spared: dict = dataclasses.field(default_factory=dict)
+    segmented: list = dataclasses.field(default_factory=list)
 
     def write(self, folder, formats):
         """Writes all files into `folder`; returns LiteRT kind → the file before `litert.with_pixels`."""
@@ -322,10 +324,14 @@ class _Export:
                 self.spared = quantization.spared_convolutions(
                     self.equalised, values, few, static="int8" in kinds, show=self.log is print
                 )
+            if "int8_full" in kinds:
+                self.segmented = quantization.segmented_convolutions(self.equalised, values, few)
             self.largest = quantization.largest(self.equalised, values)
         for kind in kinds:
             if kind in calibrated:
-                graphs[kind] = quantization.quantize(self.equalised, kind, values, self.norm_bits, self.spared)
+                graphs[kind] = quantization.quantize(
+                    self.equalised, kind, values, self.norm_bits, self.spared, self.segmented
+                )
             elif kind != "float32":
                 graphs[kind] = quantization.quantize(graphs["float32"], kind)
             file = litert.with_pixels(graphs[kind], ends(kind, self.io))
@@ -485,6 +491,12 @@ class _Export:
             notes.append(
                 f"{kind} computes {in_float} of {convolutions} convolutions in float, which lose most by 8 bits and "
                 "have at most a tenth of the multiplications"
+            )
+        if kind == "int8_full" and self.segmented:
+            notes.append(
+                f"int8_full computes {len(self.segmented)} of {litert.operations(self.equalised)['CONV_2D']} "
+                "convolutions in segments of their range, because 8 bits hold the whole too coarsely; these and the "
+                "convolutions behind them have three times as much to multiply"
             )
         if kind == "gpu" and self.largest["sum"] > quantization.LARGEST_HALF:
             notes.append(

@@ -1,6 +1,7 @@
 """8-bit and 16-bit files of a float32 LiteRT file."""
 
 import contextlib
+import functools
 import io
 import math
 import re
@@ -12,7 +13,7 @@ from ai_edge_litert import schema_py_generated as schema
 from tfi2i.config import UserError
 from tfi2i.progress import Progress
 
-from . import ranges
+from . import ranges, segments
 from .equalise import equalise
 from .graph import Graph
 
@@ -84,15 +85,9 @@ def spared_convolutions(file, values, images, static=True, show=False):
     graph = Graph(file)
     expected = ranges.outputs(file, images)
     enough = 255**2 / 10 ** (_ENOUGH / 10)
-
-    def error(other):
-        return np.mean([np.square(x - y).mean() for x, y in zip(expected, ranges.outputs(other, images))])
-
+    error = functools.partial(_error, expected, images=images)
     convolutions = {graph.name(o.outputs[0]): o for o in graph.operators if graph.operation(o) == "CONV_2D"}
-    products = {
-        name: math.prod(graph.shape(o.outputs[0])[1:]) * math.prod(graph.shape(o.inputs[1])[1:])
-        for name, o in convolutions.items()
-    }
+    products = _multiplications(graph)
     costs, progress = {}, Progress(len(convolutions), "convolutions judged", active=show)
     for done, (name, operator) in enumerate(convolutions.items(), 1):
         seen = values[graph.name(operator.inputs[0])]
@@ -124,17 +119,67 @@ def spared_convolutions(file, values, images, static=True, show=False):
     return spared
 
 
+def segmented_convolutions(file, values, images):
+    """The convolutions that "int8_full" computes in segments, because 8 bits of what they write lose most.
+
+    Each of `segments.candidates` is judged by the squared error that 8 bits of its output alone cause. If the sum of
+    all these leaves less than `_ENOUGH` dB, those with more than a quarter of it are computed in segments, the worst
+    first, as long as they have at most a tenth of the multiplications. They and the convolutions that read them then
+    have up to three times as many.
+
+    Args:
+        file: bytes of a float32 file, of `calibrate`.
+        values: of that file, with histograms.
+        images: a few of those that `calibrate` takes.
+
+    Returns:
+        list of the names of what these convolutions write.
+    """
+    expected, limits, costs = ranges.outputs(file, images), ranges.limits(file, values, 8), {}
+    for name in segments.candidates(file):
+        graph = Graph(file)
+        position, operator = next((i, o) for i, o in enumerate(graph.operators) if graph.name(o.outputs[0]) == name)
+        _round_behind(graph, position, operator, limits[name])
+        costs[name] = _error(expected, graph.to_bytes(), images)
+    total, products, chosen = sum(costs.values()), _multiplications(Graph(file)), []
+    if total > 255**2 / 10 ** (_ENOUGH / 10):
+        for name in sorted(costs, key=costs.get, reverse=True):
+            share = sum(products[n] for n in (*chosen, name)) / sum(products.values())
+            if costs[name] > total / 4 and share <= 0.1:
+                chosen.append(name)
+    return chosen
+
+
+def _error(expected, file, images):
+    """The mean squared error of a float file's pixels."""
+    return np.mean([np.square(x - y).mean() for x, y in zip(expected, ranges.outputs(file, images))])
+
+
+def _multiplications(graph):
+    """dict of the name of what a convolution writes → how many it has."""
+    return {
+        graph.name(o.outputs[0]): math.prod(graph.shape(o.outputs[0])[1:]) * math.prod(graph.shape(o.inputs[1])[1:])
+        for o in graph.operators
+        if graph.operation(o) == "CONV_2D"
+    }
+
+
 def _rounded(file, name, before, behind=None):
     """A float file in which a convolution takes, and with `behind` gives, the 256 levels of a range (low, high)."""
     graph = Graph(file)
     position, operator = next((i, o) for i, o in enumerate(graph.operators) if graph.name(o.outputs[0]) == name)
-    (written,) = operator.outputs
     if behind:
-        rounded = _round(graph, position + 1, written, behind)
-        for reader in graph.consumers[written]:
-            reader.inputs = [rounded if t == written else t for t in reader.inputs]
+        _round_behind(graph, position, operator, behind)
     graph.replace_input(operator, 0, _round(graph, position, operator.inputs[0], before))
     return graph.to_bytes()
+
+
+def _round_behind(graph, position, operator, limits):
+    """Rounds what an operator, number `position`, writes."""
+    (written,) = operator.outputs
+    rounded = _round(graph, position + 1, written, limits)
+    for reader in graph.consumers[written]:
+        reader.inputs = [rounded if t == written else t for t in reader.inputs]
 
 
 def _round(graph, position, tensor, limits):
@@ -150,7 +195,7 @@ def _round(graph, position, tensor, limits):
     return rounded
 
 
-def quantize(file, kind, values=None, norm_bits=8, spared=None):
+def quantize(file, kind, values=None, norm_bits=8, spared=None, segmented=()):
     """Makes a smaller file of a float32 one.
 
     Args:
@@ -165,6 +210,7 @@ def quantize(file, kind, values=None, norm_bits=8, spared=None):
         values: those of `calibrate`, for the kinds in `COUNTED`.
         norm_bits: 8, or 16: "int8_full" computes norms and additions in 16 bits.
         spared: of `spared_convolutions`, for "dynamic" and "int8"; those in float have weights of 16 bits.
+        segmented: of `segmented_convolutions`, for "int8_full".
 
     Returns:
         bytes, with the same signature. Images are float32 pixels; of "int8_full" int8, pixel - 128; of "int16x8" int16,
@@ -201,6 +247,8 @@ def quantize(file, kind, values=None, norm_bits=8, spared=None):
     else:
         if kind == "int16x8":
             file, values = _without_large_biases(*equalise(file, values, "deviation"))
+        else:
+            file = segments.split(file, values, segmented)
         file, pixels = _with_whole_levels(file, kind)
         bits = 16 if kind == "int16x8" else 8
         recipe.add_static_config(".*", operation.ALL_SUPPORTED, activation_num_bits=bits, weight_num_bits=8)
@@ -210,7 +258,8 @@ def quantize(file, kind, values=None, norm_bits=8, spared=None):
             for name in pixels:  # but not the mapping at the ends
                 for op in (operation.MUL, operation.ADD):
                     recipe.add_static_config(_only(name), op, activation_num_bits=8, weight_num_bits=8)
-        limits = ranges.limits(file, values, bits, pixels)
+        known = pixels | dict.fromkeys(segmented if kind == "int8_full" else (), segments.RANGE)
+        limits = ranges.limits(file, values, bits, known)
         if norm_bits == 16 and kind == "int8_full":
             wide = ranges.limits(file, values, 16, pixels)
             limits |= {name: wide[name] for name in _inside_norms(file, pixels)}

@@ -180,10 +180,14 @@ def _behind(graph, group):
         return np.tanh
     if kinds == {"LOGISTIC"}:
         return lambda x: 1 / (1 + np.exp(-x))
-    if kinds == {"MUL", "MAXIMUM"} and len(readers) == 2:  # a leaky ReLU
-        slope = next(graph.constant(o.inputs[1]) for o in readers if graph.operation(o) == "MUL")
-        if slope is not None and slope.size == 1:
-            return lambda x: np.maximum(x, slope.item() * x)
+    slope = None
+    if kinds == {"LEAKY_RELU"} and len(readers) == 1:
+        slope = readers[0].builtinOptions.alpha
+    if kinds == {"MUL", "MAXIMUM"} and len(readers) == 2:  # a leaky ReLU, spelled out
+        constant = next(graph.constant(o.inputs[1]) for o in readers if graph.operation(o) == "MUL")
+        slope = constant.item() if constant is not None and constant.size == 1 else None
+    if slope is not None:
+        return lambda x: np.maximum(x, slope * x)
     return lambda x: x
 
 
