@@ -138,6 +138,13 @@ class Graph:
     def replace_input(self, operator, position, tensor):
         operator.inputs = [tensor if i == position else old for i, old in enumerate(operator.inputs)]
 
+    def remove_unread(self):
+        """Removes the operators whose results nothing needs."""
+        for operator in [*self.operators][::-1]:
+            needed = {t for o in self.operators for t in o.inputs} | {*self.outputs}
+            if needed.isdisjoint(operator.outputs):
+                self.operators.remove(operator)
+
     def unshare(self):
         """Gives each constant a buffer of its own: the converter stores equal ones once."""
         seen = set()

@@ -69,12 +69,11 @@ class InstanceNormalization(keras.layers.Layer):
         y = ops.cast(x, "float32")
         mean = ops.mean(y, axis=(1, 2), keepdims=True)
         variance = ops.mean(ops.square(y - mean), axis=(1, 2), keepdims=True)
-        y = (y - mean) * ops.rsqrt(variance + self.epsilon)
+        factor = ops.rsqrt(variance + self.epsilon)
         if self.gamma is not None:
-            y = y * ops.cast(self.gamma, "float32")
-        if self.beta is not None:
-            y = y + ops.cast(self.beta, "float32")
-        return ops.cast(y, self.compute_dtype)
+            factor = ops.cast(self.gamma, "float32") * factor
+        y = (y - mean) * factor
+        return ops.cast(y if self.beta is None else y + ops.cast(self.beta, "float32"), self.compute_dtype)
 
     def compute_output_shape(self, input_shape):
         return input_shape
