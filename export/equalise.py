@@ -72,6 +72,7 @@ def equalise(file, values, measure="peak"):
         (bytes of the new file, its values: what `observe` would give for it).
     """
     graph = Graph(file)
+    values = values | _own_styles(graph, values)
     shifts = _shifts(graph, values)
     factors = _Factors(graph)
     measured = {}
@@ -91,6 +92,33 @@ def equalise(file, values, measure="peak"):
         for t, name in computed.items()
     }
     return graph.to_bytes(), new
+
+
+def _own_styles(graph, values):
+    """Gives each operator that shares gamma or beta with others a product of it with ones; returns the values of these.
+
+    All AdaLIN norms of U-GAT-IT's decoder take the same two. The maps behind these norms could only be rescaled alike,
+    but a block's inner map and the sum that all blocks add to have different peaks. The ones become their factors.
+    """
+    new = {}
+    for style in [*graph.producer]:
+        if len(graph.shape(style)) < 2 or math.prod(graph.shape(style)[1:-1]) > 1:
+            continue
+        sharing = [o for o in graph.consumers[style] if _joins_styles(graph, o)]
+        for reader in sharing if len(sharing) > 1 else ():
+            own = graph.add_tensor(style, f"for {graph.name(reader.outputs[0])}")
+            product = graph.insert_before(reader, "MUL", [style], own)
+            graph.set_input(product, 1, np.ones(graph.shape(style)[-1], np.float32))
+            reader.inputs = [own if t == style else t for t in reader.inputs]
+            new[graph.name(own)] = values[graph.name(style)]
+    return new
+
+
+def _joins_styles(graph, operator):
+    """Whether it adds or multiplies two different tensors that are no constants."""
+    operands = {*operator.inputs}
+    computed = all(graph.constant(t) is None for t in operands)
+    return graph.operation(operator) in ("ADD", "MUL") and len(operands) == 2 and computed
 
 
 def _shifts(graph, values):
@@ -314,7 +342,10 @@ class _Factors:
         }
 
     def _values(self, peaks, common):
-        """float64 [L]: the mean over tensors of the logarithms that bring their channels [n, L] to the common peak.
+        """float64 [L]: the logarithms that bring the tensors' channels [n, L], root mean square, to the common peak.
+
+        Squared errors add up, so the sums of residual blocks count by how far they reach. With the mean of logarithms
+        over tensors, 8 bits of a trained U-GAT-IT lost 0.7 dB more, and 1.8 in the worst image.
 
         One factor for all channels makes them no more equal. It brings the largest one there, because the squares of
         these channels are added up, and must be far from the end of float16.
@@ -323,7 +354,7 @@ class _Factors:
         if peaks[0].shape[1] == 1:
             return np.log([common / largest])
         floor = largest / _LARGEST_RATIO
-        return np.mean([np.log(common / np.maximum(p, floor)).mean(0) for p in peaks], 0)
+        return np.log(common / np.maximum(np.sqrt(np.square(np.concatenate(peaks)).mean(0)), floor))
 
     def _factor(self, combination, length):
         logs = np.zeros(length)

@@ -149,7 +149,10 @@ def limits(file, values, bits, known=None):
             continue
         seen = [values[name] for name in names if name in values]
         low, high = min(0.0, *(s.low.min() for s in seen)), max(0.0, *(s.high.max() for s in seen))
-        if bits == 8 and high > low:
+        if low == high:
+            # Always 0, as behind a ReLU that is closed: a scale near 0 would be refused beside the other operands'.
+            high = 1.0
+        elif bits == 8:
             low, high = _least_error(seen, low, high, _behind(graph, group))
         elif bits == 16:
             low, high = _HEADROOM * low, _HEADROOM * high

@@ -76,8 +76,8 @@ def proved(network, **shape):
         np.testing.assert_allclose(seen.high, observed[name].high, atol=1e-4 * largest)
         np.testing.assert_allclose(seen.low, observed[name].low, atol=1e-4 * largest)
 
-    # Where each channel has a factor of its own, all have a peak of 32, on the mean of the tensors that share it. Where
-    # all channels share one, the largest has.
+    # Where each channel has a factor of its own, all have a peak of 32, the root mean square over the tensors that share
+    # it. Where all channels share one, the largest has.
     graph = Graph(file)
     factors = equalise._Factors(graph)
     spreads, common = {}, {}
@@ -88,14 +88,14 @@ def proved(network, **shape):
             (unknown,) = combination
             seen = observed[graph.name(tensor)]
             if factors.length[unknown] > 1:
-                logs = np.log(np.maximum(seen.high, -seen.low)).reshape(-1, factors.length[unknown])
-                spreads.setdefault(unknown, []).append(logs.mean(0))
+                squares = np.maximum(seen.high, -seen.low).reshape(-1, factors.length[unknown]) ** 2
+                spreads.setdefault(unknown, []).append(squares)
             else:
                 common.setdefault(unknown, []).append(max(seen.high.max(), -seen.low.min()))
     for peaks in common.values():
         assert max(peaks) == pytest.approx(32, rel=1e-3)
-    for logs in spreads.values():
-        np.testing.assert_allclose(np.mean(logs, 0), np.log(32), atol=1e-3)
+    for squares in spreads.values():
+        np.testing.assert_allclose(np.concatenate(squares).mean(0), 32**2, rtol=2e-3)
     convolutions = [o for o in graph.operators if graph.operation(o) in ("CONV_2D", "FULLY_CONNECTED")]
     return graph, factors, convolutions[0].outputs[0], convolutions[-1].inputs[0]
 
@@ -188,6 +188,34 @@ def test_what_is_free_around_a_norm_with_gamma_and_beta_of_dense_layers(kind, be
     (written,) = next(o for o in graph.operators if graph.operation(o) == "CONV_2D").outputs
     assert free(factors, written) == before
     assert free(factors, read) == CHANNELS
+
+
+def test_norms_that_share_a_style_have_factors_of_their_own():
+    """A block's inner map may be rescaled in another way than the sum that the block adds to."""
+    first, inner, second, last = conv(inputs=3), conv(), conv(), conv(2)
+    dense = keras.layers.Dense(CHANNELS)
+    dense.build((1, 3))
+    of_unequal_channels(dense)
+    adaptive = [layers.LayerInstanceNormalization("in", adaptive=True) for _ in range(2)]
+    for layer in adaptive:
+        layer.build((1, 8, 8, CHANNELS))
+
+    def network(x):
+        style = dense(keras.ops.mean(x, (1, 2)))
+        x = first(x)
+        y = keras.ops.relu(adaptive[0](inner(x), style, style))
+        return last(x + adaptive[1](second(y), style, style))
+
+    file = converted(network)
+    image = np.random.default_rng(0).normal(size=(1, 8, 8, 3)).astype(np.float32)
+    equal, values = equalise.equalise(file, ranges.observe(file, [image]))
+    np.testing.assert_allclose(results(equal, [image]), results(file, [image]), atol=1e-4)
+    graph = Graph(equal)
+    factors = equalise._Factors(graph)
+    convolutions = [o for o in graph.operators if graph.operation(o) == "CONV_2D"]
+    _, stream, inside, last_read = (factors._reduced(factors.combinations[o.inputs[0]]) for o in convolutions)
+    assert stream == last_read != inside and all(factors.length[u] == CHANNELS for u in (*inside, *stream))
+    assert {*ranges.observe(equal, [image])} == {*values}
 
 
 def test_modulation_leaves_each_channel_a_factor():

@@ -71,6 +71,20 @@ def test_what_saturates_a_tanh_costs_nothing():
     assert ranges.limits(file, observed(file, image), 16)[before] == pytest.approx((-37.5, 37.5))
 
 
+def test_a_convolution_whose_relu_is_closed_runs_in_integers():
+    """Its results are always 0. A scale near 0 beside that of the products was refused by XNNPACK."""
+    first, last = keras.layers.Conv2D(8, 1), keras.layers.Conv2D(3, 1)
+    for layer, channels in ((first, 3), (last, 8)):
+        layer.build((1, 8, 8, channels))
+    first.bias.assign(np.full(8, -1e6))
+    file = converted(lambda x: last(keras.ops.relu(first(x))))
+    image = np.float32(picture(8, 8)[None])
+    for bits in (8, 16):
+        assert (0.0, 1.0) in ranges.limits(file, observed(file, image), bits).values()
+    run = interpreter.Interpreter(model_content=quantization.quantize(file, "int8_full", observed(file, image)))
+    run.allocate_tensors()
+
+
 def test_moved_tensors_share_a_range():
     file = converted(lambda x: keras.ops.concatenate([x, keras.ops.abs(x)], 1), channels=1)
     image = np.linspace(-2, 1, 64, dtype=np.float32).reshape(1, 8, 8, 1)
