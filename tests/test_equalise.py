@@ -76,8 +76,8 @@ def proved(network, **shape):
         np.testing.assert_allclose(seen.high, observed[name].high, atol=1e-4 * largest)
         np.testing.assert_allclose(seen.low, observed[name].low, atol=1e-4 * largest)
 
-    # Where each channel has a factor of its own, all have a peak of 32, the root mean square over the tensors that share
-    # it. Where all channels share one, the largest has.
+    # Where each channel has a factor of its own, all have a peak of 32, root mean square of the tensors that share it.
+    # Where all channels share one, the largest has.
     graph = Graph(file)
     factors = equalise._Factors(graph)
     spreads, common = {}, {}
