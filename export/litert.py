@@ -155,7 +155,7 @@ def _with_factors_in_weights(graph):
         for source, constant in (operator.inputs, operator.inputs[::-1]):
             factor = graph.constant(constant)
             of_channels = factor is not None and factor.shape[-1:] == (factor.size,)
-            if of_channels and factor.size in (1, graph.shape(tensor)[-1]):
+            if of_channels and graph.shape(source) == graph.shape(tensor):
                 return source, factor.reshape(-1)
         return tensor, None
 

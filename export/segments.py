@@ -77,6 +77,9 @@ class _Chain:
         self._follow(graph, operator.outputs[0])
         computed = {t for o in self.moving for t in o.inputs if graph.constant(t) is None}
         self.complete &= self.slope is not None and bool(self.readers) and computed <= {*self.tensors}
+        # Each pixel's parts stand behind one another, so no operator may divide or join pixels that readers know.
+        channels = {graph.shape(o.inputs[0])[-1] for o in self.readers}
+        self.complete &= len(channels) == 1 and not any(graph.shape(t)[-1] % max(channels) for t in self.tensors)
 
     def _follow(self, graph, tensor):
         self.tensors.append(tensor)

@@ -49,7 +49,7 @@ def test_factors_of_channels_are_multiplied_into_the_weights(factors):
     np.testing.assert_allclose(results(file, [x]), expected)
 
 
-@pytest.mark.parametrize("what", ["a column", "another map beside it", "another reader"])
+@pytest.mark.parametrize("what", ["a column", "one channel becomes two", "another map beside it", "another reader"])
 def test_factors_that_stay(what):
     last, column = conv(2, kernel=1, inputs=2), np.arange(1, 9, dtype=np.float32).reshape(1, 8, 1, 1)
     doubled = conv(2, kernel=1, inputs=4)
@@ -57,6 +57,8 @@ def test_factors_that_stay(what):
     def network(x):
         if what == "a column":
             return last(x * column)
+        if what == "one channel becomes two":
+            return last(x[..., :1] * np.float32([3, 5]))
         if what == "another map beside it":
             return doubled(keras.ops.concatenate([x * np.float32([3, 5]), keras.ops.abs(x)], -1))
         y = x * np.float32([3, 5])

@@ -70,12 +70,13 @@ def test_a_file_in_segments_computes_the_same(slope, between):
     assert ranges.observe(parts, [x])[name].high.max() == pytest.approx(6, rel=1e-5)
 
 
-@pytest.mark.parametrize("what", ["a norm", "a sum", "a tanh", "groups", "no activation", "the end"])
+@pytest.mark.parametrize("what", ["a norm", "a sum", "a tanh", "groups", "no activation", "the end", "joined pixels"])
 def test_what_cannot_be_in_segments(what):
     first, last = conv(), conv(2)
     normalise = norm(layers.InstanceNormalization)
     grouped = layers.Conv2D(4, 3, pad=1, groups=2)
     grouped.build((1, 8, 8, 4))
+    of_two = conv(2, inputs=8)
 
     def network(x):
         y = first(x)
@@ -89,6 +90,8 @@ def test_what_cannot_be_in_segments(what):
             y = x + y
         elif what == "groups":
             y = grouped(y)
+        elif what == "joined pixels":
+            return of_two(keras.ops.reshape(y, (1, 8, 4, 8)))
         return y if what == "the end" else last(y)
 
     file = converted(network, channels=4)
