@@ -496,7 +496,7 @@ class _Export:
             notes.append(
                 f"int8_full computes {len(self.segmented)} of {litert.operations(self.equalised)['CONV_2D']} "
                 "convolutions in segments of their range, because 8 bits hold the whole too coarsely; these and the "
-                "convolutions behind them have three times as much to multiply"
+                "convolutions behind them have two or three times as much to multiply"
             )
         if kind == "gpu" and self.largest["sum"] > quantization.LARGEST_HALF:
             notes.append(

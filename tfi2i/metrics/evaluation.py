@@ -36,7 +36,7 @@ def evaluate(
     Images are prepared as by `pipeline.eval_images`: whole, at the size that was trained, in 8 bits.
 
     Args:
-        candidates: dict of name → `Candidate`; the first one decides which examples are best and worst.
+        candidates: dict of name → `Candidate`; the first one decides which examples are the extremes by L1.
         data: `config.Data`, where the images are.
         protocol: a `Protocol`.
         directions: which to measure, of those that a candidate besides the baselines translates.
@@ -44,7 +44,7 @@ def evaluate(
         active: False prints nothing.
         domains: {"a": …, "b": …} of `sources.Source` instead of the split of `data`, which then says how images are
             prepared.
-        rows: examples besides the best and the worst.
+        rows: examples besides these two.
 
     Returns:
         (results, examples). `results` maps direction → candidate → measured values. With a truth, `n` images that have
