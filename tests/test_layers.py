@@ -517,9 +517,10 @@ def test_mixed_norm_keeps_float32_statistics():
         layers.SampleNormalization,
         layers.BatchNormalization,
         layers.LayerInstanceNormalization,
+        functools.partial(addons.GroupNormalization, groups=2),
         lambda dtype: layers.TransformerBlock(4, 2, 8, dtype=dtype).attend_norm,
     ],
-    ids=["instance", "sample", "batch", "mixed", "layer"],
+    ids=["instance", "sample", "batch", "mixed", "group", "layer"],
 )
 def test_norms_round_their_result_alone(make, rng):
     """Their factors and offsets, and statistics, stay float32 where the rest computes in bfloat16."""

@@ -231,6 +231,18 @@ def test_deviation_of_one_sample_is_the_root_of_epsilon():
     np.testing.assert_allclose(seen[-1][..., 2], np.ones((2, 3, 3)), rtol=1e-5)
 
 
+def test_batch_norm_of_the_head_is_float32_in_mixed_precision():
+    x, seen = tf.cast(tf.random.stateless_normal((2, 3, 4, 2), (0, 1)), "bfloat16"), []
+    for dtype in ("float32", "mixed_bfloat16"):
+        network = uvcgan2.BatchHead("bn", 2, dtype=dtype)
+        network.build((None, None, None, 2))
+        network.gamma.assign([1.001, 1.002])  # which bfloat16 does not know
+        network.inner = lambda y: (seen.append(y), tf.zeros_like(y))[1]
+        network(x)
+    assert seen[1].dtype == "float32"
+    np.testing.assert_array_equal(*seen)
+
+
 @pytest.mark.parametrize("kind", ["bsd", "bn"])
 def test_cached_samples_count_as_samples_of_the_batch_where_filled(kind):
     network = head(kind)

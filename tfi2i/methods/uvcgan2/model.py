@@ -285,7 +285,7 @@ class BatchHead(layers.Network):
     """Logits of features, in sight of what else is in the batch and in a cache: [N, h, w, F] → [N, h, w, 1].
 
     "bsd": the standard deviation over samples, averaged over pixels and channels, is one more channel (Karras et al.,
-    arXiv 1710.10196, section 3); "bn": batch norm. Both statistics include the cached samples and are float32. Then
+    arXiv 1710.10196, section 3); "bn": batch norm. Both include the cached samples and are computed in float32. Then
     conv3, LeakyReLU 0.01, conv3. Kernels and biases start as PyTorch's, without spectral norm, as in the code.
     """
 
@@ -305,8 +305,9 @@ class BatchHead(layers.Network):
     def build(self, input_shape):
         channels = input_shape[-1]
         if self.kind == "bn":
-            self.gamma = self.add_weight(shape=(channels,), initializer="ones", name="gamma")
-            self.beta = self.add_weight(shape=(channels,), initializer="zeros", name="beta")
+            per_channel = {"shape": (channels,), "autocast": False}
+            self.gamma = self.add_weight(initializer="ones", name="gamma", **per_channel)
+            self.beta = self.add_weight(initializer="zeros", name="beta", **per_channel)
         super().build((*input_shape[:-1], channels + (self.kind == "bsd")))
 
     def call(self, x, cache=None):
