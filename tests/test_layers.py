@@ -442,6 +442,8 @@ def test_layers_compute_in_their_dtype(layer_class, arguments, input_shape, outp
         (lambda: layers.LayerInstanceNormalization(adaptive=True)(tf.ones(MAP)), "True: expected gamma and beta"),
         (lambda: layers.LayerInstanceNormalization()(tf.ones(MAP), *[tf.ones((2, 4))] * 2), "False: expected x alone"),
         (lambda: layers.InstanceNormalization()(tf.ones((2, 5, 4))), "expected ndim=4, found ndim=3"),
+        (lambda: layers.Enlarge((2, 2)), r"factor=\(2, 2\): expected an integer, 1 or more"),
+        (lambda: layers.Enlarge(0), "factor=0"),
     ],
 )
 def test_layers_refuse_what_they_cannot_do(make, message):

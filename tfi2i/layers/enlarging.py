@@ -17,11 +17,17 @@ class Enlarge(keras.layers.Layer):
         **kwargs: those of any Keras layer.
 
     Call: [N, H, W, C] → [N, factor H, factor W, C].
+
+    Raises:
+        ValueError: `factor` is no such number.
     """
 
     def __init__(self, factor, **kwargs):
         super().__init__(**kwargs)
+        if not isinstance(factor, int) or factor < 1:
+            raise ValueError(f"factor={factor}: expected an integer, 1 or more")
         self.factor = factor
+        self.input_spec = keras.InputSpec(ndim=4)
 
     def build(self, input_shape):
         self.built = True
