@@ -21,7 +21,10 @@ _MARKERS = "osD^vPX"
 
 
 def font(points):
-    """The letters of pages: matplotlib's, as Pillow's own lack all beyond ASCII, which names of files may have."""
+    """The letters of pages: matplotlib's DejaVu Sans.
+
+    Pillow's own lack accents, Greek and Cyrillic, which names of files may have. Neither has Chinese or Japanese.
+    """
     with _quiet("matplotlib"):
         import matplotlib
     return ImageFont.truetype(pathlib.Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), points)
