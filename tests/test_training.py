@@ -713,6 +713,18 @@ def test_on_two_cores_two_operations_compute_side_by_side(monkeypatch):
     assert asked == [] and strategies.threads() == 2
 
 
+def test_graphs_are_rewritten_for_gpus_alone(monkeypatch):
+    """Grappler's rewriting takes more than half of a first step on CPUs, and gains nothing there."""
+    asked = []
+    monkeypatch.setattr(tf.config.optimizer, "set_experimental_options", asked.append)
+    monkeypatch.setattr(tf.config.experimental, "set_memory_growth", lambda gpu, enable: None)
+    monkeypatch.setattr(tf.distribute, "OneDeviceStrategy", lambda device: device)
+    for gpus, device in (([], "/cpu:0"), (["one"], "/gpu:0")):
+        monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None, gpus=gpus: gpus)
+        assert strategies.make_strategy("one_device") == device
+    assert [options["disable_meta_optimizer"] for options in asked] == [True, False]
+
+
 def test_strategies(monkeypatch):
     monkeypatch.delenv("TF_CONFIG", raising=False)
     assert strategies.make_strategy("auto").num_replicas_in_sync == 1
