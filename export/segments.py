@@ -68,7 +68,7 @@ class _Chain:
 
     def __init__(self, graph, operator):
         self.slope, self.activation, self.tensors, self.moving, self.readers = None, None, [], [], []
-        self.complete = graph.operation(operator) == "CONV_2D" and graph.constant(operator.inputs[1]) is not None
+        self.complete = _is_plain(graph, operator)
         if not self.complete:
             return
         fused = operator.builtinOptions.fusedActivationFunction
@@ -97,11 +97,17 @@ class _Chain:
                 self.moving.append(reader)
                 if reader.outputs[0] not in self.tensors:
                     self._follow(graph, reader.outputs[0])
-            elif self.slope is not None and operation == "CONV_2D" and reader.inputs[0] == tensor:
-                self.complete &= graph.shape(reader.inputs[1])[-1] == graph.shape(tensor)[-1]  # no groups
+            elif self.slope is not None and _is_plain(graph, reader):
                 self.readers.append(reader)
             else:
                 self.complete = False
+
+
+def _is_plain(graph, operator):
+    """Whether it is a convolution without groups, of constant weights."""
+    if graph.operation(operator) != "CONV_2D" or graph.constant(operator.inputs[1]) is None:
+        return False
+    return graph.shape(operator.inputs[1])[-1] == graph.shape(operator.inputs[0])[-1]
 
 
 def _split(graph, operator, below, above):

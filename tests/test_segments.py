@@ -70,7 +70,10 @@ def test_a_file_in_segments_computes_the_same(slope, between):
     assert ranges.observe(parts, [x])[name].high.max() == pytest.approx(6, rel=1e-5)
 
 
-@pytest.mark.parametrize("what", ["a norm", "a sum", "a tanh", "groups", "no activation", "the end", "joined pixels"])
+@pytest.mark.parametrize(
+    "what",
+    ["a norm", "a sum", "a tanh", "groups", "groups before", "no activation", "the end", "joined pixels"],
+)
 def test_what_cannot_be_in_segments(what):
     first, last = conv(), conv(2)
     normalise = norm(layers.InstanceNormalization)
@@ -79,7 +82,7 @@ def test_what_cannot_be_in_segments(what):
     of_two = conv(2, inputs=8)
 
     def network(x):
-        y = first(x)
+        y = grouped(x) if what == "groups before" else first(x)
         if what == "a norm":
             y = normalise(y)
         if what == "a tanh":
