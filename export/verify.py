@@ -217,10 +217,10 @@ def compare(reference, candidates, images, keep=()):
 
 
 def latencies(candidates, image, *style, seconds=1.0):
-    """Milliseconds per image; candidates take turns, so that a busy machine slows all alike.
+    """Milliseconds per image; candidates take turns.
 
-    A busy machine still slows a long run more than a short one. Candidates are compared by their processor time, of all
-    threads together, which it hardly changes.
+    On a busy machine more time passes, and in a long run more than in a short one. Candidates are therefore compared by
+    processor time, of all threads together, which other programs hardly change.
 
     Args:
         candidates: dict of name → function as in `compare`.
