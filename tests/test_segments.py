@@ -1,10 +1,12 @@
 """Convolutions in segments: the parts are known by hand, and the file computes the same."""
 
+import types
+
 import keras
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
-from tfi2i.export import litert, quantization, ranges, segments
+from tfi2i.export import exporter, litert, quantization, ranges, segments
 from tfi2i.export.graph import Graph
 
 from tests.test_equalise import conv, converted, norm, results
@@ -129,3 +131,14 @@ def test_the_convolution_that_8_bits_hurt_is_computed_in_segments(far, count):
     graph = Graph(full)
     (written,) = [t for o in graph.operators for t in o.outputs if graph.name(t) in named(file, 2)]
     assert graph.shape(written)[-1] == 4 and graph.tensors[written].quantization.scale == pytest.approx([6 / 255])
+
+
+def test_an_export_says_how_many_convolutions_are_in_segments():
+    file, _ = wide(2.0)
+    export = types.SimpleNamespace(equalised=file, spared={}, segmented=named(file, 2))
+    result, float32 = {"processor_ratio": 1.2, "delegate_partitions": 1}, types.SimpleNamespace(partitions=1)
+    segmented, slower = exporter._Export._notes(export, "int8_full", result, float32)
+    assert segmented.startswith("int8_full computes 1 of 4 convolutions in segments of their range")
+    assert slower.startswith("int8_full takes 1.20 times the processor time of float32: ")
+    export.segmented = []
+    assert exporter._Export._notes(export, "int8_full", result, float32) == [slower]
