@@ -277,7 +277,7 @@ class _Export:
     Attributes:
         equalised: the float32 file that calibrated files are made of; None without such files.
         largest: `quantization.largest` of it.
-        spared: `quantization.spared_convolutions` of it.
+        spared: `quantization.spared_layers` of it.
         segmented: `quantization.segmented_convolutions` of it.
     """
 
@@ -321,7 +321,7 @@ class _Export:
                 graphs["float32"], counted=bool({*kinds} & {*quantization.COUNTED})
             )
             if {*kinds} & {"dynamic", "int8"}:
-                self.spared = quantization.spared_convolutions(
+                self.spared = quantization.spared_layers(
                     self.equalised, values, few, static="int8" in kinds, show=self.log is print
                 )
             if "int8_full" in kinds:
@@ -487,10 +487,10 @@ class _Export:
             )
         in_float = sum(how == "float" for how in self.spared.values())
         if kind in ("dynamic", "int8") and in_float:
-            convolutions = litert.operations(self.equalised)["CONV_2D"]
+            layers = sum(n for op, n in litert.operations(self.equalised).items() if op in quantization.LAYERS)
             notes.append(
-                f"{kind} computes {in_float} of {convolutions} convolutions in float, which lose most by 8 bits and "
-                "have at most a tenth of the multiplications"
+                f"{kind} computes {in_float} of {layers} convolutions and dense layers in float, which lose most by 8 "
+                "bits and have at most a tenth of the multiplications"
             )
         if kind == "int8_full" and self.segmented:
             notes.append(

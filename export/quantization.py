@@ -36,7 +36,9 @@ _GPU = (
 _WINDOW = 4
 # What "int8_full" can compute in 16 bits: norms and additions.
 _OF_NORMS = ("MEAN", "SUB", "MUL", "RSQRT", "ADD")
-# dB that are close enough for convolutions that could be computed more exactly.
+# What can be computed more exactly than the rest.
+LAYERS = ("CONV_2D", "FULLY_CONNECTED")
+# dB that are close enough for layers that could be computed more exactly.
 _ENOUGH = 50.0
 # The ends of a style in integers, in standard deviations of N(0, 1). What lies outside is cut off.
 STYLE = 4.0
@@ -62,36 +64,34 @@ def calibrate(file, images, again=None):
     return file, values
 
 
-def spared_convolutions(file, values, images, static=True, show=False):
-    """The convolutions that "dynamic" and "int8" compute more exactly than the others, because they lose most.
+def spared_layers(file, values, images, static=True, show=False):
+    """The layers that "dynamic" and "int8" compute more exactly than the others, because they lose most.
 
-    One convolution can lose more than all others together: the last that enlarges the map of a trained UNIT cost 8 dB.
-    Each convolution is judged by the squared error that 8 bits of its input alone cause. If the sum of all these leaves
-    less than `_ENOUGH` dB, those with more than a tenth of it stay in float, the worst first, as long as they have at
-    most a tenth of the multiplications. They stay there only if that takes a fifth of its error from "dynamic". The
-    convolutions that "int8" gives fixed scales are then judged by 8 bits of input and output. The worst are dynamic, so
-    that the others cause at most half of the error that is left, or leave `_ENOUGH` dB.
+    One layer can lose more than all others together: the last convolution that enlarges the map of a trained UNIT cost
+    8 dB. Each convolution and each dense layer is judged by the squared error of a file in which it alone is computed
+    as "dynamic" does it. If the sum of all these leaves less than `_ENOUGH` dB, those with more than a tenth of it stay
+    in float, the worst first, as long as they have at most a tenth of the multiplications. They stay there only if that
+    takes a fifth of its error from "dynamic". The convolutions that "int8" gives fixed scales are then judged by 8 bits
+    of input and output. The worst are dynamic, so that the others cause at most half of the error that is left, or
+    leave `_ENOUGH` dB.
 
     Args:
         file: bytes of a float32 file, of `calibrate`.
-        values: of that file.
+        values: of that file, with histograms where `static` is set.
         images: a few of those that `calibrate` takes.
-        static: whether to judge fixed scales too, for which the values have histograms.
-        show: whether a bar says how many convolutions are judged.
+        static: whether to judge fixed scales too.
+        show: whether a bar says how many layers are judged.
 
     Returns:
-        dict of the name of what a convolution writes → "float" or "dynamic".
+        dict of the name of what a layer writes → "float" or "dynamic".
     """
-    graph = Graph(file)
     expected = ranges.outputs(file, images)
     enough = 255**2 / 10 ** (_ENOUGH / 10)
     error = functools.partial(_error, expected, images=images)
-    convolutions = {graph.name(o.outputs[0]): o for o in graph.operators if graph.operation(o) == "CONV_2D"}
-    products = _multiplications(graph)
-    costs, progress = {}, Progress(len(convolutions), "convolutions judged", active=show)
-    for done, (name, operator) in enumerate(convolutions.items(), 1):
-        seen = values[graph.name(operator.inputs[0])]
-        costs[name] = error(_rounded(file, name, (min(0.0, seen.low.min()), max(0.0, seen.high.max()))))
+    products = _multiplications(Graph(file))
+    costs, progress = {}, Progress(len(products), "layers judged", active=show)
+    for done, name in enumerate(products, 1):
+        costs[name] = error(_with_one_dynamic(file, name))
         progress.update(done)
     progress.close()
     spared, total = {}, sum(costs.values())
@@ -106,10 +106,7 @@ def spared_convolutions(file, values, images, static=True, show=False):
         spared = spared if better < 0.8 * usual else {}
     if static and (inner := inner_convolutions(file, spared)):
         limits = ranges.limits(file, values, 8)
-        fixed = {
-            name: error(_rounded(file, name, limits[graph.name(convolutions[name].inputs[0])], limits[name]))
-            for name in inner
-        }
+        fixed = {name: error(_rounded(file, name, limits)) for name in inner}
         rest = sum(c for name, c in costs.items() if name not in spared)
         allowed = max(rest / 2, enough - rest)
         for name in sorted(fixed, key=fixed.get):
@@ -156,21 +153,30 @@ def _error(expected, file, images):
 
 
 def _multiplications(graph):
-    """dict of the name of what a convolution writes → how many it has."""
+    """dict of the name of what a convolution or a dense layer writes → how many it has."""
     return {
         graph.name(o.outputs[0]): math.prod(graph.shape(o.outputs[0])[1:]) * math.prod(graph.shape(o.inputs[1])[1:])
         for o in graph.operators
-        if graph.operation(o) == "CONV_2D"
+        if graph.operation(o) in LAYERS
     }
 
 
-def _rounded(file, name, before, behind=None):
-    """A float file in which a convolution takes, and with `behind` gives, the 256 levels of a range (low, high)."""
+def _with_one_dynamic(file, name):
+    """A float file in which one layer is computed as "dynamic" does it."""
+    from ai_edge_quantizer import qtyping, recipe_manager
+
+    recipe = recipe_manager.RecipeManager()
+    recipe.add_dynamic_config(_only(name), qtyping.TFLOperationName.ALL_SUPPORTED, 8)
+    return _quantized(file, recipe)
+
+
+def _rounded(file, name, limits):
+    """A float file in which a convolution takes and gives the 256 levels of its tensors' limits (low, high)."""
     graph = Graph(file)
     position, operator = next((i, o) for i, o in enumerate(graph.operators) if graph.name(o.outputs[0]) == name)
-    if behind:
-        _round_behind(graph, position, operator, behind)
-    graph.replace_input(operator, 0, _round(graph, position, operator.inputs[0], before))
+    source = operator.inputs[0]
+    _round_behind(graph, position, operator, limits[name])
+    graph.replace_input(operator, 0, _round(graph, position, source, limits[graph.name(source)]))
     return graph.to_bytes()
 
 
@@ -209,7 +215,7 @@ def quantize(file, kind, values=None, norm_bits=8, spared=None, segmented=()):
             "int16x8": everything, activations in 16 bits and weights in 8.
         values: those of `calibrate`, for the kinds in `COUNTED`.
         norm_bits: 8, or 16: "int8_full" computes norms and additions in 16 bits.
-        spared: of `spared_convolutions`, for "dynamic" and "int8"; those in float have weights of 16 bits.
+        spared: of `spared_layers`, for "dynamic" and "int8"; those in float have weights of 16 bits.
         segmented: of `segmented_convolutions`, for "int8_full".
 
     Returns:
@@ -243,7 +249,9 @@ def quantize(file, kind, values=None, norm_bits=8, spared=None, segmented=()):
                 recipe.add_static_config(_only(name), operation.CONV_2D, activation_num_bits=8, weight_num_bits=8)
             limits = ranges.limits(file, values, 8)
         for name in (name for name, how in spared.items() if how == "float"):
-            recipe.add_quantization_config(_only(name), operation.CONV_2D, half, quantizer.AlgorithmName.FLOAT_CASTING)
+            for layer in LAYERS:
+                casting = quantizer.AlgorithmName.FLOAT_CASTING
+                recipe.add_quantization_config(_only(name), getattr(operation, layer), half, casting)
     else:
         if kind == "int16x8":
             file, values = _without_large_biases(*equalise(file, values, "deviation"))
@@ -270,10 +278,16 @@ def quantize(file, kind, values=None, norm_bits=8, spared=None, segmented=()):
         for name, (low, high) in limits.items()
         if name in ranks
     }
+    file = _quantized(file, recipe, scales)
+    return _with_one_size(file) if kind in ("int8_full", "int16x8") else file
+
+
+def _quantized(file, recipe, scales=None):
+    from ai_edge_quantizer import quantizer
+
     with _quiet():
         job = quantizer.Quantizer(file, recipe.get_quantization_recipe())
-        file = bytes(job.quantize(scales or None).quantized_model)
-    return _with_one_size(file) if kind in ("int8_full", "int16x8") else file
+        return bytes(job.quantize(scales or None).quantized_model)
 
 
 def _inside_norms(file, pixels):
@@ -539,7 +553,7 @@ def inner_convolutions(file, spared=()):
 
     Args:
         file: bytes of a float32 LiteRT file.
-        spared: names of convolutions to leave out, such as those of `spared_convolutions`.
+        spared: names of convolutions to leave out, such as those of `spared_layers`.
 
     Returns:
         list of the names of what they write; empty where "int8" is the same as "dynamic".

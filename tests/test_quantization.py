@@ -124,22 +124,26 @@ def test_a_mirrored_image_has_the_same_convolutions_inside(calibrated):
     assert not quantization.inner_convolutions(calibrated[0])  # both at the image's size
 
 
+@pytest.mark.parametrize("operation", ["CONV_2D", "FULLY_CONNECTED"])
 @pytest.mark.parametrize("large, spared", [(1000, ["float"]), (1, [])])
-def test_a_convolution_that_8_bits_hurt_stays_in_float(large, spared):
+def test_a_layer_that_8_bits_hurt_stays_in_float(large, spared, operation):
     """It takes x + 1000 and x - 1000, and gives their mean, x, of which steps of 8 bits leave little."""
     shapes = [(1, 1, 3, 2), (1, 1, 2, 1), (5, 5, 1, 8), (1, 1, 8, 3)]
     chain = [keras.layers.Conv2D(shape[-1], shape[0]) for shape in shapes]
+    if operation == "FULLY_CONNECTED":
+        chain[1] = keras.layers.Dense(1)
     for layer, shape in zip(chain, shapes):
         layer.build((1, 8, 8, shape[2]))
-        layer.kernel.assign(np.full(shape, 1 / np.prod(shape[:3])))
+        layer.kernel.assign(np.full(layer.kernel.shape, 1 / np.prod(shape[:3])))
     chain[0].bias.assign([large, -large])
     chain[2].kernel.assign(np.pad(np.ones((1, 1, 1, 8)), ((2, 2), (2, 2), (0, 0), (0, 0))))
     file = converted(keras.Sequential(chain))
     images = [np.random.default_rng(i).normal(size=(1, 8, 8, 3)).astype(np.float32) * 50 for i in range(2)]
     values = ranges.observe(file, images)
-    found = quantization.spared_convolutions(file, values, images, static=False)
+    found = quantization.spared_layers(file, values, images, static=False)
     graph = Graph(file)
-    second = [o for o in graph.operators if graph.operation(o) == "CONV_2D"][1]
+    second = [o for o in graph.operators if graph.operation(o) in ("CONV_2D", "FULLY_CONNECTED")][1]
+    assert graph.operation(second) == operation
     assert found == dict.fromkeys([graph.name(second.outputs[0])] * len(spared), "float")
     exact = results(file, images)
     errors = [
@@ -149,7 +153,26 @@ def test_a_convolution_that_8_bits_hurt_stays_in_float(large, spared):
     assert errors[0] > 3 * errors[1] if spared else errors[0] == errors[1]
 
 
-def test_a_convolution_is_judged_by_its_own_input():
+@pytest.mark.parametrize("layer", [keras.layers.Conv2D(1, 1, use_bias=False), keras.layers.Dense(1, use_bias=False)])
+def test_a_layer_is_judged_by_8_bits_of_its_weights_too(layer):
+    """In steps of 127 / 127, weights of 127 and 0.4 are 127 and 0. The first input is 0, so all of 0.4 x is lost."""
+    layer.build((1, 8, 8, 2))
+    layer.kernel.assign(np.reshape([127, 0.4], layer.kernel.shape))
+    file = converted(layer, channels=2)
+    x = np.stack([np.zeros((8, 8)), np.arange(64).reshape(8, 8)], -1)[None].astype(np.float32)
+    (name,) = quantization._multiplications(Graph(file))
+    error = quantization._error([results(file, [x])], quantization._with_one_dynamic(file, name), [x])
+    assert error == pytest.approx(0.16 * np.mean(np.arange(64) ** 2), rel=1e-5)
+
+
+def test_multiplications_are_counted():
+    """A 3 x 3 convolution of 2 channels to 5 at 8 x 8, a dense layer of 5 to 7 at each of these places."""
+    chain = [keras.layers.Conv2D(5, 3, padding="same"), keras.layers.Dense(7)]
+    graph = Graph(converted(keras.Sequential(chain), channels=2))
+    assert [*quantization._multiplications(graph).values()] == [64 * 9 * 2 * 5, 64 * 5 * 7]
+
+
+def test_a_convolution_of_fixed_scales_is_judged_by_its_own_input():
     """Its weights are 0, so levels of its input change nothing; the sum beside it reads the same map as it is."""
     first, zero = keras.layers.Conv2D(3, 1), keras.layers.Conv2D(3, 1, kernel_initializer="zeros")
 
@@ -160,8 +183,9 @@ def test_a_convolution_is_judged_by_its_own_input():
     file = converted(network)
     image = picture(8, 8)[None].astype(np.float32)
     graph = Graph(file)
+    limits = {graph.name(t): (0.0, 100.0) for t in (*graph.inputs, *graph.producer)}
     for operator in (o for o in graph.operators if graph.operation(o) == "CONV_2D"):
-        rounded = quantization._rounded(file, graph.name(operator.outputs[0]), (0.0, 100.0))
+        rounded = quantization._rounded(file, graph.name(operator.outputs[0]), limits)
         same = np.array_equal(results(rounded, [image]), results(file, [image]))
         assert same == (graph.constant(operator.inputs[1]) == 0).all()
 
@@ -177,7 +201,7 @@ def test_a_convolution_that_fixed_scales_hurt_is_dynamic():
     assert quantization.quantize(file, "int8", values, spared=spared) == quantization.quantize(file, "dynamic")
     # As if its values reached a thousand times as far.
     values[name].low[0] -= 1000.0 * np.ptp([values[name].low.min(), values[name].high.max()])
-    assert quantization.spared_convolutions(file, values, images)[name] == "dynamic"
+    assert quantization.spared_layers(file, values, images)[name] == "dynamic"
 
 
 def test_an_export_says_what_it_spares(tmp_path, monkeypatch):
@@ -186,11 +210,12 @@ def test_an_export_says_what_it_spares(tmp_path, monkeypatch):
         first = next(graph.name(o.outputs[0]) for o in graph.operators if graph.operation(o) == "CONV_2D")
         return {first: "float", quantization.inner_convolutions(file)[0]: "dynamic"}
 
-    monkeypatch.setattr(quantization, "spared_convolutions", first_and_inner)
+    monkeypatch.setattr(quantization, "spared_layers", first_and_inner)
     arguments = {"formats": ("dynamic", "int8"), "size": (32, 32), "floors": EASY, "calibration_images": 2}
     files = quick(Quarter(), tmp_path / "out", **arguments)["formats"]
     for kind in ("dynamic", "int8"):
-        assert any(note.startswith(f"{kind} computes 1 of 4 convolutions in float, ") for note in files[kind]["notes"])
+        begin = f"{kind} computes 1 of 4 convolutions and dense layers in float, "
+        assert any(note.startswith(begin) for note in files[kind]["notes"])
     assert any(note.startswith("int8 is the same as dynamic: ") for note in files["int8"]["notes"])
     assert files["dynamic"]["tensors"]["float16"] == 1  # its weights
 
