@@ -128,7 +128,7 @@ def test_a_mirrored_image_has_the_same_convolutions_inside(calibrated):
 @pytest.mark.parametrize("large, spared", [(1000, ["float"]), (1, [])])
 def test_a_layer_that_8_bits_hurt_stays_in_float(large, spared, operation):
     """It takes x + 1000 and x - 1000, and gives their mean, x, of which steps of 8 bits leave little."""
-    shapes = [(1, 1, 3, 2), (1, 1, 2, 1), (5, 5, 1, 8), (1, 1, 8, 3)]
+    shapes = [(1, 1, 3, 2), (1, 1, 2, 1), (5, 5, 1, 32), (1, 1, 32, 3)]
     chain = [keras.layers.Conv2D(shape[-1], shape[0]) for shape in shapes]
     if operation == "FULLY_CONNECTED":
         chain[1] = keras.layers.Dense(1)
@@ -136,7 +136,7 @@ def test_a_layer_that_8_bits_hurt_stays_in_float(large, spared, operation):
         layer.build((1, 8, 8, shape[2]))
         layer.kernel.assign(np.full(layer.kernel.shape, 1 / np.prod(shape[:3])))
     chain[0].bias.assign([large, -large])
-    chain[2].kernel.assign(np.pad(np.ones((1, 1, 1, 8)), ((2, 2), (2, 2), (0, 0), (0, 0))))
+    chain[2].kernel.assign(np.pad(np.ones((1, 1, 1, 32)), ((2, 2), (2, 2), (0, 0), (0, 0))))
     file = converted(keras.Sequential(chain))
     images = [np.random.default_rng(i).normal(size=(1, 8, 8, 3)).astype(np.float32) * 50 for i in range(2)]
     values = ranges.observe(file, images)
@@ -166,10 +166,10 @@ def test_a_layer_is_judged_by_8_bits_of_its_weights_too(layer):
 
 
 def test_multiplications_are_counted():
-    """A 3 x 3 convolution of 2 channels to 5 at 8 x 8, a dense layer of 5 to 7 at each of these places."""
-    chain = [keras.layers.Conv2D(5, 3, padding="same"), keras.layers.Dense(7)]
+    """A 3 x 3 convolution of 2 channels to 16 at 8 x 8, a dense layer of 16 to 3 at each place, which cost as 16 do."""
+    chain = [keras.layers.Conv2D(16, 3, padding="same"), keras.layers.Dense(3)]
     graph = Graph(converted(keras.Sequential(chain), channels=2))
-    assert [*quantization._multiplications(graph).values()] == [64 * 9 * 2 * 5, 64 * 5 * 7]
+    assert [*quantization._multiplications(graph).values()] == [64 * 9 * 2 * 16, 64 * 16 * 16]
 
 
 def test_a_convolution_of_fixed_scales_is_judged_by_its_own_input():
