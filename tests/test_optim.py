@@ -36,6 +36,17 @@ def test_adam_is_torchs(in_graph, case):
     assert np.abs(after - file["start"]).min() > 1e-5  # tiny gradients move weights too
 
 
+def test_weight_decay_waits_for_the_gradient():
+    """Otherwise TensorFlow computes a copy of every weight at the start of a step and keeps it until its update."""
+    optimizer, weights = Adam(coupled_weight_decay=0.1), keras.Variable([1.0, 2.0])
+    optimizer.build([weights])
+    step = tf.function(lambda x: optimizer.apply([tf.exp(x)], [weights]))
+    operations = step.get_concrete_function(tf.TensorSpec([2])).graph.get_operations()
+    (gradient,) = [op for op in operations if op.type == "Exp"]
+    reads = [op for op in operations if op.type == "ReadVariableOp" and op.outputs[0].shape == (2,)]
+    assert reads and all(gradient in op.control_inputs for op in reads)
+
+
 def test_adam_takes_variables_of_several_dtypes():
     variables = [keras.Variable([1.0], dtype=dtype) for dtype in ("float32", "float64")]
     Adam(0.1).apply([tf.constant([3.0], v.dtype) for v in variables], variables)

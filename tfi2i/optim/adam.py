@@ -88,7 +88,10 @@ class Adam(keras.optimizers.Optimizer):
         index = self._get_variable_index(variable)
         gradient = tf.cast(gradient, variable.dtype)
         if self.coupled_weight_decay and self._decayed[index]:
-            gradient += self.coupled_weight_decay * tf.convert_to_tensor(variable)
+            # TensorFlow computes what it can: without waiting, the products of all weights would exist during the whole
+            # step.
+            with tf.control_dependencies([gradient]):
+                gradient += self.coupled_weight_decay * tf.convert_to_tensor(variable)
         m, v = self._momentums[index], self._velocities[index]
         factors = factors[keras.backend.standardize_dtype(variable.dtype)]
         tf.raw_ops.ResourceApplyAdam(var=_handle(variable), m=_handle(m), v=_handle(v), grad=gradient, **factors)
