@@ -8,6 +8,7 @@ import math
 
 import keras
 import numpy as np
+import tensorflow as tf
 from keras import ops
 
 from tfi2i.layers.convolution import bias_initializer, checked_pad_mode, initializer, number_or_pair, pad_image
@@ -53,6 +54,8 @@ class SpectralNormalization(keras.layers.Layer):
         )
 
     def call(self, kernel, training=False):
+        # Both parts of this use's gradient meet here. Otherwise those of all uses would wait for each other in memory.
+        kernel = tf.identity(kernel)
         w = ops.reshape(kernel, (-1, kernel.shape[-1]))
         u, v = ops.convert_to_tensor(self.u), ops.convert_to_tensor(self.v)
         if training:
