@@ -332,6 +332,22 @@ def test_a_step_transposes_floats_alone(method):
     assert not others
 
 
+def test_a_phase_waits_for_all_updates_of_the_one_before():
+    """TensorFlow begins whatever can begin, and memory would hold the maps of two phases."""
+    model = plain("toy")[0]
+
+    @functools.cache
+    def updates_before(op):
+        parents = {*op.control_inputs, *(x.op for x in op.inputs)}
+        own = {parent.name for parent in parents if parent.type == "ResourceApplyAdam"}
+        return own.union(*map(updates_before, parents))
+
+    operations = model.traced_step.graph.get_operations()  # parents come first, so that the recursion is flat
+    counts = {op.name: len(updates_before(op)) for op in operations}
+    convolutions = [op.name for op in operations if op.type == "Conv2D"]
+    assert {counts[name] for name in convolutions} == {0, len(model.weights_of("generator"))}
+
+
 @pytest.mark.parametrize("method", ["toy", FIRST[0], *thorough(*FIRST[1:])])  # two replicas ask the same of losses
 def test_accumulated_parts_equal_the_whole_batch(method):
     (batch,) = batches(method, 1)

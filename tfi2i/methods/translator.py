@@ -551,7 +551,12 @@ class Translator(keras.Model):
         learning = self.networks.values()
         variables = [v for network in (*learning, *self.frozen.values()) for v in network.variables]
         state = [v for network in learning for v in network.non_trainable_variables]
+        unbatched = unbatched or {}
         values = [tf.convert_to_tensor(v.value) for v in variables]
+        # Reading weights waits for the phase that updates them, and here everything waits for all weights. TensorFlow
+        # would begin whatever needs no updated weight, and would hold the maps of two phases at once.
+        with tf.control_dependencies([tf.group(values)]):
+            values, inputs, unbatched = tf.nest.map_structure(tf.identity, (values, inputs, unbatched))
         scaled = bool(roles) and isinstance(optimizers[0], keras.optimizers.LossScaleOptimizer)
         if scaled and tf.distribute.get_replica_context().num_replicas_in_sync > 1:
             # Keras' loss scaling looks at the first replica's gradients only, and its branch holds collectives.
@@ -574,10 +579,10 @@ class Translator(keras.Model):
             pure = tf.function(pure, jit_compile=self.xla or None)
         if self.accumulate > 1:
             losses, gradients, news, outputs = _in_parts(
-                lambda part: pure(values, scale, part | (unbatched or {})), inputs, self.accumulate
+                lambda part: pure(values, scale, part | unbatched), inputs, self.accumulate
             )
         else:
-            losses, gradients, news, outputs = pure(values, scale, inputs | (unbatched or {}))
+            losses, gradients, news, outputs = pure(values, scale, inputs | unbatched)
         if not roles:
             return losses, outputs
         # Optimizers add up the gradients of all replicas; each holds the mean over its own part of the batch.
