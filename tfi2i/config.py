@@ -228,6 +228,11 @@ class Data:
                     "make the crop smaller or the resize larger"
                 )
 
+    @property
+    def named(self):
+        """Whether a flag says where the pictures are."""
+        return any(getattr(self, name) for name in IMAGES)
+
     def absolute(self):
         """The same with absolute paths, which mean the same wherever a command is started."""
         return _absolute(self, "data", "a", "b", "ab", "csv", "csv_folder", "tfds_dir")

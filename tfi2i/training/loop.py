@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfi2i import __version__, checkpoints, command_line, files, machine, optim, run_directory, settings
-from tfi2i.config import IMAGES, UserError, as_text, local_path
+from tfi2i.config import UserError, as_text, local_path
 from tfi2i.methods import METHODS
 from tfi2i.progress import Progress, duration
 from tfi2i.training import advice, price, strategies
@@ -73,7 +73,7 @@ def train(run, run_dir, dry_run=False, prepare=None, learned_from=None):
     with strategies.together(strategy):
         # ------------------------------------------------------------------------------------------------- Resolve
         stored = _stored(folder)
-        if stored and not any(getattr(run.data, name) for name in IMAGES):
+        if stored and not run.data.named:
             again = shlex.join([f"--flagfile={folder / 'flags.txt'}", f"--run_dir={folder}"])
             raise UserError(
                 f"--run_dir={folder} holds a run, and no pictures are given; this goes on with it: "

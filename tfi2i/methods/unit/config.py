@@ -192,6 +192,11 @@ class Digits:
         if not 0 < self.test_fraction < 1:
             raise UserError(f"--test_fraction={self.test_fraction}: expected more than 0 and less than 1")
 
+    @property
+    def named(self):
+        """Whether a flag says where the digits are."""
+        return bool(self.source or self.target)
+
     def absolute(self):
         """The same: what --source and --target name need not be paths."""
         return self
