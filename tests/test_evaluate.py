@@ -1145,7 +1145,7 @@ def test_what_is_measured_must_be_said_once(monkeypatch, given, message):
         ({"run_dir": ["x"], "metrics": ["kid"], "size": "64"}, "evaluate_run", {"metrics": ["kid"], "size": "64"}),
         ({"run_dir": ["x"], "protocol": "egsde", "seed": 7}, "evaluate_run", {"protocol": "egsde", "seed": 7}),
         ({"run_dir": ["x", "y"], "limit": 3}, "compare", {"run_dir": ["x", "y"], "output": "comparison", "limit": 3}),
-        ({"folder": ["n=f"], "data": "d"}, "compare", {"folder": {"n": "f"}, "data": "d", "run_dir": []}),
+        ({"folder": ["n=f"], "data": "emoji"}, "compare", {"folder": {"n": "f"}, "data": "emoji", "run_dir": []}),
         ({"run_dir": ["x"], "table": "csv"}, "evaluate_run", {"table": "csv"}),
         ({"real": "x", "fake": "y", "network": "inception_2015"}, "evaluate_folders", {"network": "inception_2015"}),
         ({"run_dir": ["x"], "study": "s", "rows": 3}, "write_study", {"rows": 3, "domain_names": None}),
