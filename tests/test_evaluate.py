@@ -384,7 +384,7 @@ def test_features_of_real_images_are_kept(unpaired, tmp_path):
 
 
 def test_unknown_metrics_are_refused():
-    with pytest.raises(UserError, match="--metrics=l1,fdi: fdi is none of fid, kid"):
+    with pytest.raises(UserError, match="--metrics=l1,fdi: fdi is none of fid, kid.*; did you mean fid"):
         Protocol(("l1", "fdi"))
 
 

@@ -185,7 +185,13 @@ def test_home_is_home(monkeypatch, tmp_path):
 def test_the_run_that_was_meant_is_named(tmp_path):
     for name in ("mine", "other"):
         run_directory.write(tmp_path / name, settings.resolve("cyclegan", {"data": "emoji"}), fingerprints={})
-    for given, hint in (("mien", f"; did you mean {tmp_path}/mine?"), ("xyzzy", ""), ("", "; it holds mine, other")):
+    hints = {
+        "mien": f"; did you mean {tmp_path}/mine?",
+        "mine/best": f"; {tmp_path}/mine is one",
+        "": "; it holds mine, other",
+        "xyzzy": "",
+    }
+    for given, hint in hints.items():
         with pytest.raises(UserError) as refused:
             run_directory.read(tmp_path / given)
         assert str(refused.value).endswith(f" is not a run directory: it has no config.json{hint}")

@@ -75,7 +75,9 @@ def description(run_dir):
 
 
 def _near(folder):
-    """The run directories that may have been meant: those within a folder, or one beside it of nearly its name."""
+    """The run directories that may have been meant: that around a folder, those within, or one of nearly its name."""
+    if config_path(folder.parent).is_file():
+        return f"; {folder.parent} is one"
     within = sorted(config.parent.name for config in folder.glob("*/config.json"))
     if within:
         return f"; it holds {', '.join(within[:5])}{' and more' if len(within) > 5 else ''}"

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from tfi2i.config import UserError
+from tfi2i.config import UserError, did_you_mean
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,7 +150,10 @@ def check_training(training):
     able = [name for name, metric in METRICS.items() if metric.compared_with != "labels"]
     unknown = [name for name in eval_metrics(training) if name not in able]
     if unknown:
-        raise UserError(f"--eval_metrics={training.eval_metrics}: '{unknown[0]}' is none of {', '.join(able)}")
+        raise UserError(
+            f"--eval_metrics={training.eval_metrics}: '{unknown[0]}' is none of {', '.join(able)}"
+            f"{did_you_mean(unknown[0], able)}"
+        )
     if training.eval_every and not best_metrics(training):
         raise UserError(
             f"--eval_metrics={training.eval_metrics} has nothing that can decide on best/: a model that returns its "

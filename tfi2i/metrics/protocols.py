@@ -9,7 +9,7 @@ import logging
 import typing
 
 from tfi2i import config
-from tfi2i.config import UserError
+from tfi2i.config import UserError, did_you_mean
 from tfi2i.metrics import METRICS
 
 # Feature networks, see `features.FeatureNetwork` → what tables call them; how images are brought to a network's size.
@@ -58,7 +58,10 @@ class Protocol:
     def __post_init__(self):
         unknown = [name for name in self.metrics or () if name not in METRICS]
         if unknown:
-            raise UserError(f"--metrics={','.join(self.metrics)}: {unknown[0]} is none of {', '.join(METRICS)}")
+            raise UserError(
+                f"--metrics={','.join(self.metrics)}: {unknown[0]} is none of {', '.join(METRICS)}"
+                f"{did_you_mean(unknown[0], METRICS)}"
+            )
 
     @property
     def names(self):
