@@ -35,8 +35,12 @@ WEBGPU = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"]
 
 @pytest.fixture(scope="module")
 def model():
-    """A CycleGAN with norms, so that what a tile becomes depends on all of it."""
-    small = {"residual_blocks": 1, "generator_width": 4, "discriminator_width": 4, "init_gain": 0.1}
+    """A CycleGAN with norms, so that what a tile becomes depends on all of it.
+
+    Its weights are drawn as published. With larger ones, rounding alone takes the equalised copy of so small a network
+    below the 90 dB that exports ask for.
+    """
+    small = {"residual_blocks": 1, "generator_width": 4, "discriminator_width": 4}
     model = tfi2i.CycleGAN(generator="resnet_6blocks", **small)
     model.build((None, None, None, 3))
     return model
