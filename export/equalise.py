@@ -109,7 +109,7 @@ def _own_styles(graph, values):
             own = graph.add_tensor(style, f"for {graph.name(reader.outputs[0])}")
             product = graph.insert_before(reader, "MUL", [style], own)
             graph.set_input(product, 1, np.ones(graph.shape(style)[-1], np.float32))
-            reader.inputs = [own if t == style else t for t in reader.inputs]
+            graph.exchange_input(reader, style, own)
             new[graph.name(own)] = values[graph.name(style)]
     return new
 

@@ -138,6 +138,10 @@ class Graph:
     def replace_input(self, operator, position, tensor):
         operator.inputs = [tensor if i == position else old for i, old in enumerate(operator.inputs)]
 
+    def exchange_input(self, operator, before, after):
+        """Lets an operator read one tensor wherever it reads another one."""
+        operator.inputs = [after if tensor == before else tensor for tensor in operator.inputs]
+
     def remove_unread(self):
         """Removes the operators whose results nothing needs."""
         for operator in [*self.operators][::-1]:

@@ -136,7 +136,7 @@ def _with_products(graph):
             (difference,) = operator.outputs
             if key in differences:
                 for reader in graph.consumers[difference]:
-                    reader.inputs = [differences[key] if t == difference else t for t in reader.inputs]
+                    graph.exchange_input(reader, difference, differences[key])
                 graph.operators.remove(operator)
             differences.setdefault(key, difference)
 

@@ -89,7 +89,6 @@ def spared_layers(file, values, images, static=True, show=False):
         dict of the name of what a layer writes → "float" or "dynamic".
     """
     expected = ranges.outputs(file, images)
-    enough = 255**2 / 10 ** (_ENOUGH / 10)
     error = functools.partial(_error, expected, images=images)
     products = _multiplications(Graph(file))
     costs, progress = {}, Progress(len(products), "layers judged", active=show)
@@ -97,12 +96,7 @@ def spared_layers(file, values, images, static=True, show=False):
         costs[name] = error(_with_one_dynamic(file, name))
         progress.update(done)
     progress.close()
-    spared, total = {}, sum(costs.values())
-    if total > enough:
-        for name in sorted(costs, key=costs.get, reverse=True):
-            share = sum(products[n] for n in (*spared, name)) / sum(products.values())
-            if costs[name] > total / 10 and share <= 0.1:
-                spared[name] = "float"
+    spared = dict.fromkeys(_worst(costs, products, sum(costs.values()) / 10), "float")
     if spared:
         # Errors are not independent: what helps one by one may not help together.
         usual, better = (error(quantize(file, "dynamic", spared=s)) for s in (None, spared))
@@ -111,7 +105,7 @@ def spared_layers(file, values, images, static=True, show=False):
         limits = ranges.limits(file, values, 8)
         fixed = {name: error(_rounded(file, name, limits)) for name in inner}
         rest = sum(c for name, c in costs.items() if name not in spared)
-        allowed = max(rest / 2, enough - rest)
+        allowed = max(rest / 2, _enough() - rest)
         for name in sorted(fixed, key=fixed.get):
             allowed -= fixed[name]
             if allowed < 0:
@@ -138,14 +132,26 @@ def segmented_convolutions(file, values, images):
     expected, limits, costs = ranges.outputs(file, images), ranges.limits(file, values, 8), {}
     for name in segments.candidates(file):
         graph = Graph(file)
-        position, operator = next((i, o) for i, o in enumerate(graph.operators) if graph.name(o.outputs[0]) == name)
-        _round_behind(graph, position, operator, limits[name])
+        _round_behind(graph, name, limits[name])
         costs[name] = _error(expected, graph.to_bytes(), images)
-    total, products, chosen = sum(costs.values()), _multiplications(Graph(file)), []
-    if total > 255**2 / 10 ** (_ENOUGH / 10):
+    return _worst(costs, _multiplications(Graph(file)), sum(costs.values()) / 4)
+
+
+def _enough():
+    """The mean squared error of `_ENOUGH` dB."""
+    return 255**2 / 10 ** (_ENOUGH / 10)
+
+
+def _worst(costs, products, most):
+    """Names of the layers that cost more than `most`, the worst first, of at most a tenth of the multiplications.
+
+    None where all costs together are no more than `_ENOUGH` dB allows.
+    """
+    chosen = []
+    if sum(costs.values()) > _enough():
         for name in sorted(costs, key=costs.get, reverse=True):
             share = sum(products[n] for n in (*chosen, name)) / sum(products.values())
-            if costs[name] > total / 4 and share <= 0.1:
+            if costs[name] > most and share <= 0.1:
                 chosen.append(name)
     return chosen
 
@@ -179,19 +185,20 @@ def _with_one_dynamic(file, name):
 def _rounded(file, name, limits):
     """A float file in which a convolution takes and gives the 256 levels of its tensors' limits (low, high)."""
     graph = Graph(file)
-    position, operator = next((i, o) for i, o in enumerate(graph.operators) if graph.name(o.outputs[0]) == name)
+    position, operator = _round_behind(graph, name, limits[name])
     source = operator.inputs[0]
-    _round_behind(graph, position, operator, limits[name])
     graph.replace_input(operator, 0, _round(graph, position, source, limits[graph.name(source)]))
     return graph.to_bytes()
 
 
-def _round_behind(graph, position, operator, limits):
-    """Rounds what an operator, number `position`, writes."""
+def _round_behind(graph, name, limits):
+    """Rounds the tensor of a name behind the operator that writes it; returns (its position, that operator)."""
+    position, operator = next((i, o) for i, o in enumerate(graph.operators) if graph.name(o.outputs[0]) == name)
     (written,) = operator.outputs
     rounded = _round(graph, position + 1, written, limits)
     for reader in graph.consumers[written]:
-        reader.inputs = [rounded if t == written else t for t in reader.inputs]
+        graph.exchange_input(reader, written, rounded)
+    return position, operator
 
 
 def _round(graph, position, tensor, limits):
@@ -482,7 +489,7 @@ def _with_one_size(file):
         return file
     levels = graph.add_tensor(source, "of one size")
     for reader in readers:
-        reader.inputs = [levels if t == source else t for t in reader.inputs]
+        graph.exchange_input(reader, source, levels)
     quantization = graph.tensors[source].quantization
     dtype = np.int8 if graph.tensors[source].type == schema.TensorType.INT8 else np.int16
     zeros = np.full((1, *graph.shape(source)[1:3], 1), quantization.zeroPoint[0], dtype)
@@ -546,7 +553,7 @@ def _fold_mapping(graph):
         graph.set_input(operator, 1, (weights * factor).astype(np.float32))
         graph.set_input(operator, 2, bias.astype(np.float32))
     for operator in graph.consumers[mapped]:
-        operator.inputs = [source if t == mapped else t for t in operator.inputs]
+        graph.exchange_input(operator, mapped, source)
     for operator in mapping:
         graph.operators.remove(operator)
 

@@ -150,6 +150,6 @@ def _split(graph, operator, below, above):
     if chain.activation:
         (before,), (behind,) = chain.activation.inputs, chain.activation.outputs
         for reader in graph.consumers[behind]:
-            reader.inputs = [before if t == behind else t for t in reader.inputs]
+            graph.exchange_input(reader, behind, before)
         graph.consumers[before] = graph.consumers[behind]
         graph.operators.remove(chain.activation)
