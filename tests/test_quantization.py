@@ -71,6 +71,27 @@ def test_what_saturates_a_tanh_costs_nothing():
     assert ranges.limits(file, observed(file, image), 16)[before] == pytest.approx((-37.5, 37.5))
 
 
+def test_what_a_relu_takes_to_0_costs_nothing():
+    """Behind 2 x + (-1, 3) and a ReLU, nothing below -3 counts: the range of 2 x, from -20 to 20, begins there."""
+    offset = np.float32([-1, 3])
+    file = converted(lambda x: keras.ops.relu(2 * x + offset), channels=2, size=(100, 100))
+    image = np.linspace(-10, 10, 20000, dtype=np.float32).reshape(1, 100, 100, 2)
+    graph = Graph(file)
+    before = graph.name(graph.producer[graph.outputs[0]].inputs[0])
+    low, high = ranges.limits(file, observed(file, image), 8)[before]
+    assert -3.1 < low < -2.9 and high > 19
+
+
+def test_a_map_less_its_mean_keeps_its_levels():
+    """Values from -3 to 5 of mean 1 become -4 to 4: with one range, -4 to 5, all levels stay a whole number apart."""
+    file = converted(lambda x: x - keras.ops.mean(x, (1, 2), keepdims=True), channels=1)
+    image = np.linspace(-3, 5, 64, dtype=np.float32).reshape(1, 8, 8, 1)
+    graph = Graph(file)
+    found = ranges.limits(file, observed(file, image), 16)
+    ends = [found[graph.name(t)] for t in (*graph.inputs, *graph.outputs)]
+    assert ends == [pytest.approx((-4 * 1.25, 5 * 1.25))] * 2
+
+
 def test_a_convolution_whose_relu_is_closed_runs_in_integers():
     """Its results are always 0. A scale near 0 beside that of the products was refused by XNNPACK."""
     first, last = keras.layers.Conv2D(8, 1), keras.layers.Conv2D(3, 1)
