@@ -448,6 +448,18 @@ def test_four_power_iterations_a_step(two_steps):
     np.testing.assert_allclose(states[1][conv.spectral.v.path], v, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.parametrize("xla", [False, True])
+def test_transformer_blocks_are_traced_once_unless_xla_compiles_the_step(xla, monkeypatch):
+    function_of, asked = layers.TracedOnce.function_of, []
+    monkeypatch.setattr(layers.TracedOnce, "function_of", lambda *known: asked.append(known[1]) or function_of(*known))
+    model = ready(**TINY)
+    model.switch_xla(xla)
+    tf.function(model.train_step, autograph=False).get_concrete_function((images(), images()))
+    blocks = [g.bottleneck.blocks[0] for g in (model.generator_a2b, model.generator_b2a)]
+    # One call translates and keeps, the other brings the translation back.
+    assert sorted(map(id, asked)) == ([] if xla else sorted(2 * [*map(id, blocks)]))
+
+
 def test_caches_hold_what_the_discriminators_step_saw(two_steps):
     model, (_, first, second) = two_steps
     for state, count in ((first, 2), (second, 3)):

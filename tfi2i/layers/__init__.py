@@ -2,6 +2,8 @@
 
 import keras
 
+from tfi2i.layers.alike import TracedOnce as TracedOnce
+from tfi2i.layers.alike import in_turn as in_turn
 from tfi2i.layers.attention import SelfAttention as SelfAttention
 from tfi2i.layers.attention import TransformerBlock as TransformerBlock
 from tfi2i.layers.convolution import Conv2D as Conv2D

@@ -565,11 +565,14 @@ class Translator(keras.Model):
         scale = scales[0] if scaled else tf.constant(1.0)
         position = {id(v): i for i, v in enumerate(variables)}
 
+        once = tf.inside_function() and not self.xla  # XLA is to see the operations of all calls
+        scope_class = layers.TracedOnce if once else keras.StatelessScope
+
         def pure(values, scale, inputs):
             watched = [values[position[id(v)]] for v in learned]
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(watched)
-                with keras.StatelessScope(state_mapping=list(zip(variables, values))) as scope:
+                with scope_class(list(zip(variables, values))) as scope:
                     losses, outputs = compute(**inputs)
                 total = scale * tf.add_n(list(losses.values())) if roles else scale
             gradients = tape.gradient(total, watched, unconnected_gradients=tf.UnconnectedGradients.ZERO)

@@ -219,16 +219,14 @@ class Generator(_Network):
     def call(self, x, training=False, attention=False):
         for conv, norm in zip(self.down[::2], self.down[1::2]):
             x = ops.relu(norm(conv(x), training=training))
-        for block in self.encoder:
-            x = block(x, training=training)
+        x = layers.in_turn(self.encoder, x, training=training)
         logits, heat = None, None
         if self.cam:
             logits, x = self.cam(x, training=training)
             x = ops.relu(self.mixed(x))
             heat = ops.sum(ops.cast(x, "float32"), axis=-1, keepdims=True)
         gamma, beta = self.gamma_and_beta(x) if self.style else (None, None)
-        for block in self.decoder:
-            x = block(x, gamma, beta)
+        x = layers.in_turn(self.decoder, x, gamma, beta)
         for enlarge, conv, norm in zip(self.up[::3], self.up[1::3], self.up[2::3]):
             x = ops.relu(norm(conv(enlarge(x))))
         y = ops.tanh(ops.cast(self.tail(x), "float32"))

@@ -136,8 +136,7 @@ class PixelwiseViT(layers.Network):
             known = ops.concatenate([known, token], axis=1)
             tokens = ops.pad(tokens, ((0, 0), (0, 1), (0, 0)))
         tokens = tokens + known
-        for block in self.blocks:
-            tokens = block(tokens)
+        tokens = layers.in_turn(self.blocks, tokens)
         style = None
         if self.style:
             # ops.slice: its gradient is a padding.

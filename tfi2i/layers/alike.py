@@ -1,0 +1,71 @@
+"""Blocks that are alike: one function of their weights, traced once."""
+
+import functools
+
+import keras
+import tensorflow as tf
+
+
+class TracedOnce(keras.StatelessScope):
+    """A stateless scope in which `in_turn` traces blocks that are alike once.
+
+    A step of UVCGAN v2 calls its transformer blocks 48 times, and would have the operations of each call, forward and
+    backward. They are half of its graph, which costs time before the first step and memory ever after.
+    """
+
+    def __init__(self, state_mapping):
+        super().__init__(state_mapping)
+        self._functions = {}
+
+    def function_of(self, block):
+        """(values of a block's variables, x, *others, **options) → (result, new values of what is not trainable)."""
+        if id(block) not in self._functions:
+            if len(dtypes := {layer.compute_dtype for layer in block._flatten_layers()}) > 1:
+                raise ValueError(f"{block.name} computes in {' and '.join(sorted(dtypes))}: expected one dtype")
+            # Without the attribute TensorFlow would put a copy of the function in the place of each call.
+            attributes = {"_noinline": True}
+            function = functools.partial(_computed_with, block)
+            self._functions[id(block)] = tf.function(function, autograph=False, experimental_attributes=attributes)
+        return self._functions[id(block)]
+
+
+def in_turn(blocks, x, *others, **options):
+    """Layers that are alike, one after the other, each with its own weights: x ← block(x, *others, **options).
+
+    In a `TracedOnce` scope they are calls of one `tf.function`, which exists once in TensorFlow's graph too. It has one
+    gradient function, which computes the gradients of all variables: for layers whose weights learn.
+
+    Args:
+        blocks: list of built layers which differ in their names, weights and initialisers alone. All that they consist
+            of has the dtype policy of the layer that calls this.
+        x: a tensor, what the first one takes and all of them return.
+        *others: tensors or None, what all of them take beside it.
+        **options: keyword arguments of all, such as `training`.
+
+    Returns:
+        What the last one returns; `x` where there is none.
+
+    Raises:
+        ValueError: a block that is traced once has layers of several dtypes.
+    """
+    with keras.StatelessScope(initialize_variables=False) as inner:
+        scope = inner.original_scope  # Keras has no other public way to the scope that is open.
+    once = isinstance(scope, TracedOnce)
+    for block in blocks:
+        if not once:
+            x = block(x, *others, **options)
+            continue
+        function = scope.function_of(blocks[0])
+        # In mixed precision reading casts. Out here TensorFlow sees that several calls of a network need the same.
+        x, state = function([v.value for v in block.variables], x, *others, **options)
+        for variable, value in zip(block.non_trainable_variables, state):
+            variable.assign(value)
+    return x
+
+
+def _computed_with(block, values, x, *others, **options):
+    with keras.StatelessScope() as scope:
+        for given in zip(block.variables, values):
+            scope.add_update(given)
+        x = block(x, *others, **options)
+    return x, [scope.get_current_value(v) for v in block.non_trainable_variables]
