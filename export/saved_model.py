@@ -112,7 +112,9 @@ def write_saved_model(
             _by_reference(model, direction, translate_files, shared, size if fit == "resize" else None, filter),
             input_signature=[encoded, tf.TensorSpec([None], tf.string, name="reference_bytes")],
         )
-    archive.write_out(str(folder), verbose=False)
+    # Nobody trains what is served: gradients of the layers' own making are left out.
+    options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+    archive.write_out(str(folder), options=options, verbose=False)
 
 
 def _by_reference(model, direction, translate_files, shared, size, filter):

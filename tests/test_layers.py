@@ -13,6 +13,7 @@ from keras.src import testing
 
 from tfi2i import layers, optim
 from tfi2i.layers import addons
+from tfi2i.layers.convolution import pad_image
 
 
 @pytest.fixture
@@ -140,6 +141,35 @@ def test_conv_reflects_without_the_edge():
     x = np.arange(9).reshape(3, 3)
     conv = layers.Conv2D(1, 3, pad=1, pad_mode="reflect", use_bias=False)
     np.testing.assert_array_equal(apply(conv, x, delta(3, 0, 0)), [[4, 3, 4], [1, 0, 1], [4, 3, 4]])
+
+
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("pad", [(1, 1), (0, 2), (3, 3)])
+def test_reflection_is_that_of_tensorflow_with_its_gradients(pad, known):
+    x = tf.constant(np.random.default_rng(0).normal(size=(2, 4, 5, 3)), tf.float32)
+
+    def derivatives(padded, x):
+        with tf.GradientTape(persistent=True) as second:
+            second.watch(x)
+            with tf.GradientTape() as first:
+                first.watch(x)
+                y = padded(x)
+                loss = tf.reduce_sum(y**3)
+            slope = first.gradient(loss, x)
+        return y, slope, second.gradient(slope, x)
+
+    def compute(padded):
+        signature = [tf.TensorSpec((2, 4, 5, 3) if known else (None, None, None, 3))]
+        return tf.function(functools.partial(derivatives, padded), signature)(x)
+
+    theirs = compute(lambda x: tf.pad(x, ((0, 0), pad, pad, (0, 0)), "REFLECT"))
+    for ours, expected in zip(compute(lambda x: pad_image(x, pad, "reflect")), theirs):
+        np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_map_that_is_too_small_for_its_reflection():
+    with pytest.raises(ValueError, match="a map of 3×5 pixels has not enough of them to mirror 3 at an edge"):
+        layers.Conv2D(1, 7, pad=3, pad_mode="reflect")(np.zeros((1, 3, 5, 1), np.float32))
 
 
 def test_transposed_conv_kernel_3_drops_the_first_row_and_column():

@@ -1,6 +1,8 @@
 """Convolutions that are padded as PyTorch pads them, and their initialisers."""
 
 import keras
+import numpy as np
+import tensorflow as tf
 from keras import ops
 
 
@@ -133,8 +135,32 @@ def pad_image(x, pad, mode):
 
     Returns:
         Tensor [N, H + sum(pad), W + sum(pad), C].
+
+    Raises:
+        ValueError: a map of known size is too small for its reflection.
     """
-    return ops.pad(x, ((0, 0), pad, pad, (0, 0)), mode="constant" if mode == "zeros" else mode)
+    around = ((0, 0), pad, pad, (0, 0))
+    if mode == "zeros" or not any(pad):
+        return ops.pad(x, around)
+    n, h, w, c = ops.shape(x)
+    # The pixel that each pixel of the padded map shows, counted row by row; a constant where the size is known.
+    if isinstance(h, int) and isinstance(w, int):
+        if max(pad) >= min(h, w):
+            raise ValueError(f"a map of {h}×{w} pixels has not enough of them to mirror {max(pad)} at an edge")
+        shown = np.pad(np.arange(h * w, dtype=np.int32).reshape(h, w), pad, "reflect")
+    else:
+        shown = tf.pad(tf.reshape(tf.range(h * w), (h, w)), (pad, pad), "REFLECT")
+
+    @tf.custom_gradient
+    def reflect(x):
+        # On a CPU, TensorFlow's MirrorPad takes ten times as long as this copying of whole pixels. Its gradient takes
+        # half as long as itself, and less than that of a gather.
+        def gradient(upstream):
+            return tf.raw_ops.MirrorPadGrad(input=upstream, paddings=around, mode="REFLECT")
+
+        return tf.gather(tf.reshape(x, (n, -1, c)), shown, axis=1), gradient
+
+    return reflect(x)
 
 
 def _check_convolution(layer, pad):
