@@ -285,7 +285,9 @@ def _conv(layer, x):
         x = _mirror(_mirror(x, pad, axis=1), pad, axis=2)
     elif pad:
         x = tf.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
-    return keras.layers.Conv2D.call(layer, x)
+    # In one step, whatever the layer prefers: sums of parts of the kernel would be rounded to 8 bits one by one.
+    y = keras.layers.Conv2D.convolution_op(layer, x, layer.kernel)
+    return layer.activation(y if layer.bias is None else y + layer.bias)
 
 
 def _mirror(x, pad, axis):

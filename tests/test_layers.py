@@ -13,7 +13,7 @@ from keras.src import testing
 
 from tfi2i import layers, optim
 from tfi2i.layers import addons
-from tfi2i.layers.convolution import pad_image
+from tfi2i.layers.convolution import convolve, pad_image
 
 
 @pytest.fixture
@@ -170,6 +170,62 @@ def test_reflection_is_that_of_tensorflow_with_its_gradients(pad, known):
 def test_a_map_that_is_too_small_for_its_reflection():
     with pytest.raises(ValueError, match="a map of 3×5 pixels has not enough of them to mirror 3 at an edge"):
         layers.Conv2D(1, 7, pad=3, pad_mode="reflect")(np.zeros((1, 3, 5, 1), np.float32))
+
+
+def test_conv_with_few_filters_is_the_usual_one_with_its_gradients():
+    draw = np.random.default_rng(0)
+    x = tf.constant(draw.normal(size=(2, 9, 8, 16)), tf.float32)
+    conv = layers.Conv2D(3, (7, 5), pad=1)
+    conv.build(x.shape)
+    conv.set_weights([draw.normal(size=w.shape) for w in conv.get_weights()])
+    kernel, bias = conv.trainable_variables
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(x)
+        ours = conv(x)
+        padded = tf.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+        theirs = tf.nn.conv2d(padded, kernel.value, 1, "VALID") + bias.value
+        losses = [tf.reduce_sum(y**2) for y in (ours, theirs)]
+    assert ours.shape == theirs.shape == conv.compute_output_shape(x.shape)
+    np.testing.assert_allclose(ours, theirs, atol=1e-4)
+    of = [x, kernel.value, bias.value]
+    for gradient, expected in zip(*(tape.gradient(loss, of) for loss in losses)):
+        np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=0.02)
+
+
+@pytest.mark.parametrize("strides", [(1, 1), (2, 1)])
+def test_large_conv_in_bfloat16_is_the_usual_one_with_its_gradients(strides):
+    draw = np.random.default_rng(0)
+    # Whole numbers this small are exact in bfloat16, and so are their products.
+    x, kernel = (draw.integers(-1, 2, shape) for shape in ((2, 7, 6, 64), (3, 2, 64, 128)))
+    x, kernel = tf.Variable(x, dtype=tf.bfloat16), tf.Variable(kernel, dtype=tf.bfloat16)
+    weight = tf.constant(draw.integers(0, 2, (2, 3 if strides[0] == 2 else 5, 5, 128)), tf.bfloat16)
+
+    def compute(convolution):
+        with tf.GradientTape() as tape:
+            y = convolution(x.value(), kernel.value())
+            # Not tf.reduce_sum(y * weight), whose sum is rounded.
+            loss = tf.reduce_sum(tf.cast(y * weight, tf.float32))
+        return y, *tape.gradient(loss, [x, kernel])
+
+    ours = compute(lambda x, kernel: convolve(x, kernel, strides))
+    theirs = compute(lambda x, kernel: tf.nn.conv2d(x, kernel, strides, "VALID"))
+    for value, expected in zip(ours, theirs):
+        np.testing.assert_array_equal(value, expected)
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "bfloat16"])
+def test_large_conv_in_bfloat16_learns_traced_and_not(policy):
+    conv = layers.Conv2D(128, 3, dtype=policy)
+    x = tf.constant(np.random.default_rng(0).normal(size=(1, 5, 4, 64)), tf.float32)
+
+    def learn():
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(tf.cast(conv(x), tf.float32) ** 2)
+        return tape.gradient(loss, conv.kernel.value)
+
+    expected = learn()
+    assert expected.dtype == conv.kernel.value.dtype and np.any(expected)
+    np.testing.assert_allclose(*(tf.cast(g, tf.float32) for g in (tf.function(learn)(), expected)), rtol=0.02, atol=0.5)
 
 
 def test_transposed_conv_kernel_3_drops_the_first_row_and_column():

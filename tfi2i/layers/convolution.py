@@ -37,6 +37,12 @@ class Conv2D(keras.layers.Conv2D):
     def call(self, x):
         return super().call(pad_image(x, (self.pad, self.pad), self.pad_mode) if self.pad else x)
 
+    def convolution_op(self, x, kernel):
+        if self.groups > 1 or self.dilation_rate != (1, 1):
+            return super().convolution_op(x, kernel)
+        # Not ops.convert_to_tensor, which leaves a variable what it is: gradients of our own are of tensors.
+        return convolve(x, tf.convert_to_tensor(kernel), self.strides)
+
     def compute_output_shape(self, input_shape):
         n, h, w, c = input_shape
         padded = (n, h and h + 2 * self.pad, w and w + 2 * self.pad, c)
@@ -161,6 +167,69 @@ def pad_image(x, pad, mode):
         return tf.gather(tf.reshape(x, (n, -1, c)), shown, axis=1), gradient
 
     return reflect(x)
+
+
+def convolve(x, kernel, strides):
+    """A convolution without padding, in the form that CPUs compute fastest.
+
+    Args:
+        x: float tensor [N, H, W, C].
+        kernel: tensor [rows, columns, C, filters] of the same dtype.
+        strides: two ints, steps between windows in pixels.
+
+    Returns:
+        Tensor [N, (H - rows) // s + 1, (W - columns) // s + 1, filters] for stride s.
+    """
+    rows, columns, channels, filters = kernel.shape
+    if filters <= 4 and rows > 2 and channels >= 16 and strides == (1, 1):
+        return _convolve_by_rows(x, kernel)
+    # Of larger kernels the patches, a map for each of their pixels, would take too much memory.
+    large = filters >= 128 and channels >= 64 and rows * columns <= 16
+    if large and x.dtype == tf.bfloat16 and None not in x.shape[1:3] and not tf.config.list_logical_devices("GPU"):
+        return _convolve_with_patches(x, kernel, strides)
+    return ops.conv(x, kernel, strides, "valid")
+
+
+def _convolve_by_rows(x, kernel):
+    """`convolve` of stride 1 in two steps: with each row of the kernel by itself, and their sum.
+
+    Processors compute 16 filters at a time, and take as long for three, which make an image. In the first step, seven
+    rows of three filters are 21; in the second, a convolution with ones and zeros adds them up at their places.
+    """
+    rows, columns, channels, filters = kernel.shape
+    by_row = ops.reshape(ops.transpose(kernel, (1, 2, 0, 3)), (1, columns, channels, rows * filters))
+    y = ops.conv(x, by_row, 1, "valid")
+    add = np.eye(rows * filters, dtype=np.float32).reshape(rows * filters, rows, filters).transpose(1, 0, 2)[:, None]
+    return ops.conv(y, ops.cast(add, y.dtype), 1, "valid")
+
+
+def _convolve_with_patches(x, kernel, strides):
+    """`convolve` with the kernel's gradient as one product of matrices.
+
+    In bfloat16, oneDNN's gradient of a kernel takes 1.4 times as long as the convolution itself. Where there are many
+    filters, to copy the patches that the kernel sees and to multiply them takes less time.
+    """
+    _, h, w, channels = x.shape
+    rows, columns, _, filters = kernel.shape
+    # The pixels of every patch, counted row by row: [H', W', rows, columns].
+    down = np.arange(0, h - rows + 1, strides[0])[:, None, None, None] + np.arange(rows)[:, None]
+    across = np.arange(0, w - columns + 1, strides[1])[:, None, None] + np.arange(columns)
+    seen = (down * w + across).astype(np.int32)
+
+    @tf.custom_gradient
+    def convolution(x, kernel):
+        def gradient(upstream):
+            # No earlier than that: the patches of all layers would be in memory at once.
+            with tf.control_dependencies([upstream]):
+                patches = tf.gather(tf.reshape(x, (-1, h * w, channels)), seen, axis=1)
+            patches = tf.reshape(patches, (-1, rows * columns * channels))
+            of_kernel = tf.matmul(patches, tf.reshape(upstream, (-1, filters)), transpose_a=True)
+            of_x = tf.nn.conv2d_transpose(upstream, kernel, tf.shape(x), strides, "VALID")
+            return of_x, tf.reshape(of_kernel, kernel.shape)
+
+        return tf.nn.conv2d(x, kernel, strides, "VALID"), gradient
+
+    return convolution(x, kernel)
 
 
 def _check_convolution(layer, pad):

@@ -11,7 +11,14 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from tfi2i.layers.convolution import bias_initializer, checked_pad_mode, initializer, number_or_pair, pad_image
+from tfi2i.layers.convolution import (
+    bias_initializer,
+    checked_pad_mode,
+    convolve,
+    initializer,
+    number_or_pair,
+    pad_image,
+)
 
 
 @keras.saving.register_keras_serializable(package="tfi2i")
@@ -165,7 +172,7 @@ class SpectralConv2D(keras.layers.Layer):
 
     def call(self, x, training=False):
         kernel = ops.cast(self.spectral(ops.convert_to_tensor(self.kernel), training=training), self.compute_dtype)
-        y = ops.conv(pad_image(x, self.pad, self.pad_mode), kernel, self.strides, "valid")
+        y = convolve(pad_image(x, self.pad, self.pad_mode), kernel, self.strides)
         return y if self.bias is None else y + self.bias
 
     def compute_output_shape(self, input_shape):
