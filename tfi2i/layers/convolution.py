@@ -181,12 +181,13 @@ def convolve(x, kernel, strides):
         Tensor [N, (H - rows) // s + 1, (W - columns) // s + 1, filters] for stride s.
     """
     rows, columns, channels, filters = kernel.shape
-    if filters <= 4 and rows > 2 and channels >= 16 and strides == (1, 1):
-        return _convolve_by_rows(x, kernel)
-    # Of larger kernels the patches, a map for each of their pixels, would take too much memory.
-    large = filters >= 128 and channels >= 64 and rows * columns <= 16
-    if large and x.dtype == tf.bfloat16 and None not in x.shape[1:3] and not tf.config.list_logical_devices("GPU"):
-        return _convolve_with_patches(x, kernel, strides)
+    if not tf.config.list_logical_devices("GPU"):
+        if filters <= 4 and rows > 2 and channels >= 16 and strides == (1, 1):
+            return _convolve_by_rows(x, kernel)
+        # Of larger kernels the patches, a map for each of their pixels, would take too much memory.
+        large = filters >= 128 and channels >= 64 and rows * columns <= 16
+        if large and x.dtype == tf.bfloat16 and None not in x.shape[1:3]:
+            return _convolve_with_patches(x, kernel, strides)
     return ops.conv(x, kernel, strides, "valid")
 
 
