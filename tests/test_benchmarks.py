@@ -152,6 +152,20 @@ def test_train_step(run):
         run("train_step", *TINY, "--size=18")
 
 
+@pytest.mark.parametrize("threads, products", [(0, [0]), (1, [0, 1])])
+def test_the_yardstick_is_computed_on_all_cores(threads, products, monkeypatch):
+    """An operation has all cores, or, with one thread for each, as many are computed at once as there are cores."""
+    monkeypatch.setattr(common, "cores", lambda: 2)
+    monkeypatch.setattr(tf.config.threading, "get_intra_op_parallelism_threads", lambda: threads)
+    prepared = []
+
+    def prepare(seed):
+        prepared.append(seed)
+        return lambda: tf.constant(1.0)
+
+    assert common._fastest(prepare, 1.0, 1) > 0 and prepared == products
+
+
 def test_data(run):
     lines = run("data", "--data=emoji", "--size=16", "--batch_size=2", "--samples=3", "--step_ms=1000")
     assert lines[1].split("  ")[-1].strip() == "times the step's need"
