@@ -50,11 +50,11 @@ def in_turn(blocks, x, *others, **options):
     """
     with keras.StatelessScope(initialize_variables=False) as inner:
         scope = inner.original_scope  # Keras has no other public way to the scope that is open.
-    once = isinstance(scope, TracedOnce)
-    for block in blocks:
-        if not once:
+    if not isinstance(scope, TracedOnce):
+        for block in blocks:
             x = block(x, *others, **options)
-            continue
+        return x
+    for block in blocks:
         function = scope.function_of(blocks[0])
         # In mixed precision reading casts. Out here TensorFlow sees that several calls of a network need the same.
         x, state = function([v.value for v in block.variables], x, *others, **options)
