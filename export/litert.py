@@ -265,8 +265,6 @@ def _delegated_forms():
     """While open, our layers compute with operations that the delegates know; same results."""
     forms = {
         (layers.Conv2D, "call"): _conv,
-        # In one step, whatever the layer prefers: sums of parts of the kernel would be rounded to 8 bits one by one.
-        (layers.Conv2D, "convolution_op"): keras.layers.Conv2D.convolution_op,
         (layers.Conv2DTranspose, "call"): _conv_transpose,
         (layers.Dropout, "call"): _dropout,
     }
@@ -281,7 +279,10 @@ def _delegated_forms():
 
 
 def _conv(layer, x):
-    """`layers.Conv2D` on a static size."""
+    """`layers.Conv2D` on a static size.
+
+    In one step, whatever the layer prefers: sums of parts of the kernel would be rounded to 8 bits one by one.
+    """
     pad = layer.pad
     if pad and layer.pad_mode == "reflect":
         x = _mirror(_mirror(x, pad, axis=1), pad, axis=2)

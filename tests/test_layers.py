@@ -1,5 +1,6 @@
 """Layers against answers computable by hand, and against the layer test of Keras."""
 
+import contextlib
 import functools
 import importlib
 import inspect
@@ -19,6 +20,72 @@ from tfi2i.layers.convolution import convolve, pad_image
 @pytest.fixture
 def rng():
     return np.random.default_rng(0)
+
+
+# Activations
+
+
+ACTIVATIONS = {
+    "leaky_relu": (lambda x: layers.leaky_relu(x, 0.25), lambda x: tf.where(x > 0, x, 0.25 * x)),
+    "gelu": (layers.gelu, lambda x: 0.5 * x * (1 + tf.math.erf(x / 2**0.5))),
+}
+
+
+def slopes(activation, x):
+    """(result, slope, slope of the slope) of a traced activation, within a training step and its two tapes."""
+
+    @tf.function
+    def compute(x):
+        with keras.StatelessScope(), tf.GradientTape() as second:
+            second.watch(x)
+            with tf.GradientTape() as first:
+                first.watch(x)
+                y = activation(x)
+            slope = first.gradient(y, x)
+        return y, slope, second.gradient(slope, x, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+
+    return compute(x)
+
+
+def test_leaky_relu_by_hand():
+    found = slopes(ACTIVATIONS["leaky_relu"][0], tf.constant([-2.0, 0.0, 3.0]))
+    np.testing.assert_array_equal(found, [[-0.5, 0, 3], [0.25, 0.25, 1], [0, 0, 0]])
+
+
+def test_gelu_by_hand():
+    # Φ(1) = 0.841345 and φ(1) = 0.241971: 1 Φ(1), Φ(1) + φ(1), 2 φ(1) - φ(1).
+    found = slopes(layers.gelu, tf.constant([0.0, 1.0]))
+    np.testing.assert_allclose(found, [[0, 0.841345], [0.5, 1.083316], [0.797885, 0.241971]], rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activations_keep_one_map_and_differentiate_as_tensorflow_does(rng, name):
+    ours, theirs = ACTIVATIONS[name]
+    x = tf.constant(rng.normal(size=40), tf.float32)
+    for value, expected in zip(slopes(ours, x), slopes(theirs, x)):
+        np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-6)
+
+    def learn(x):
+        with keras.StatelessScope(), tf.GradientTape() as tape:
+            tape.watch(x)
+            y = ours(x)
+        return y, tape.gradient(y, x, tf.ones_like(y))
+
+    half = tf.cast(x, tf.bfloat16)
+    y, slope = tf.function(learn)(half)
+    assert y.dtype == slope.dtype == tf.bfloat16
+    np.testing.assert_allclose(tf.cast(slope, tf.float32), slopes(theirs, x)[1], atol=0.02)
+    np.testing.assert_array_equal(learn(half)[1], slope)
+
+
+def test_gradients_of_our_own_are_not_in_graphs_that_only_translate():
+    def types(scope):
+        with scope:
+            graph = tf.function(ACTIVATIONS["leaky_relu"][0]).get_concrete_function(tf.TensorSpec((3,))).graph
+        return {op.type for op in graph.get_operations()}
+
+    assert "IdentityN" in types(keras.StatelessScope())
+    assert types(contextlib.nullcontext()) == {"Placeholder", "LeakyRelu", "Identity"}
 
 
 # Instance normalisation
@@ -160,7 +227,8 @@ def test_reflection_is_that_of_tensorflow_with_its_gradients(pad, known):
 
     def compute(padded):
         signature = [tf.TensorSpec((2, 4, 5, 3) if known else (None, None, None, 3))]
-        return tf.function(functools.partial(derivatives, padded), signature)(x)
+        with keras.StatelessScope():  # as in a training step, where the gradient is ours
+            return tf.function(functools.partial(derivatives, padded), signature)(x)
 
     theirs = compute(lambda x: tf.pad(x, ((0, 0), pad, pad, (0, 0)), "REFLECT"))
     for ours, expected in zip(compute(lambda x: pad_image(x, pad, "reflect")), theirs):
@@ -170,6 +238,31 @@ def test_reflection_is_that_of_tensorflow_with_its_gradients(pad, known):
 def test_a_map_that_is_too_small_for_its_reflection():
     with pytest.raises(ValueError, match="a map of 3×5 pixels has not enough of them to mirror 3 at an edge"):
         layers.Conv2D(1, 7, pad=3, pad_mode="reflect")(np.zeros((1, 3, 5, 1), np.float32))
+
+
+@pytest.mark.parametrize(
+    "size, window, stride, pad, copies",
+    [
+        ((6, 5), 3, 1, 1, False),
+        ((6, 5), 7, 1, 3, False),
+        ((None, None), 3, 1, 1, False),
+        ((6, 8), 4, 2, 1, False),
+        ((2, 2), 4, 2, 1, False),
+        ((6, 8), 3, 2, 1, True),  # "SAME" pads 0 pixels before and 1 after
+        ((6, 5), 4, 2, 1, True),
+        ((None, None), 4, 2, 1, True),
+        ((6, 5), 4, 1, 1, True),
+        ((6, 5), 1, 1, 1, True),
+    ],
+)
+def test_zeros_are_padded_without_a_copy_where_tensorflow_pads_alike(rng, size, window, stride, pad, copies):
+    x = tf.constant(rng.normal(size=(2, *(side or 7 for side in size), 5)), tf.float32)
+    conv = layers.Conv2D(6, window, stride, pad=pad, use_bias=False)
+    conv.build(x.shape)
+    called = tf.function(conv).get_concrete_function(tf.TensorSpec((None, *size, 5)))
+    assert ("Pad" in {op.type for op in called.graph.get_operations()}) == copies
+    padded = np.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
+    np.testing.assert_allclose(called(x), tf.nn.conv2d(padded, conv.kernel.value, stride, "VALID"), atol=1e-5)
 
 
 def test_conv_with_few_filters_is_the_usual_one_with_its_gradients():
@@ -196,19 +289,19 @@ def test_conv_with_few_filters_is_the_usual_one_with_its_gradients():
 def test_large_conv_in_bfloat16_is_the_usual_one_with_its_gradients(strides):
     draw = np.random.default_rng(0)
     # Whole numbers this small are exact in bfloat16, and so are their products.
-    x, kernel = (draw.integers(-1, 2, shape) for shape in ((2, 7, 6, 64), (3, 2, 64, 128)))
-    x, kernel = tf.Variable(x, dtype=tf.bfloat16), tf.Variable(kernel, dtype=tf.bfloat16)
+    shapes = ((2, 7, 6, 64), (3, 2, 64, 128), (128,))
+    x, kernel, bias = (tf.Variable(draw.integers(-1, 2, shape), dtype=tf.bfloat16) for shape in shapes)
     weight = tf.constant(draw.integers(0, 2, (2, 3 if strides[0] == 2 else 5, 5, 128)), tf.bfloat16)
 
     def compute(convolution):
-        with tf.GradientTape() as tape:
-            y = convolution(x.value(), kernel.value())
+        with keras.StatelessScope(), tf.GradientTape() as tape:  # as in a training step, where the gradient is ours
+            y = convolution(x.value(), kernel.value(), bias.value())
             # Not tf.reduce_sum(y * weight), whose sum is rounded.
             loss = tf.reduce_sum(tf.cast(y * weight, tf.float32))
-        return y, *tape.gradient(loss, [x, kernel])
+        return y, *tape.gradient(loss, [x, kernel, bias])
 
-    ours = compute(lambda x, kernel: convolve(x, kernel, strides))
-    theirs = compute(lambda x, kernel: tf.nn.conv2d(x, kernel, strides, "VALID"))
+    ours = compute(lambda x, kernel, bias: convolve(x, kernel, bias, strides))
+    theirs = compute(lambda x, kernel, bias: tf.nn.conv2d(x, kernel, strides, "VALID") + bias)
     for value, expected in zip(ours, theirs):
         np.testing.assert_array_equal(value, expected)
 
@@ -216,10 +309,11 @@ def test_large_conv_in_bfloat16_is_the_usual_one_with_its_gradients(strides):
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "bfloat16"])
 def test_large_conv_in_bfloat16_learns_traced_and_not(policy):
     conv = layers.Conv2D(128, 3, dtype=policy)
+    conv.build((None, None, None, 64))
     x = tf.constant(np.random.default_rng(0).normal(size=(1, 5, 4, 64)), tf.float32)
 
     def learn():
-        with tf.GradientTape() as tape:
+        with keras.StatelessScope(), tf.GradientTape() as tape:
             loss = tf.reduce_sum(tf.cast(conv(x), tf.float32) ** 2)
         return tape.gradient(loss, conv.kernel.value)
 

@@ -2,6 +2,8 @@
 
 import keras
 
+from tfi2i.layers.activations import gelu as gelu
+from tfi2i.layers.activations import leaky_relu as leaky_relu
 from tfi2i.layers.alike import TracedOnce as TracedOnce
 from tfi2i.layers.alike import in_turn as in_turn
 from tfi2i.layers.attention import SelfAttention as SelfAttention

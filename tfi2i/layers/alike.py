@@ -5,6 +5,8 @@ import functools
 import keras
 import tensorflow as tf
 
+from tfi2i.layers.scope import open_scope
+
 
 class TracedOnce(keras.StatelessScope):
     """A stateless scope in which `in_turn` traces blocks that are alike once.
@@ -48,8 +50,7 @@ def in_turn(blocks, x, *others, **options):
     Raises:
         ValueError: a block that is traced once has layers of several dtypes.
     """
-    with keras.StatelessScope(initialize_variables=False) as inner:
-        scope = inner.original_scope  # Keras has no other public way to the scope that is open.
+    scope = open_scope()
     if not isinstance(scope, TracedOnce):
         for block in blocks:
             x = block(x, *others, **options)

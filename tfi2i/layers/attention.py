@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from tfi2i.layers.activations import gelu
 from tfi2i.layers.network import Network
 
 
@@ -99,8 +100,7 @@ class TransformerBlock(Network):
     def call(self, x):
         alpha = ops.convert_to_tensor(self.alpha)
         x = x + alpha * self.attend(self.attend_norm(x))
-        y = ops.gelu(ops.cast(self.widen(self.ffn_norm(x)), "float32"), approximate=False)
-        return x + alpha * self.narrow(y)
+        return x + alpha * self.narrow(gelu(self.widen(self.ffn_norm(x))))
 
     def compute_output_shape(self, input_shape):
         return input_shape

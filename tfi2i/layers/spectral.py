@@ -17,7 +17,6 @@ from tfi2i.layers.convolution import (
     convolve,
     initializer,
     number_or_pair,
-    pad_image,
 )
 
 
@@ -172,8 +171,8 @@ class SpectralConv2D(keras.layers.Layer):
 
     def call(self, x, training=False):
         kernel = ops.cast(self.spectral(ops.convert_to_tensor(self.kernel), training=training), self.compute_dtype)
-        y = convolve(pad_image(x, self.pad, self.pad_mode), kernel, self.strides)
-        return y if self.bias is None else y + self.bias
+        bias = None if self.bias is None else tf.convert_to_tensor(self.bias)
+        return convolve(x, kernel, bias, self.strides, self.pad, self.pad_mode)
 
     def compute_output_shape(self, input_shape):
         n, *sides, _ = input_shape

@@ -136,7 +136,7 @@ class Discriminator(_Network):
     def call(self, x, normalized=True, training=False):
         for conv, norm in self.inner:
             x = conv(x)
-            x = ops.leaky_relu(norm(x, training=training) if normalized else x, 0.2)
+            x = layers.leaky_relu(norm(x, training=training) if normalized else x, 0.2)
         return ops.cast(self.last(x), "float32")
 
     def learned(self, normalized):

@@ -120,7 +120,7 @@ class Discriminator(_Network):
     def call(self, x, training=False):
         for conv, norm in self.inner:
             x = conv(x)
-            x = ops.leaky_relu(norm(x, training=training) if norm else x, 0.2)
+            x = layers.leaky_relu(norm(x, training=training) if norm else x, 0.2)
         return ops.cast(self.last(x), "float32")
 
 

@@ -180,14 +180,14 @@ class UnetBlock(_Network):
 
     def call(self, x, training=False, seeds=None):
         slope = 0.3 if self.tensorflow else 0.2
-        activated = x if self.place == "outermost" else ops.leaky_relu(x, slope)
+        activated = x if self.place == "outermost" else layers.leaky_relu(x, slope)
         y = self.down(activated)
         if self.down_norm:
             y = self.down_norm(y, training=training)
         if self.inner:
             y = self.inner(y, training=training, seeds=seeds)
         elif self.tensorflow:
-            y = ops.leaky_relu(y, slope)
+            y = layers.leaky_relu(y, slope)
         y = self.up(y if self.tensorflow else ops.relu(y))
         if self.place == "outermost":
             return y
@@ -256,9 +256,9 @@ class Discriminator(_Network):
         self.stack = [self.first, *[layer for pair in self.inner for layer in pair], self.last]
 
     def call(self, x, training=False, features=False):
-        maps = [ops.leaky_relu(self.first(x), 0.2)]
+        maps = [layers.leaky_relu(self.first(x), 0.2)]
         for conv, norm in self.inner:
-            maps.append(ops.leaky_relu(norm(conv(maps[-1]), training=training), 0.2))
+            maps.append(layers.leaky_relu(norm(conv(maps[-1]), training=training), 0.2))
         logits = ops.cast(self.last(maps[-1]), "float32")
         return [*maps, logits] if features else logits
 

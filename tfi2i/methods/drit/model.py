@@ -105,7 +105,7 @@ class ContentEncoder(layers.Network):
         self.stack = [self.head, *[layer for pair in zip(self.down, self.norms) for layer in pair], *self.blocks]
 
     def call(self, x, training=False):
-        x = ops.leaky_relu(self.head(x), _SLOPE)
+        x = layers.leaky_relu(self.head(x), _SLOPE)
         for conv, norm in zip(self.down, self.norms):
             x = ops.relu(norm(conv(x), training=training))
         for block in self.blocks:
@@ -142,8 +142,8 @@ class ShrinkingBlock(layers.Network):
         self.shortcut.build(input_shape)
 
     def call(self, x):
-        y = self.conv_1(ops.leaky_relu(x, 0.2))
-        return self.pool(self.conv_2(ops.leaky_relu(y, 0.2))) + self.shortcut(self.pool(x))
+        y = self.conv_1(layers.leaky_relu(x, 0.2))
+        return self.pool(self.conv_2(layers.leaky_relu(y, 0.2))) + self.shortcut(self.pool(x))
 
 
 class VariationalStyleEncoder(layers.Network):
@@ -169,7 +169,7 @@ class VariationalStyleEncoder(layers.Network):
         x = self.head(x)
         for block in self.blocks:
             x = block(x)
-        x = ops.mean(ops.leaky_relu(x, 0.2), axis=(1, 2))
+        x = ops.mean(layers.leaky_relu(x, 0.2), axis=(1, 2))
         return ops.cast(self.mean(x), "float32"), ops.cast(self.log_variance(x), "float32")
 
 
@@ -330,7 +330,7 @@ class ContentDiscriminator(layers.Network):
 
     def call(self, x):
         for conv in self.inner:
-            x = ops.leaky_relu(conv(x), _SLOPE)
+            x = layers.leaky_relu(conv(x), _SLOPE)
         return ops.cast(self.last(x), "float32")
 
 

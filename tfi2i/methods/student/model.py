@@ -116,7 +116,7 @@ class Discriminator(layers.Network):
     def call(self, x):
         *inner, last = self.stack
         for layer in inner:
-            x = ops.leaky_relu(layer(x, training=True), 0.2)
+            x = layers.leaky_relu(layer(x, training=True), 0.2)
         return ops.cast(last(x, training=True), "float32")
 
 

@@ -286,11 +286,11 @@ class Discriminator(_Network):
 
     def call(self, x, training=False):
         for conv in self.convs:
-            x = ops.leaky_relu(conv(x, training=training), 0.2)
+            x = layers.leaky_relu(conv(x, training=training), 0.2)
         logits, heat = None, None
         if self.cam:
             logits, x = self.cam(x, training=training)
-            x = ops.leaky_relu(self.mixed(x), 0.2)
+            x = layers.leaky_relu(self.mixed(x), 0.2)
             heat = ops.sum(ops.cast(x, "float32"), axis=-1, keepdims=True)
         return ops.cast(self.last(x, training=training), "float32"), logits, heat
 

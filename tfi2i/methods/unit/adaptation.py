@@ -51,7 +51,7 @@ class Block(layers.Network):
         self.stack = [self.convolution, self.norm]
 
     def call(self, x, training=False):
-        return ops.leaky_relu(self.norm(self.convolution(x), training=training), 0.01)
+        return layers.leaky_relu(self.norm(self.convolution(x), training=training), 0.01)
 
 
 class Generator(layers.Network):

@@ -113,10 +113,10 @@ class Encoder(_Network):
             norm.build((*input_shape[:-1], conv.filters))
 
     def call(self, x, training=False, seeds=None):
-        x = ops.leaky_relu(self.head(x), _SLOPE)
+        x = layers.leaky_relu(self.head(x), _SLOPE)
         for i, conv in enumerate(self.down):
             x = conv(x)
-            x = ops.relu(self.down_norms[i](x, training=training)) if self.normed else ops.leaky_relu(x, _SLOPE)
+            x = ops.relu(self.down_norms[i](x, training=training)) if self.normed else layers.leaky_relu(x, _SLOPE)
         return self.blocks(x, training=training, seeds=seeds)
 
 
@@ -144,7 +144,7 @@ class Decoder(_Network):
         x = self.blocks(x, training=training, seeds=seeds)
         for i, conv in enumerate(self.up):
             x = conv(x)
-            x = ops.relu(self.up_norms[i](x, training=training)) if self.normed else ops.leaky_relu(x, _SLOPE)
+            x = ops.relu(self.up_norms[i](x, training=training)) if self.normed else layers.leaky_relu(x, _SLOPE)
         return ops.tanh(ops.cast(self.tail(x), "float32"))
 
 
@@ -166,7 +166,7 @@ class Discriminator(_Network):
 
     def call(self, x):
         for conv in self.inner:
-            x = ops.leaky_relu(conv(x), _SLOPE)
+            x = layers.leaky_relu(conv(x), _SLOPE)
         return [ops.cast(self.last(x), "float32")] if self.ends else x
 
 
@@ -301,7 +301,7 @@ class Discriminator2018(layers.Network):
         for s, last in enumerate(self.last):
             y = x
             for conv in self._scale(s):
-                y = ops.leaky_relu(conv(y), self.slope)
+                y = layers.leaky_relu(conv(y), self.slope)
             judged.append(ops.cast(last(y), "float32"))
             if s + 1 < len(self.last):
                 x = self.halve(x)

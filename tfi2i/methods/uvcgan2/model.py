@@ -48,7 +48,7 @@ class UNetBlock(layers.Network):
 
     def call(self, x, training=False):
         for norm, conv in zip(self.norms, self.convs):
-            x = ops.leaky_relu(conv(norm(x, training=training)), _SLOPE)
+            x = layers.leaky_relu(conv(norm(x, training=training)), _SLOPE)
         return x
 
 
@@ -91,7 +91,7 @@ class ModulatedBlock(layers.Network):
 
     def call(self, x, style):
         for scale, conv in zip(self.styles, self.convs):
-            x = ops.leaky_relu(conv(x, scale(style)), _SLOPE)
+            x = layers.leaky_relu(conv(x, scale(style)), _SLOPE)
         return x
 
 
@@ -200,7 +200,7 @@ class Generator(layers.Network):
         self.built = True
 
     def call(self, x, training=False):
-        x = ops.leaky_relu(self.head(x), _SLOPE)
+        x = layers.leaky_relu(self.head(x), _SLOPE)
         skips = []
         for block, down in zip(self.encoder, self.down):
             skips.append(block(x, training=training))
@@ -273,9 +273,9 @@ class Discriminator(layers.Network):
     def call(self, x, cache=None):
         """`cache`: features of other samples [S, h, w, F] and which of them count, float32 [S] of 0 and 1."""
         extra = {"training": True} if self.spectral else {}
-        x = ops.leaky_relu(self.trunk[0](x, **extra), 0.2)
+        x = layers.leaky_relu(self.trunk[0](x, **extra), 0.2)
         for conv, norm in zip(self.trunk[1:], self.norms):
-            x = ops.leaky_relu(norm(conv(x, **extra), training=True), 0.2)
+            x = layers.leaky_relu(norm(conv(x, **extra), training=True), 0.2)
         logits = self.head(x, cache) if self.head else self.last(x, **extra)
         return ops.cast(logits, "float32"), ops.cast(x, "float32")
 
@@ -327,7 +327,7 @@ class BatchHead(layers.Network):
         else:
             factor = ops.cast(self.gamma, "float32") * ops.rsqrt(variance + 1e-5)
             y = (y - mean) * factor + ops.cast(self.beta, "float32")
-        return self.last(ops.leaky_relu(self.inner(y), _SLOPE))
+        return self.last(layers.leaky_relu(self.inner(y), _SLOPE))
 
 
 def _average(x, weight):
