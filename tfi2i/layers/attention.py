@@ -41,13 +41,18 @@ class SelfAttention(Network):
         self.built = True
 
     def call(self, x):
-        length, size = ops.shape(x)[1], self.width // self.heads
+        length = ops.shape(x)[1]
+        return ops.reshape(self.of_rows(ops.reshape(x, (-1, self.width)), length), (-1, length, self.width))
+
+    def of_rows(self, x, length):
+        """`call` on tokens that are the rows of one matrix, `length` of each image: [N L, C] → [N L, C]."""
+        size = self.width // self.heads
         parts = ops.split(self.project(x), 3, axis=-1)
         q, k, v = (ops.transpose(ops.reshape(part, (-1, length, self.heads, size)), (0, 2, 1, 3)) for part in parts)
         scores = ops.matmul(q * ops.cast(size**-0.5, q.dtype), ops.transpose(k, (0, 1, 3, 2)))
         weights = ops.cast(ops.softmax(ops.cast(scores, "float32"), axis=-1), v.dtype)
         y = ops.transpose(ops.matmul(weights, v), (0, 2, 1, 3))
-        return self.join(ops.reshape(y, (-1, length, self.width)))
+        return self.join(ops.reshape(y, (-1, self.width)))
 
     def compute_output_shape(self, input_shape):
         return input_shape
@@ -98,9 +103,7 @@ class TransformerBlock(Network):
         self.built = True
 
     def call(self, x):
-        alpha = ops.convert_to_tensor(self.alpha)
-        x = x + alpha * self.attend(self.attend_norm(x))
-        return x + alpha * self.narrow(gelu(self.widen(self.ffn_norm(x))))
+        return ops.reshape(x + alpha * self.narrow(gelu(self.widen(self.ffn_norm(x)))), (-1, length, self.width))
 
     def compute_output_shape(self, input_shape):
         return input_shape

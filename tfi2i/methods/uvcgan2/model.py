@@ -123,14 +123,14 @@ class PixelwiseViT(layers.Network):
 
     def call(self, x):
         _, h, w, channels = ops.shape(x)
-        tokens = ops.reshape(x, (-1, h * w, channels))
+        tokens = ops.reshape(x, (-1, channels))
         code = ops.sin(ops.cast(self.position(_positions(h, w)), "float32"))
         # `mix` of [code, tokens]. What no image changes is added, not appended: a LiteRT file then takes any batch.
         kernel = ops.convert_to_tensor(self.mix.kernel)
         known = ops.matmul(ops.cast(code, tokens.dtype), kernel[: self.width]) + ops.convert_to_tensor(self.mix.bias)
         # Not [None]: that stays an operation in LiteRT files, whose result on constants GPUs read as zeros.
         known = ops.expand_dims(known, 0)
-        tokens = ops.matmul(tokens, kernel[self.width :])
+        tokens = ops.reshape(ops.matmul(tokens, kernel[self.width :]), (-1, h * w, self.width))
         if self.style:
             token = ops.cast(ops.convert_to_tensor(self.token), tokens.dtype)
             known = ops.concatenate([known, token], axis=1)
@@ -143,7 +143,7 @@ class PixelwiseViT(layers.Network):
             n = ops.shape(tokens)[0]
             style = ops.reshape(ops.slice(tokens, (0, h * w, 0), (n, 1, self.width)), (-1, self.width))
             tokens = ops.slice(tokens, (0, 0, 0), (n, h * w, self.width))
-        return ops.reshape(self.out(tokens), (-1, h, w, channels)), style
+        return ops.reshape(self.out(ops.reshape(tokens, (-1, self.width))), (-1, h, w, channels)), style
 
 
 def _positions(h, w):
