@@ -235,6 +235,22 @@ def test_reflection_is_that_of_tensorflow_with_its_gradients(pad, known):
         np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-5)
 
 
+def test_images_of_known_size_in_any_number_are_reflected_without_a_look_at_their_shape():
+    pad = tf.function(lambda x: pad_image(x, (1, 1), "reflect"))
+    graph = pad.get_concrete_function(tf.TensorSpec((None, 4, 5, 3))).graph
+    assert not [op.name for op in graph.get_operations() if op.type == "Shape"]
+
+
+def test_tokens_of_unknown_number_are_multiplied_as_one_matrix():
+    """A product with three axes would compute the number of rows, by "Prod"."""
+    block = layers.TransformerBlock(4, 2, 8)
+    block.build((None, None, 4))
+    graph = tf.function(block).get_concrete_function(tf.TensorSpec((None, None, 4))).graph
+    kinds = [op.type for op in graph.get_operations()]
+    assert kinds.count("MatMul") == 4
+    assert "Prod" not in kinds
+
+
 def test_a_map_that_is_too_small_for_its_reflection():
     with pytest.raises(ValueError, match="a map of 3×5 pixels has not enough of them to mirror 3 at an edge"):
         layers.Conv2D(1, 7, pad=3, pad_mode="reflect")(np.zeros((1, 3, 5, 1), np.float32))

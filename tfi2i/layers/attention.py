@@ -103,7 +103,13 @@ class TransformerBlock(Network):
         self.built = True
 
     def call(self, x):
-        return ops.reshape(x + alpha * self.narrow(gelu(self.widen(self.ffn_norm(x)))), (-1, length, self.width))
+        alpha, length = ops.convert_to_tensor(self.alpha), ops.shape(x)[1]
+        # Rows of one matrix: a dense layer on three axes computes with their lengths, in 12 operations, where these are
+        # not known.
+        x = ops.reshape(x, (-1, self.width))
+        x = x + alpha * self.attend.of_rows(self.attend_norm(x), length)
+        y = gelu(self.widen(self.ffn_norm(x)))
+        return ops.reshape(x + alpha * self.narrow(y), (-1, length, self.width))
 
     def compute_output_shape(self, input_shape):
         return input_shape

@@ -149,24 +149,27 @@ def pad_image(x, pad, mode):
     around = ((0, 0), pad, pad, (0, 0))
     if mode == "zeros" or not any(pad):
         return ops.pad(x, around)
-    n, h, w, c = ops.shape(x)
+    _, h, w, c = x.shape
     # The pixel that each pixel of the padded map shows, counted row by row; a constant where the size is known.
-    if isinstance(h, int) and isinstance(w, int):
+    if None not in (h, w):
         if max(pad) >= min(h, w):
             raise ValueError(f"a map of {h}×{w} pixels has not enough of them to mirror {max(pad)} at an edge")
-        shown = np.pad(np.arange(h * w, dtype=np.int32).reshape(h, w), pad, "reflect")
+        pixels = h * w
+        shown = np.pad(np.arange(pixels, dtype=np.int32).reshape(h, w), pad, "reflect")
     else:
-        shown = tf.pad(tf.reshape(tf.range(h * w), (h, w)), (pad, pad), "REFLECT")
+        size = tf.shape(x)[1:3]
+        pixels = tf.reduce_prod(size)
+        shown = tf.pad(tf.reshape(tf.range(pixels), size), (pad, pad), "REFLECT")
 
     @with_gradient
     def reflect(x):
         def gradient(upstream):
-            if isinstance(shown, np.ndarray) and isinstance(n, int) and _only_cpus():
+            if None not in x.shape and _only_cpus():
                 return _fold(upstream, shown, x.shape, pad)
             return tf.raw_ops.MirrorPadGrad(input=upstream, paddings=around, mode="REFLECT")
 
         # On a CPU, TensorFlow's MirrorPad takes ten times as long as this copying of whole pixels.
-        return tf.gather(tf.reshape(x, (n, -1, c)), shown, axis=1), gradient
+        return tf.gather(tf.reshape(x, (-1, pixels, c)), shown, axis=1), gradient
 
     return reflect(x)
 

@@ -68,7 +68,8 @@ def padded(network, x, sizes):
     Returns:
         tensor [N, h, w, C'].
     """
-    return cut(network(pad(x, sizes)), tf.shape(x)[1:3], sizes)
+    # Sides are taken from the shape as `pad` does it, so that TensorFlow computes their padding once for both.
+    return cut(network(pad(x, sizes)), (tf.shape(x)[1], tf.shape(x)[2]), sizes)
 
 
 def pad(x, sizes):
@@ -83,7 +84,7 @@ def cut(y, size, sizes):
     h, w = size[0], size[1]
     top, _ = sizes.reflected(h)
     left, _ = sizes.reflected(w)
-    return y[:, top : top + h, left : left + w]
+    return tf.slice(y, (0, top, left, 0), (-1, h, w, -1))
 
 
 def resized(network, x, size, value_range, filter="bicubic"):
