@@ -37,7 +37,7 @@ from tensorflow.python.framework.func_graph import FuncGraph
 from tfi2i.export import litert, verify
 
 import tfi2i
-from tests import marks
+from tests import doubles, marks
 from tfi2i import checkpoints, export, settings
 from tfi2i.data import images, pipeline, sources
 from tfi2i.methods import METHODS, trained_by
@@ -276,10 +276,39 @@ def test_two_replicas_equal_one(method):
 
 
 @compiled
-def test_xla_equals_plain(method):
-    own = hyperparameters(method, "WITHOUT_DRAWS")
-    compiled = learn(method, batches(method, 1), compiled={"xla": True}, **own)
-    assert_same_step(plain(method, "WITHOUT_DRAWS"), compiled)
+def test_xla_equals_plain(method, monkeypatch):
+    """XLA computes the losses and gradients of every phase: those of the same graph, both in float64.
+
+    In float32 rounding decides some gradients. In U-GAT-IT's tiny network one input of a ReLU is nearer to 0 than its
+    rounding error, in DRIT's a norm subtracts the mean of a map that deviates from it by 2e-6.
+    """
+    phases, function = [], tf.function
+
+    def compared(pure=None, **how):
+        if getattr(pure, "__name__", None) != "pure":  # those of Keras
+            return function(pure, **how)
+
+        def computed(*inputs):
+            assert how["jit_compile"]
+            with monkeypatch.context() as patch:
+                patch.setattr(tf, "function", function)
+                precise = doubles.in_doubles(pure, *inputs)
+                plainly, compiled = precise(*inputs), function(precise, jit_compile=True)(*inputs)
+                found = function(pure, **how)(*inputs)
+            for value, expected in zip(*map(tf.nest.flatten, (compiled[:2], plainly[:2]))):
+                np.testing.assert_allclose(value, expected, rtol=0, atol=1e-9 * max(1.0, np.abs(expected).max()))
+            assert_close_losses([plainly[0]], [found[0]], rtol=1e-5)
+            phases.append(pure)
+            return found
+
+        return computed
+
+    (batch,) = batches(method, 1)
+    model = ready(method, batch[0].shape, {"xla": True}, **hyperparameters(method, "WITHOUT_DRAWS"))
+    with monkeypatch.context() as patch:
+        patch.setattr(tf, "function", compared)
+        model.train_step(tuple(map(tf.constant, batch)))
+    assert len(phases) >= len(model.roles)
 
 
 @pytest.mark.parametrize(
