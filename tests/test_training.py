@@ -592,6 +592,18 @@ def test_cut_events(tmp_path):
     assert [e.step for e in kept if e.summary.value] == [0, 1, 2]
 
 
+def test_events_are_of_numbers_that_tensorflow_does_not_keep(tmp_path, monkeypatch):
+    types = set()
+    monkeypatch.setattr(
+        tf.summary, "scalar", lambda name, value: types.add((type(value), type(tf.summary.experimental.get_step())))
+    )
+    written = summaries.Summaries(tmp_path, 0)
+    written.losses(1, {"cycle": 0.5}, {"attention": 0.25}, seconds=2.0)
+    written.evaluation(1, {"a2b": {"kid": 0.125, "fid": None}})
+    written.close()
+    assert types == {(np.float32, np.int64)}
+
+
 def test_alarms():
     alarms = summaries.Alarms()
     assert not alarms.losses({"discriminator_a": 0.001}) and not alarms.losses({"discriminator_a": 0.001})

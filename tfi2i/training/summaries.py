@@ -42,13 +42,8 @@ class Summaries:
             return
         rounded = {k: float(f"{v:.6g}") for k, v in (values | watched).items()}
         self.event("step", step=step, **rounded, **extra)
-        with self._writer.as_default(step):
-            for name, value in values.items():
-                tf.summary.scalar(f"loss/{name}", value)
-            for name, value in watched.items():
-                tf.summary.scalar(f"watched/{name}", value)
-            for name, value in extra.items():
-                tf.summary.scalar(f"run/{name}", value)
+        for group, scalars in (("loss", values), ("watched", watched), ("run", extra)):
+            self._scalars(step, group, scalars)
         for message in self._alarms.losses(values):
             self.warn(step, message)
 
@@ -57,11 +52,9 @@ class Summaries:
         if not self.active:
             return
         self.event("eval", step=step, **results)
-        with self._writer.as_default(step):
-            for direction, values in results.items():
-                for name, value in values.items():
-                    if value is not None:
-                        tf.summary.scalar(f"eval_{direction}/{name}", value)
+        for direction, values in results.items():
+            measured = {name: value for name, value in values.items() if value is not None}
+            self._scalars(step, f"eval_{direction}", measured)
 
     def samples(self, step, model, a, b):
         """Writes samples/STEP.png: what the model's `pictures` shows for the fixed inputs.
@@ -80,7 +73,7 @@ class Summaries:
         path.parent.mkdir(exist_ok=True)
         page = pictures.page(pixels, list(shown))
         images.write_image(path, page)
-        with self._writer.as_default(step):
+        with self._events(step):
             tf.summary.image("samples", page[None])
         for title in {"A to B", "B to A"} & set(shown):
             for message in self._alarms.pictures(shown[title[0]].numpy(), shown[title].numpy(), title):
@@ -90,6 +83,19 @@ class Summaries:
         """Prints and logs a warning."""
         logging.warning("step %d: %s", step, message)
         self.event("warning", step=step, message=message)
+
+    def _scalars(self, step, group, values):
+        with self._events(step):
+            for name, value in values.items():
+                tf.summary.scalar(f"{group}/{name}", np.float32(value))
+
+    def _events(self, step):
+        """Where TensorBoard's events of a step go.
+
+        Steps and values are numpy's numbers, because TensorFlow keeps each different number of Python that it makes a
+        tensor of, with the tensor, until the process ends (TensorFlow 2.21).
+        """
+        return self._writer.as_default(np.int64(step))
 
     def close(self):
         """Flushes the TensorBoard events."""
