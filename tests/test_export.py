@@ -45,7 +45,7 @@ from tfi2i import checkpoints, layers, pictures, settings, translation
 from tfi2i.config import Data, UserError
 from tfi2i.data import images, sources
 from tfi2i.methods.cyclegan import config
-from tfi2i.methods.sizes import Sizes, cut, pad
+from tfi2i.methods.sizes import Sizes, cut, pad, padded
 from tfi2i.methods.translator import Translator
 
 SIZE = (32, 36)
@@ -611,6 +611,11 @@ def test_a_picture_with_a_long_side_is_refused_before_it_is_decoded(simple, tmp_
     heights = [21, 21, 21, 21, 2**31 - 1, 21]
     said = [sentence.format(h, 1 if h > 21 else 9).encode() for h in heights]
     assert output["errors"].numpy().tolist() == [*said, b"", b"", b""]
+
+
+def test_translations_of_any_size_say_how_many_channels_they_have():
+    translate = tf.function(lambda x: padded(lambda y: y, x, Sizes(multiple=4, minimum=8)))
+    assert translate.get_concrete_function(tf.TensorSpec((None, None, None, 3))).output_shapes[-1] == 3
 
 
 def test_pictures_of_one_prepared_size_share_batches(monkeypatch):

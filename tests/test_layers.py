@@ -32,19 +32,14 @@ ACTIVATIONS = {
 
 
 def slopes(activation, x):
-    """(result, slope, slope of the slope) of a traced activation, within a training step and its two tapes."""
-
-    @tf.function
-    def compute(x):
-        with keras.StatelessScope(), tf.GradientTape() as second:
-            second.watch(x)
-            with tf.GradientTape() as first:
-                first.watch(x)
-                y = activation(x)
-            slope = first.gradient(y, x)
-        return y, slope, second.gradient(slope, x, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-
-    return compute(x)
+    """(result, slope, slope of the slope) of an activation, within a training step and its two tapes."""
+    with layers.StepScope(), tf.GradientTape() as second:
+        second.watch(x)
+        with tf.GradientTape() as first:
+            first.watch(x)
+            y = activation(x)
+        slope = first.gradient(y, x)
+    return y, slope, second.gradient(slope, x, unconnected_gradients=tf.UnconnectedGradients.ZERO)
 
 
 def test_leaky_relu_by_hand():
@@ -59,23 +54,36 @@ def test_gelu_by_hand():
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
-def test_activations_keep_one_map_and_differentiate_as_tensorflow_does(rng, name):
+def test_activations_differentiate_as_tensorflow_does(rng, name):
     ours, theirs = ACTIVATIONS[name]
     x = tf.constant(rng.normal(size=40), tf.float32)
-    for value, expected in zip(slopes(ours, x), slopes(theirs, x)):
-        np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-6)
+    expected = slopes(theirs, x)
+    for computed in (slopes, tf.function(slopes)):
+        for value, right in zip(computed(ours, x), expected):
+            np.testing.assert_allclose(value, right, rtol=1e-5, atol=1e-6)
+        y, slope, _ = computed(ours, tf.cast(x, tf.bfloat16))
+        assert y.dtype == slope.dtype == tf.bfloat16
+        np.testing.assert_allclose(tf.cast(slope, tf.float32), expected[1], atol=0.02)
 
+
+@pytest.mark.parametrize("name, kept", [("leaky_relu", "LeakyRelu"), ("gelu", "Placeholder")])
+def test_gradients_of_activations_read_one_map(name, kept):
     def learn(x):
-        with keras.StatelessScope(), tf.GradientTape() as tape:
+        with layers.StepScope(), tf.GradientTape() as tape:
             tape.watch(x)
-            y = ours(x)
-        return y, tape.gradient(y, x, tf.ones_like(y))
+            y = ACTIVATIONS[name][0](x)
+        with tf.name_scope("backward"):
+            return tape.gradient(y, x)
 
-    half = tf.cast(x, tf.bfloat16)
-    y, slope = tf.function(learn)(half)
-    assert y.dtype == slope.dtype == tf.bfloat16
-    np.testing.assert_allclose(tf.cast(slope, tf.float32), slopes(theirs, x)[1], atol=0.02)
-    np.testing.assert_array_equal(learn(half)[1], slope)
+    operations = tf.function(learn).get_concrete_function(tf.TensorSpec((3,))).graph.get_operations()
+    backward = [op for op in operations if "backward" in op.name]
+    read = {x.op for op in backward for x in op.inputs if x.op not in backward and x.op.type != "Const"}
+    assert {op.type for op in read} - {"Fill"} == {kept}  # what is filled with ones is the upstream gradient
+
+
+def test_a_leaky_relu_that_hides_the_sign_is_refused():
+    with pytest.raises(ValueError, match="negative_slope=-0.5: expected 0 or more"):
+        layers.leaky_relu(tf.ones(1), -0.5)
 
 
 def test_gradients_of_our_own_are_not_in_graphs_that_only_translate():
@@ -84,8 +92,9 @@ def test_gradients_of_our_own_are_not_in_graphs_that_only_translate():
             graph = tf.function(ACTIVATIONS["leaky_relu"][0]).get_concrete_function(tf.TensorSpec((3,))).graph
         return {op.type for op in graph.get_operations()}
 
-    assert "IdentityN" in types(keras.StatelessScope())
-    assert types(contextlib.nullcontext()) == {"Placeholder", "LeakyRelu", "Identity"}
+    assert "IdentityN" in types(layers.StepScope())
+    for scope in (contextlib.nullcontext(), optim.AveragedScope([])):  # averages translate in a scope of theirs
+        assert types(scope) == {"Placeholder", "LeakyRelu", "Identity"}
 
 
 # Instance normalisation
@@ -227,7 +236,7 @@ def test_reflection_is_that_of_tensorflow_with_its_gradients(pad, known):
 
     def compute(padded):
         signature = [tf.TensorSpec((2, 4, 5, 3) if known else (None, None, None, 3))]
-        with keras.StatelessScope():  # as in a training step, where the gradient is ours
+        with layers.StepScope():
             return tf.function(functools.partial(derivatives, padded), signature)(x)
 
     theirs = compute(lambda x: tf.pad(x, ((0, 0), pad, pad, (0, 0)), "REFLECT"))
@@ -269,16 +278,20 @@ def test_a_map_that_is_too_small_for_its_reflection():
         ((None, None), 4, 2, 1, True),
         ((6, 5), 4, 1, 1, True),
         ((6, 5), 1, 1, 1, True),
+        ((6, 5), 3, 1, 0, False),
+        ((6, 8), 4, 2, 0, False),
+        ((None, None), 3, 1, 0, False),
+        ((6, 5), (3, 5), 1, 1, True),
     ],
 )
 def test_zeros_are_padded_without_a_copy_where_tensorflow_pads_alike(rng, size, window, stride, pad, copies):
     x = tf.constant(rng.normal(size=(2, *(side or 7 for side in size), 5)), tf.float32)
-    conv = layers.Conv2D(6, window, stride, pad=pad, use_bias=False)
+    conv = layers.Conv2D(6, window, stride, pad=pad, bias_initializer="ones")
     conv.build(x.shape)
     called = tf.function(conv).get_concrete_function(tf.TensorSpec((None, *size, 5)))
     assert ("Pad" in {op.type for op in called.graph.get_operations()}) == copies
     padded = np.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
-    np.testing.assert_allclose(called(x), tf.nn.conv2d(padded, conv.kernel.value, stride, "VALID"), atol=1e-5)
+    np.testing.assert_allclose(called(x), tf.nn.conv2d(padded, conv.kernel.value, stride, "VALID") + 1, atol=1e-5)
 
 
 def test_conv_with_few_filters_is_the_usual_one_with_its_gradients():
@@ -310,7 +323,7 @@ def test_large_conv_in_bfloat16_is_the_usual_one_with_its_gradients(strides):
     weight = tf.constant(draw.integers(0, 2, (2, 3 if strides[0] == 2 else 5, 5, 128)), tf.bfloat16)
 
     def compute(convolution):
-        with keras.StatelessScope(), tf.GradientTape() as tape:  # as in a training step, where the gradient is ours
+        with layers.StepScope(), tf.GradientTape() as tape:
             y = convolution(x.value(), kernel.value(), bias.value())
             # Not tf.reduce_sum(y * weight), whose sum is rounded.
             loss = tf.reduce_sum(tf.cast(y * weight, tf.float32))
@@ -322,6 +335,15 @@ def test_large_conv_in_bfloat16_is_the_usual_one_with_its_gradients(strides):
         np.testing.assert_array_equal(value, expected)
 
 
+def test_nothing_stands_between_a_large_conv_and_its_bias():
+    conv = layers.Conv2D(128, 3, pad=1, dtype="bfloat16")
+    conv.build((None, 6, 5, 64))
+    with layers.StepScope():
+        graph = tf.function(conv).get_concrete_function(tf.TensorSpec((1, 6, 5, 64), tf.bfloat16)).graph
+    (added,) = (op for op in graph.get_operations() if op.type == "BiasAdd")
+    assert added.inputs[0].op.type == "Conv2D"
+
+
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "bfloat16"])
 def test_large_conv_in_bfloat16_learns_traced_and_not(policy):
     conv = layers.Conv2D(128, 3, dtype=policy)
@@ -329,7 +351,7 @@ def test_large_conv_in_bfloat16_learns_traced_and_not(policy):
     x = tf.constant(np.random.default_rng(0).normal(size=(1, 5, 4, 64)), tf.float32)
 
     def learn():
-        with keras.StatelessScope(), tf.GradientTape() as tape:
+        with layers.StepScope(), tf.GradientTape() as tape:
             loss = tf.reduce_sum(tf.cast(conv(x), tf.float32) ** 2)
         return tape.gradient(loss, conv.kernel.value)
 

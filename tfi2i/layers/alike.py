@@ -2,14 +2,13 @@
 
 import functools
 
-import keras
 import tensorflow as tf
 
-from tfi2i.layers.scope import open_scope
+from tfi2i.layers.scope import StepScope, open_scope
 
 
-class TracedOnce(keras.StatelessScope):
-    """A stateless scope in which `in_turn` traces blocks that are alike once.
+class TracedOnce(StepScope):
+    """A `StepScope` in which `in_turn` traces blocks that are alike once.
 
     A step of UVCGAN v2 calls its transformer blocks 48 times, and would have the operations of each call, forward and
     backward. They are half of its graph, which costs time before the first step and memory ever after.
@@ -65,7 +64,7 @@ def in_turn(blocks, x, *others, **options):
 
 
 def _computed_with(block, values, x, *others, **options):
-    with keras.StatelessScope() as scope:
+    with StepScope() as scope:
         for given in zip(block.variables, values):
             scope.add_update(given)
         x = block(x, *others, **options)

@@ -42,10 +42,13 @@ class SelfAttention(Network):
 
     def call(self, x):
         length = ops.shape(x)[1]
-        return ops.reshape(self.of_rows(ops.reshape(x, (-1, self.width)), length), (-1, length, self.width))
+        return ops.reshape(self.attend_rows(ops.reshape(x, (-1, self.width)), length), (-1, length, self.width))
 
-    def of_rows(self, x, length):
-        """`call` on tokens that are the rows of one matrix, `length` of each image: [N L, C] → [N L, C]."""
+    def attend_rows(self, x, length):
+        """`call` on tokens that are the rows of one matrix, `length` of each image: [N L, C] → [N L, C].
+
+        A method and no layer's call: `TransformerBlock`, of the same dtype, has its tokens in this form already.
+        """
         size = self.width // self.heads
         parts = ops.split(self.project(x), 3, axis=-1)
         q, k, v = (ops.transpose(ops.reshape(part, (-1, length, self.heads, size)), (0, 2, 1, 3)) for part in parts)
@@ -104,10 +107,10 @@ class TransformerBlock(Network):
 
     def call(self, x):
         alpha, length = ops.convert_to_tensor(self.alpha), ops.shape(x)[1]
-        # Rows of one matrix: a dense layer on three axes computes with their lengths, in 12 operations, where these are
-        # not known.
+        # Tokens are the rows of one matrix. On three axes of unknown length, a dense layer needs 12 operations for the
+        # shapes alone.
         x = ops.reshape(x, (-1, self.width))
-        x = x + alpha * self.attend.of_rows(self.attend_norm(x), length)
+        x = x + alpha * self.attend.attend_rows(self.attend_norm(x), length)
         y = gelu(self.widen(self.ffn_norm(x)))
         return ops.reshape(x + alpha * self.narrow(y), (-1, length, self.width))
 

@@ -15,6 +15,8 @@ class Conv2D(keras.layers.Conv2D):
     For an even input, kernel 3 and stride 2, Keras' padding="same" pads 0 pixels before and 1 after, where PyTorch pads
     1 and 1. This shifts the whole map by a pixel, and published weights give other pictures.
 
+    The gradients that CPUs compute faster are those of `Translator.train_step`; elsewhere TensorFlow's own apply.
+
     Args:
         filters: int, output channels.
         kernel_size: int or (height, width), of the kernel in pixels.
@@ -42,7 +44,8 @@ class Conv2D(keras.layers.Conv2D):
             return super().call(pad_image(x, pad, self.pad_mode))
         # Not ops.convert_to_tensor, which leaves a variable what it is: gradients of our own are of tensors.
         kernel, bias = (v if v is None else tf.convert_to_tensor(v) for v in (self.kernel, self.bias))
-        return self.activation(convolve(x, kernel, bias, self.strides, pad, self.pad_mode))
+        y = convolve(x, kernel, bias, self.strides, pad, self.pad_mode)
+        return y if self.activation is None else self.activation(y)
 
     def compute_output_shape(self, input_shape):
         n, h, w, c = input_shape
@@ -146,10 +149,12 @@ def pad_image(x, pad, mode):
     Raises:
         ValueError: a map of known size is too small for its reflection.
     """
+    if not any(pad):
+        return x
     around = ((0, 0), pad, pad, (0, 0))
-    if mode == "zeros" or not any(pad):
+    if mode == "zeros":
         return ops.pad(x, around)
-    _, h, w, c = x.shape
+    n, h, w, c = x.shape
     # The pixel that each pixel of the padded map shows, counted row by row; a constant where the size is known.
     if None not in (h, w):
         if max(pad) >= min(h, w):
@@ -169,7 +174,7 @@ def pad_image(x, pad, mode):
             return tf.raw_ops.MirrorPadGrad(input=upstream, paddings=around, mode="REFLECT")
 
         # On a CPU, TensorFlow's MirrorPad takes ten times as long as this copying of whole pixels.
-        return tf.gather(tf.reshape(x, (-1, pixels, c)), shown, axis=1), gradient
+        return tf.gather(tf.reshape(x, (-1 if n is None else n, pixels, c)), shown, axis=1), gradient
 
     return reflect(x)
 
@@ -177,7 +182,8 @@ def pad_image(x, pad, mode):
 def _fold(upstream, shown, shape, pad):
     """The gradient of a reflection: every pixel at the edges is added to the one that it shows.
 
-    On a CPU this takes less than half the time of TensorFlow's MirrorPadGrad. A GPU would add in any order.
+    On a CPU this takes less than half the time of TensorFlow's MirrorPadGrad. Not for GPUs: they would add in an order
+    that changes from run to run.
     """
     n, h, w, c = shape
     at_edge = np.pad(np.zeros((h, w), bool), pad, constant_values=True)
@@ -200,7 +206,7 @@ def convolve(x, kernel, bias=None, strides=(1, 1), pad=(0, 0), pad_mode="zeros")
         kernel: tensor [rows, columns, C, filters] of the same dtype.
         bias: tensor [filters] of the same dtype, or None.
         strides: two ints, steps between windows in pixels.
-        pad, pad_mode: as of `pad_image`, for both.
+        pad, pad_mode: as `pad` and `mode` of `pad_image`.
 
     Returns:
         Tensor [N, (H + sum(pad) - rows) // s + 1, (W + sum(pad) - columns) // s + 1, filters] for stride s.
@@ -216,7 +222,9 @@ def convolve(x, kernel, bias=None, strides=(1, 1), pad=(0, 0), pad_mode="zeros")
         large = filters >= 128 and channels >= 64 and rows * columns <= 16
         if large and x.dtype == tf.bfloat16 and None not in x.shape[1:3]:
             return _convolve_with_patches(pad_image(x, pad, pad_mode), kernel, bias, strides)
-    if pad_mode == "zeros" and all(_is_same(*of_axis, pad) for of_axis in zip(x.shape[1:3], kernel.shape, strides)):
+    if pad_mode == "zeros" and all(
+        _is_same(length, window, stride, pad) for length, window, stride in zip(x.shape[1:3], (rows, columns), strides)
+    ):
         # No copy of the map, which the gradient of the kernel would keep.
         return _biased(ops.conv(x, kernel, strides, "same"), bias)
     return _biased(ops.conv(pad_image(x, pad, pad_mode), kernel, strides, "valid"), bias)
@@ -226,12 +234,14 @@ def _biased(x, bias=None):
     return x if bias is None else tf.nn.bias_add(x, bias)
 
 
-def _is_same(size, window, stride, pad):
-    """Whether TensorFlow's "SAME" pads an axis by `pad`. A `size` of None is any size."""
-    if size is None and stride > 1:
-        return False
-    before = size or window  # of stride 1 all sizes are padded alike
-    total = max((-(-before // stride) - 1) * stride + window - before, 0)
+def _is_same(length, window, stride, pad):
+    """Whether "SAME" pads an axis of `length` pixels (None: unknown) by the two numbers `pad`."""
+    if length is None:
+        if stride > 1:  # the padding depends on the length
+            return False
+        length = window  # with stride 1 every length is padded alike
+    windows = -(-length // stride)
+    total = max((windows - 1) * stride + window - length, 0)
     return (total // 2, total - total // 2) == pad
 
 
@@ -261,11 +271,11 @@ def _convolve_with_patches(x, kernel, bias, strides):
     across = np.arange(0, w - columns + 1, strides[1])[:, None, None] + np.arange(columns)
     seen = (down * w + across).astype(np.int32)
 
-    # The bias is part of it, because only then TensorFlow adds it within the convolution.
+    # The bias is added in here: TensorFlow fuses it with the convolution only if nothing stands between them.
     @with_gradient
     def convolution(x, kernel, *bias):
         def gradient(upstream):
-            # No earlier than that: the patches of all layers would be in memory at once.
+            # Wait for `upstream`. Otherwise the patches of all layers would be in memory at once.
             with tf.control_dependencies([upstream]):
                 patches = tf.gather(tf.reshape(x, (-1, h * w, channels)), seen, axis=1)
             patches = tf.reshape(patches, (-1, rows * columns * channels))

@@ -297,7 +297,7 @@ class LayerInstanceNormalization(keras.layers.Layer):
         variances = ops.mean(variances + ops.square(offset), axis=-1, keepdims=True)
         factor = ops.rsqrt(variances * self._correction(pixels * (channels // self.groups)) + self.epsilon)
         offset = ops.reshape(offset * factor, by_channel)
-        if self.groups > 1:  # The factor of one group is that of all channels as it is.
+        if self.groups > 1:  # With one group, the factor broadcasts over all channels.
             factor = ops.reshape(ops.ones_like(means) * factor, by_channel)
         rho = self.effective_rho()
         if rho is not None:

@@ -1,4 +1,4 @@
-"""Whether a training step is being computed, and gradients that are ours there."""
+"""The scope of a training step, and gradients that are used only there."""
 
 import functools
 
@@ -6,18 +6,21 @@ import keras
 import tensorflow as tf
 
 
+class StepScope(keras.StatelessScope):
+    """The scope in which a phase of a training step calls its networks."""
+
+
 def open_scope():
-    """The `keras.StatelessScope` in which a layer is called, or None. Every phase of a training step opens one."""
+    """The innermost open `keras.StatelessScope`, or None."""
     # Keras has no other public way to it.
     with keras.StatelessScope(initialize_variables=False) as inner:
         return inner.original_scope
 
 
 def with_gradient(function):
-    """`tf.custom_gradient` within a training step; elsewhere the result alone, whose gradient is TensorFlow's.
+    """Gives a function its own gradient in a `StepScope`; elsewhere TensorFlow differentiates it.
 
-    A function with a gradient of its own leaves operations in its graph that do nothing but hold the gradient, also in
-    SavedModels, which only translate.
+    `tf.custom_gradient` adds operations that only hold the gradient. A graph that only translates does not need them.
 
     Args:
         function: function of tensors → (tensor, gradient), as `tf.custom_gradient` takes it.
@@ -28,6 +31,6 @@ def with_gradient(function):
 
     @functools.wraps(function)
     def computed(*tensors):
-        return tf.custom_gradient(function)(*tensors) if open_scope() else function(*tensors)[0]
+        return tf.custom_gradient(function)(*tensors) if isinstance(open_scope(), StepScope) else function(*tensors)[0]
 
     return computed

@@ -68,7 +68,7 @@ def padded(network, x, sizes):
     Returns:
         tensor [N, h, w, C'].
     """
-    # Sides are taken from the shape as `pad` does it, so that TensorFlow computes their padding once for both.
+    # The sides are read exactly as in `pad`, so that TensorFlow merges both computations.
     return cut(network(pad(x, sizes)), (tf.shape(x)[1], tf.shape(x)[2]), sizes)
 
 
@@ -84,7 +84,8 @@ def cut(y, size, sizes):
     h, w = size[0], size[1]
     top, _ = sizes.reflected(h)
     left, _ = sizes.reflected(w)
-    return tf.slice(y, (0, top, left, 0), (-1, h, w, -1))
+    channels = -1 if y.shape[-1] is None else y.shape[-1]  # -1 would hide the number from TensorFlow's static shapes
+    return tf.slice(y, (0, top, left, 0), (-1, h, w, channels))
 
 
 def resized(network, x, size, value_range, filter="bicubic"):

@@ -566,7 +566,7 @@ class Translator(keras.Model):
         position = {id(v): i for i, v in enumerate(variables)}
 
         once = tf.inside_function() and not self.xla  # XLA is to see the operations of all calls
-        scope_class = layers.TracedOnce if once else keras.StatelessScope
+        scope_class = layers.TracedOnce if once else layers.StepScope
 
         def pure(values, scale, inputs):
             watched = [values[position[id(v)]] for v in learned]
