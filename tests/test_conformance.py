@@ -277,7 +277,7 @@ def test_two_replicas_equal_one(method):
 
 @compiled
 def test_xla_equals_plain(method, monkeypatch):
-    """XLA computes the losses and gradients of every phase: those of the same graph, both in float64.
+    """XLA's losses and gradients of every phase equal those of the same graph without XLA, both in float64.
 
     In float32 rounding decides some gradients. In U-GAT-IT's tiny network one input of a ReLU is nearer to 0 than its
     rounding error, in DRIT's a norm subtracts the mean of a map that deviates from it by 2e-6.
