@@ -264,18 +264,18 @@ def tensor_types(file):
 def _delegated_forms():
     """While open, our layers compute with operations that the delegates know; same results."""
     forms = {
-        (layers.Conv2D, "call"): _conv,
-        (layers.Conv2DTranspose, "call"): _conv_transpose,
-        (layers.Dropout, "call"): _dropout,
+        layers.Conv2D: _conv,
+        layers.Conv2DTranspose: _conv_transpose,
+        layers.Dropout: _dropout,
     }
-    usual = {method: getattr(*method) for method in forms}
-    for method, form in forms.items():
-        setattr(*method, form)
+    usual = {layer: layer.call for layer in forms}
+    for layer, form in forms.items():
+        layer.call = form
     try:
         yield
     finally:
-        for method, form in usual.items():
-            setattr(*method, form)
+        for layer, call in usual.items():
+            layer.call = call
 
 
 def _conv(layer, x):
