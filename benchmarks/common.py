@@ -135,7 +135,7 @@ def trainable(chosen):
         model = checkpoints.build(chosen, strategies.resolve_precision(t.precision))
         model.check_crop(*chosen.data.crop)
         shapes = batch_shapes(chosen, t.batch_size // replicas)
-        model.compile(xla=xla, accumulate=t.accumulate)
+        model.compile(xla=xla, accumulate=t.accumulate, remat=t.remat)
         model.build_for_training(*shapes)
         model.build_optimizers()
     return strategy, model, shapes

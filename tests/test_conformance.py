@@ -40,6 +40,7 @@ import tfi2i
 from tests import doubles, marks
 from tfi2i import checkpoints, export, settings
 from tfi2i.data import images, pipeline, sources
+from tfi2i.layers import rematerialization
 from tfi2i.methods import METHODS, trained_by
 from tfi2i.metrics import faithfulness
 from tfi2i.training import loop, strategies
@@ -54,6 +55,9 @@ BOTH_WAYS = [m for m in FIRST if "direction" not in settings.field_names(METHODS
 # Files of a method that translates by a search draw pairs; its own tests look at them.
 EXPORTED = [m for m in FIRST if METHODS[m].model_class.latent_size is None]
 takes_steps = pytest.mark.parametrize("method", ["toy", *TRAINED])
+# The methods that have blocks for `remat`, as their tiny models are.
+BLOCKS = [m for m in FIRST if m not in ("pix2pix", "cogan")]
+
 every_method = pytest.mark.parametrize("method", ["toy", *FIRST])
 
 
@@ -386,6 +390,17 @@ def test_accumulated_parts_equal_the_whole_batch(method):
     assert_same_step(plain(method, "SAMPLEWISE"), Learned(model, losses, first_gradients(model)))
 
 
+@pytest.mark.parametrize("method", [BLOCKS[0], *thorough(*BLOCKS[1:])])
+def test_maps_that_are_computed_again_change_no_step(method, monkeypatch):
+    calls, compute = [], rematerialization.computed_with
+    monkeypatch.setattr(rematerialization, "computed_with", lambda *x, **y: calls.append(x) or compute(*x, **y))
+    (batch,) = batches(method, 1)
+    model = ready(method, batch[0].shape, {"remat": True})
+    losses = [eager_step(model, batch)]
+    assert calls
+    assert_same_step(plain(method), Learned(model, losses, first_gradients(model)))
+
+
 @pytest.mark.parametrize(
     "method, precision",
     [*((m, "mixed_bfloat16") for m in ["toy", *FIRST]), ("toy", "mixed_float16"), (FIRST[0], "mixed_float16")]
@@ -631,6 +646,12 @@ def test_accumulated_parts_equal_the_whole_batch_when_traced(method):
     own = hyperparameters(method, "SAMPLEWISE")
     parts = learn(method, batches(method, 1), compiled={"accumulate": 2}, **own)
     assert_same_step(plain(method, "SAMPLEWISE"), parts)
+
+
+@pytest.mark.parametrize("method", thorough(*BLOCKS))
+def test_maps_that_are_computed_again_change_no_step_when_traced(method):
+    again = learn(method, batches(method, 1), compiled={"remat": True})
+    assert_same_step(plain(method), again)
 
 
 @shared_machinery

@@ -705,6 +705,21 @@ def test_xla_on_is_an_error_where_a_step_does_not_compile(uncompilable, tmp_path
         loop.train(configured(steps=1, xla="on"), tmp_path / "run")
 
 
+def test_a_step_that_does_not_fit_into_memory_says_what_to_give(monkeypatch, tmp_path):
+    def step(*_):
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor with shape [1]")
+
+    monkeypatch.setattr(strategies, "distributed_step", lambda *_: step)
+    expected = (
+        "step 1 needs more memory than the device has: give --remat, with which this run can go on, or in a new "
+        "--run_dir --accumulate=2 or a smaller --crop than 16,16"
+    )
+    with pytest.raises(UserError, match=f"^{expected}$"):
+        loop.train(configured(steps=1, batch_size=2), tmp_path / "run")
+    with pytest.raises(UserError, match="^step 1 needs more memory than the device has: give in a new --run_dir a smal"):
+        loop.train(configured(steps=1, remat=True), tmp_path / "run 2")
+
+
 def test_durations():
     for given, expected in (({"steps": 7}, 7), ({"epochs": 2.0}, 10), ({"images": 12}, 6)):
         training = dataclasses.replace(configured(steps=1).training, **{"steps": None, "batch_size": 2, **given})

@@ -349,6 +349,11 @@ class Training:
         "compute the step in this many parts and add up the gradients, to save memory; statistics over samples, as of "
         "batch norm, are taken over a part",
     )
+    remat: bool = option(
+        False,
+        "compute the inner maps of the networks' blocks again for their gradients, instead of keeping them: less "
+        "memory, longer steps",
+    )
     steps: int | None = option(
         None,
         "duration in steps; give one of --steps, --epochs, --images",

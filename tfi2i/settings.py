@@ -12,7 +12,8 @@ from tfi2i.metrics import check_training
 
 # Of `Training`: what a run and its pre-training share.
 _OF_BOTH = (
-    "seed", "precision", "strategy", "replicas", "xla", "max_hours", "save_every", "keep", "log_every", "sample_every",
+    "seed", "precision", "strategy", "replicas", "xla", "remat", "max_hours", "save_every", "keep", "log_every",
+    "sample_every",
 )  # fmt: skip
 
 

@@ -4,7 +4,8 @@ import functools
 
 import tensorflow as tf
 
-from tfi2i.layers.scope import StepScope, open_scope
+from tfi2i.layers.rematerialization import computed_with, remat
+from tfi2i.layers.scope import StepScope, open_scope, values_of
 
 
 class TracedOnce(StepScope):
@@ -14,18 +15,16 @@ class TracedOnce(StepScope):
     backward. They are half of its graph, which costs time before the first step and memory ever after.
     """
 
-    def __init__(self, state_mapping):
-        super().__init__(state_mapping)
+    def __init__(self, state_mapping=(), remat=False):
+        super().__init__(state_mapping, remat)
         self._functions = {}
 
     def function_of(self, block):
         """(values of a block's variables, x, *others, **options) → (result, new values of what is not trainable)."""
         if id(block) not in self._functions:
-            if len(dtypes := {layer.compute_dtype for layer in block._flatten_layers()}) > 1:
-                raise ValueError(f"{block.name} computes in {' and '.join(sorted(dtypes))}: expected one dtype")
             # Without the attribute TensorFlow would put a copy of the function in the place of each call.
             attributes = {"_noinline": True}
-            function = functools.partial(_computed_with, block)
+            function = functools.partial(computed_with, block, again=self.remat)
             self._functions[id(block)] = tf.function(function, autograph=False, experimental_attributes=attributes)
         return self._functions[id(block)]
 
@@ -52,20 +51,12 @@ def in_turn(blocks, x, *others, **options):
     scope = open_scope()
     if not isinstance(scope, TracedOnce):
         for block in blocks:
-            x = block(x, *others, **options)
+            x = remat(block, x, *others, **options)
         return x
     for block in blocks:
         function = scope.function_of(blocks[0])
         # In mixed precision reading casts. Out here TensorFlow sees that several calls of a network need the same.
-        x, state = function([v.value for v in block.variables], x, *others, **options)
+        x, state = function(values_of(block), x, *others, **options)
         for variable, value in zip(block.non_trainable_variables, state):
             variable.assign(value)
     return x
-
-
-def _computed_with(block, values, x, *others, **options):
-    with StepScope() as scope:
-        for given in zip(block.variables, values):
-            scope.add_update(given)
-        x = block(x, *others, **options)
-    return x, [scope.get_current_value(v) for v in block.non_trainable_variables]

@@ -7,7 +7,16 @@ import tensorflow as tf
 
 
 class StepScope(keras.StatelessScope):
-    """The scope in which a phase of a training step calls its networks."""
+    """The scope in which a phase of a training step calls its networks.
+
+    Args:
+        state_mapping: list of (variable, its value).
+        remat: whether `remat` computes the inner maps of blocks again.
+    """
+
+    def __init__(self, state_mapping=(), remat=False):
+        super().__init__(state_mapping)
+        self.remat = remat
 
 
 def open_scope():
@@ -15,6 +24,17 @@ def open_scope():
     # Keras has no other public way to it.
     with keras.StatelessScope(initialize_variables=False) as inner:
         return inner.original_scope
+
+
+def values_of(block):
+    """The values of a block's variables, as the layer that calls it reads them: in mixed precision cast.
+
+    Raises:
+        ValueError: the block has layers of several dtypes, so that not all of its variables are to be cast alike.
+    """
+    if len(dtypes := {layer.compute_dtype for layer in block._flatten_layers()}) > 1:
+        raise ValueError(f"{block.name} computes in {' and '.join(sorted(dtypes))}: expected one dtype")
+    return [v.value for v in block.variables]
 
 
 def with_gradient(function):

@@ -71,6 +71,8 @@ class Translator(keras.Model):
     # Whether a step has operations that do not wait for each other, as those of two networks, see
     # `strategies.share_cores`.
     side_by_side = True
+    # Whether networks consist of blocks, whose inner maps `compile(remat=True)` computes again.
+    has_blocks = True
     # Whether weight decay leaves biases and norms out.
     decay_kernels_only = False
     # What to try when training shows a failure that `training.summaries.Alarms` knows, by its name there; "small crop";
@@ -91,6 +93,7 @@ class Translator(keras.Model):
         )
         self.xla = False
         self.accumulate = 1
+        self.remat = False
         self.averages = {}
         self.active = True  # False: losses are only measured
         self.total_steps = None  # of the whole training, where it is known
@@ -264,7 +267,7 @@ class Translator(keras.Model):
             config["dtype"] = keras.dtype_policies.deserialize(config["dtype"])
         return cls(**config)
 
-    def compile(self, *, xla=False, accumulate=1, **kwargs):
+    def compile(self, *, xla=False, accumulate=1, remat=False, **kwargs):
         """Sets how the model learns.
 
         Args:
@@ -273,8 +276,15 @@ class Translator(keras.Model):
             xla: compile the pure part of each phase with XLA.
             accumulate: compute each phase in this many parts of the batch, one after the other, and add up the
                 gradients. Statistics over samples, as of batch norm, are taken over a part.
+            remat: keep what goes into each block of the networks (residual, transformer, U-Net), and compute its inner
+                maps again for the gradients: less memory, longer steps.
             **kwargs: for `keras.Model.compile`, e.g. `run_eagerly`.
+
+        Raises:
+            UserError: `remat`, and the networks have no blocks.
         """
+        if remat and not self.has_blocks:
+            raise UserError(f"--remat: these networks of {self.name} have no blocks to compute again: leave it out")
         optimizers = {role: kwargs.pop(f"{role}_optimizer", None) for role in self.roles}
         for name in ("optimizer", "loss", "jit_compile"):
             if name in kwargs:
@@ -284,6 +294,7 @@ class Translator(keras.Model):
                 )
         super().compile(optimizer=None, jit_compile=False, **kwargs)
         self.accumulate = accumulate
+        self.remat = remat
         for role, optimizer in optimizers.items():
             setattr(self, f"{role}_optimizer", self._prepare(optimizer or self.published_optimizer(role)))
         self.switch_xla(xla)
@@ -338,7 +349,7 @@ class Translator(keras.Model):
         if not self.compiled:
             return None
         own = {f"{r}_optimizer": keras.saving.serialize_keras_object(self.optimizer_of(r)) for r in self.roles}
-        return {**own, "xla": self.xla, "accumulate": self.accumulate}
+        return {**own, "xla": self.xla, "accumulate": self.accumulate, "remat": self.remat}
 
     def compile_from_config(self, config):
         config = dict(config)
@@ -572,7 +583,7 @@ class Translator(keras.Model):
             watched = [values[position[id(v)]] for v in learned]
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(watched)
-                with scope_class(list(zip(variables, values))) as scope:
+                with scope_class(list(zip(variables, values)), self.remat) as scope:
                     losses, outputs = compute(**inputs)
                 total = scale * tf.add_n(list(losses.values())) if roles else scale
             gradients = tape.gradient(total, watched, unconnected_gradients=tf.UnconnectedGradients.ZERO)

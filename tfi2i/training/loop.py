@@ -28,7 +28,7 @@ from tfi2i.training.validation import Validation
 
 # These may differ when a run is resumed: where it computes, what it writes.
 _MAY_CHANGE = {
-    "strategy", "replicas", "xla", "max_hours", "save_every", "keep", "log_every", "sample_every",
+    "strategy", "replicas", "xla", "remat", "max_hours", "save_every", "keep", "log_every", "sample_every",
     "eval_every", "eval_metrics", "eval_images", "best_metric",
     "download", "tfds_dir", "cache_gib", "max_bad_files", "accept_changed_data",
 }  # fmt: skip
@@ -150,7 +150,7 @@ def train(run, run_dir, dry_run=False, prepare=None, learned_from=None):
             return model.published_optimizer(role, rate)
 
         optimizers = {f"{role}_optimizer": optimizer(role) for role in model.roles}
-        model.compile(xla=xla, accumulate=accumulate, **optimizers)
+        model.compile(xla=xla, accumulate=accumulate, remat=t.remat, **optimizers)
         model.build_for_training(*shapes)
         model.build_optimizers()
 
@@ -272,8 +272,10 @@ def train(run, run_dir, dry_run=False, prepare=None, learned_from=None):
             try:
                 heard = received
                 losses, received = train_step(next(batches), stopping.tensor() if several else None, stage)
-            except tf.errors.OpError:
+            except tf.errors.OpError as error:
                 stream.raise_error()
+                if isinstance(error, tf.errors.ResourceExhaustedError):
+                    raise UserError(advice.too_large(run, model, step + 1, replicas)) from error
                 raise
             step += 1
             pending.append((losses, step))

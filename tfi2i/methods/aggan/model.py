@@ -114,7 +114,7 @@ class Generator(_Network):
         for conv, norm in self.down:
             x = ops.relu(norm(conv(x), training=training))
         for block in self.blocks:
-            x = block(x, training=training)
+            x = layers.remat(block, x, training=training)
         for conv, norm in self.up:
             x = ops.relu(norm(conv(x), training=training))
         return ops.tanh(ops.cast(self.tail(x), "float32"))

@@ -96,7 +96,7 @@ class Generator(_Network):
         for resize, conv, norm in self.down:
             x = ops.relu(norm(conv(resize(x)), training=training))
         for block in self.blocks:
-            x = block(x, training=training)
+            x = layers.remat(block, x, training=training)
         for resize, conv, norm in self.up:
             x = ops.relu(norm(conv(resize(x)), training=training))
         return ops.tanh(ops.cast(self.tail(x), "float32"))

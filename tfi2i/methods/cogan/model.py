@@ -172,6 +172,8 @@ class CoupledGAN(Translator):
     A subclass makes `generator` and `discriminator`, and says in `judge` how the latter sees a batch.
     """
 
+    has_blocks = False
+
     @property
     def latent_size(self):
         return self.config.latent_size

@@ -141,7 +141,7 @@ class ResnetGenerator(_Network):
         for conv, norm in self.down:
             x = ops.relu(norm(conv(x), training=training))
         for block in self.blocks:
-            x = block(x, training=training, seeds=seeds)
+            x = layers.remat(block, x, training=training, seeds=seeds)
         for i, (conv, norm) in enumerate(self.up):
             x = self.enlarge[i](x) if self.upsample == "resize_conv" else x
             x = ops.relu(norm(conv(x), training=training))
@@ -314,6 +314,7 @@ class CycleGAN(Translator):
             shared_d = shared | {"name": name}
             return Discriminator(c.discriminator, c.discriminator_layers, c.discriminator_width, **shared_d)
 
+        self.has_blocks = not c.generator.startswith("unet")
         self.generator_a2b = generator(channels_b, "generator_a2b")
         self.generator_b2a = generator(channels_a, "generator_b2a")
         self.discriminator_a = discriminator("discriminator_a")

@@ -109,7 +109,7 @@ class ContentEncoder(layers.Network):
         for conv, norm in zip(self.down, self.norms):
             x = ops.relu(norm(conv(x), training=training))
         for block in self.blocks:
-            x = block(x, training=training)
+            x = layers.remat(block, x, training=training)
         return x
 
 
@@ -226,7 +226,7 @@ class ConcatDecoder(_Decoder):
     def call(self, x, style, training=False):
         x = _with_style(x, style)
         for block in self.blocks:
-            x = block(x, training=training)
+            x = layers.remat(block, x, training=training)
         return self.enlarged(x, style)
 
 
@@ -293,7 +293,7 @@ class FeatureWiseDecoder(_Decoder):
         first, second, last = self.mlp
         features = last(ops.relu(second(ops.relu(first(style)))))
         for block, own in zip(self.blocks, ops.split(features, len(self.blocks), axis=-1)):
-            x = block(x, own, training=training)
+            x = layers.remat(block, x, own, training=training)
         return self.enlarged(x, style)
 
 

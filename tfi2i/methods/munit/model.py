@@ -111,7 +111,7 @@ class Decoder(layers.Network):
     def call(self, content, style):
         x, vectors = content, self.offsets_and_factors(style)
         for i, block in enumerate(self.blocks):
-            x = block(x, *vectors[4 * i : 4 * i + 4])
+            x = layers.remat(block, x, *vectors[4 * i : 4 * i + 4])
         for enlarge, conv, norm in zip(self.enlarge, self.convs, self.norms):
             x = ops.relu(norm(conv(enlarge(x))))
         return ops.tanh(ops.cast(self.tail(x), "float32"))

@@ -86,9 +86,11 @@ class Generator(_Network):
         self.up_2.build((None, None, None, self.half))
 
     def call(self, x, training=False, quantized=False):
-        outer = y = self.down_1(x, quantized=quantized)
-        for layer in self.stack[1:]:
-            y = layer(y, quantized=quantized)
+        outer = self.down_1(x, quantized=quantized)
+        y = self.down_2(outer, quantized=quantized)
+        for block in self.blocks:
+            y = layers.remat(block, y, quantized=quantized)
+        y = self.up_1(y, quantized=quantized)
         y = ops.relu(layers.depth_to_space(y) + outer)
         y = self.up_2(layers.fake_quantize(y, axis=(1, 2, 3)) if quantized else y, quantized=quantized)
         y = ops.cast(y, "float32")

@@ -231,6 +231,7 @@ class Adaptation(DigitClassifier):
     """
 
     config_class = config.Adaptation
+    has_blocks = False
     sizes = Sizes(fixed=(SIDE, SIDE))
 
     def __init__(self, channels_a=1, channels_b=1, seed=0, name="adaptation", **kwargs):

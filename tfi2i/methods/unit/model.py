@@ -87,7 +87,7 @@ class ResidualBlocks(_Network):
 
     def call(self, x, training=False, seeds=None):
         for block in self.stack:
-            x = block(x, training=training, seeds=seeds)
+            x = layers.remat(block, x, training=training, seeds=seeds)
         return x
 
 
@@ -236,7 +236,7 @@ class Encoder2018(layers.Network):
         for conv, norm in zip(self.convs, self.norms):
             x = ops.relu(norm(conv(x), training=training))
         for block in self.blocks:
-            x = block(x, training=training)
+            x = layers.remat(block, x, training=training)
         return x
 
 
@@ -262,7 +262,7 @@ class Decoder2018(layers.Network):
 
     def call(self, x, training=False, seeds=None):
         for block in self.blocks:
-            x = block(x, training=training)
+            x = layers.remat(block, x, training=training)
         for enlarge, conv, norm in zip(self.enlarge, self.convs, self.norms):
             x = ops.relu(norm(conv(enlarge(x))))
         return ops.tanh(ops.cast(self.tail(x), "float32"))

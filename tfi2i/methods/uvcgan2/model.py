@@ -203,12 +203,12 @@ class Generator(layers.Network):
         x = layers.leaky_relu(self.head(x), _SLOPE)
         skips = []
         for block, down in zip(self.encoder, self.down):
-            skips.append(block(x, training=training))
+            skips.append(layers.remat(block, x, training=training))
             x = down(skips[-1])
         x, style = self.bottleneck(x)
         for enlarge, up, block in zip(self.enlarge, self.up, self.decoder):
             x = ops.concatenate([up(enlarge(x)), skips.pop()], axis=-1)
-            x = block(x, style) if self.style else block(x, training=training)
+            x = layers.remat(block, x, style) if self.style else layers.remat(block, x, training=training)
         return ops.sigmoid(ops.cast(self.tail(x), "float32"))
 
     def compute_output_shape(self, input_shape):
