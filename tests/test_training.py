@@ -716,7 +716,7 @@ def test_a_step_that_does_not_fit_into_memory_says_what_to_give(monkeypatch, tmp
     )
     with pytest.raises(UserError, match=f"^{expected}$"):
         loop.train(configured(steps=1, batch_size=2), tmp_path / "run")
-    with pytest.raises(UserError, match="^step 1 needs more memory than the device has: give in a new --run_dir a smal"):
+    with pytest.raises(UserError, match="^step 1 needs more memory than the device has: give in a new --run_dir a sma"):
         loop.train(configured(steps=1, remat=True), tmp_path / "run 2")
 
 
