@@ -56,6 +56,20 @@ def test_gradients_by_hand_and_a_second_computation():
     assert block.calls == 2
 
 
+def test_a_part_of_several_layers_by_hand():
+    first, second = Square(dtype="float32"), Square(dtype="float32")
+    for layer in (first, second):
+        layer.build(None)
+    x, v, w = tf.constant(1.0), tf.constant(2.0), tf.constant(3.0)
+    with tf.GradientTape() as tape:
+        tape.watch([x, v, w])
+        with again([(first.w, v), (second.w, w)]):
+            y = layers.rectified(x, first, second)  # w² v⁴ x⁴
+    assert float(y) == 144.0
+    assert [float(g) for g in tape.gradient(y, [x, v, w])] == [576.0, 288.0, 96.0]
+    assert (first.calls, second.calls) == (2, 2)
+
+
 def test_gradients_of_gradients_by_hand():
     block = Square(dtype="float32")
     block.build(None)

@@ -32,6 +32,7 @@ from tfi2i.layers.random import batch_seeds as batch_seeds
 from tfi2i.layers.random import normal as normal
 from tfi2i.layers.random import sample_seeds as sample_seeds
 from tfi2i.layers.random import uniform as uniform
+from tfi2i.layers.rematerialization import rectified as rectified
 from tfi2i.layers.rematerialization import remat as remat
 from tfi2i.layers.scope import StepScope as StepScope
 from tfi2i.layers.spectral import SpectralConv2D as SpectralConv2D

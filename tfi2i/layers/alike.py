@@ -4,7 +4,7 @@ import functools
 
 import tensorflow as tf
 
-from tfi2i.layers.rematerialization import computed_with, remat
+from tfi2i.layers.rematerialization import assign_state, computed_with, remat
 from tfi2i.layers.scope import StepScope, open_scope, values_of
 
 
@@ -24,7 +24,7 @@ class TracedOnce(StepScope):
         if id(block) not in self._functions:
             # Without the attribute TensorFlow would put a copy of the function in the place of each call.
             attributes = {"_noinline": True}
-            function = functools.partial(computed_with, block, again=self.remat)
+            function = functools.partial(computed_with, block, (block,), again=self.remat)
             self._functions[id(block)] = tf.function(function, autograph=False, experimental_attributes=attributes)
         return self._functions[id(block)]
 
@@ -56,7 +56,6 @@ def in_turn(blocks, x, *others, **options):
     for block in blocks:
         function = scope.function_of(blocks[0])
         # In mixed precision reading casts. Out here TensorFlow sees that several calls of a network need the same.
-        x, state = function(values_of(block), x, *others, **options)
-        for variable, value in zip(block.non_trainable_variables, state):
-            variable.assign(value)
+        x, state = function(values_of([block]), x, *others, **options)
+        assign_state([block], state)
     return x

@@ -11,7 +11,7 @@ class StepScope(keras.StatelessScope):
 
     Args:
         state_mapping: list of (variable, its value).
-        remat: whether `remat` computes the inner maps of blocks again.
+        remat: whether `remat` computes the inner maps of parts of networks again.
     """
 
     def __init__(self, state_mapping=(), remat=False):
@@ -26,15 +26,16 @@ def open_scope():
         return inner.original_scope
 
 
-def values_of(block):
-    """The values of a block's variables, as the layer that calls it reads them: in mixed precision cast.
+def values_of(layers):
+    """The values of all variables of some layers, as the layer that calls these reads them: in mixed precision cast.
 
     Raises:
-        ValueError: the block has layers of several dtypes, so that not all of its variables are to be cast alike.
+        ValueError: not all of them are to be cast alike, because the layers have several dtypes.
     """
-    if len(dtypes := {layer.compute_dtype for layer in block._flatten_layers()}) > 1:
-        raise ValueError(f"{block.name} computes in {' and '.join(sorted(dtypes))}: expected one dtype")
-    return [v.value for v in block.variables]
+    for layer in layers:
+        if len(dtypes := {inner.compute_dtype for inner in layer._flatten_layers()}) > 1:
+            raise ValueError(f"{layer.name} computes in {' and '.join(sorted(dtypes))}: expected one dtype")
+    return [v.value for layer in layers for v in layer.variables]
 
 
 def with_gradient(function):

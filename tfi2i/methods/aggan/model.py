@@ -85,10 +85,10 @@ class Attention(_Network):
 
     def call(self, x, training=False):
         for conv, norm in self.down:
-            x = ops.relu(norm(conv(x), training=training))
-        x = self.block(x, training=training)
+            x = layers.rectified(x, conv, norm, training=training)
+        x = layers.remat(self.block, x, training=training)
         for conv, norm in self.mix:
-            x = ops.relu(norm(conv(x), training=training))
+            x = layers.rectified(x, conv, norm, training=training)
         return self.enlarge(ops.sigmoid(ops.cast(self.last(x), "float32")))
 
 
@@ -110,13 +110,13 @@ class Generator(_Network):
         self.stack = [self.head, self.head_norm, *downs, *self.blocks, *ups, self.tail]
 
     def call(self, x, training=False):
-        x = ops.relu(self.head_norm(self.head(x), training=training))
+        x = layers.rectified(x, self.head, self.head_norm, training=training)
         for conv, norm in self.down:
-            x = ops.relu(norm(conv(x), training=training))
+            x = layers.rectified(x, conv, norm, training=training)
         for block in self.blocks:
             x = layers.remat(block, x, training=training)
         for conv, norm in self.up:
-            x = ops.relu(norm(conv(x), training=training))
+            x = layers.rectified(x, conv, norm, training=training)
         return ops.tanh(ops.cast(self.tail(x), "float32"))
 
 

@@ -92,13 +92,13 @@ class Generator(_Network):
         self.stack = [self.head, self.head_norm, *down, *self.blocks, *up, self.tail]
 
     def call(self, x, training=False):
-        x = ops.relu(self.head_norm(self.head(x), training=training))
+        x = layers.rectified(x, self.head, self.head_norm, training=training)
         for resize, conv, norm in self.down:
-            x = ops.relu(norm(conv(resize(x)), training=training))
+            x = layers.rectified(x, resize, conv, norm, training=training)
         for block in self.blocks:
             x = layers.remat(block, x, training=training)
         for resize, conv, norm in self.up:
-            x = ops.relu(norm(conv(resize(x)), training=training))
+            x = layers.rectified(x, resize, conv, norm, training=training)
         return ops.tanh(ops.cast(self.tail(x), "float32"))
 
 

@@ -137,14 +137,14 @@ class ResnetGenerator(_Network):
         self.stack = [self.head, self.head_norm, *downs, *self.blocks, *ups, self.tail]
 
     def call(self, x, training=False, seeds=None):
-        x = ops.relu(self.head_norm(self.head(x), training=training))
+        x = layers.rectified(x, self.head, self.head_norm, training=training)
         for conv, norm in self.down:
-            x = ops.relu(norm(conv(x), training=training))
+            x = layers.rectified(x, conv, norm, training=training)
         for block in self.blocks:
             x = layers.remat(block, x, training=training, seeds=seeds)
         for i, (conv, norm) in enumerate(self.up):
-            x = self.enlarge[i](x) if self.upsample == "resize_conv" else x
-            x = ops.relu(norm(conv(x), training=training))
+            before = [self.enlarge[i]] if self.upsample == "resize_conv" else []
+            x = layers.rectified(x, *before, conv, norm, training=training)
         return ops.tanh(ops.cast(self.tail(x), "float32"))
 
 

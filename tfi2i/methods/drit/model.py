@@ -107,7 +107,7 @@ class ContentEncoder(layers.Network):
     def call(self, x, training=False):
         x = layers.leaky_relu(self.head(x), _SLOPE)
         for conv, norm in zip(self.down, self.norms):
-            x = ops.relu(norm(conv(x), training=training))
+            x = layers.rectified(x, conv, norm, training=training)
         for block in self.blocks:
             x = layers.remat(block, x, training=training)
         return x
@@ -168,7 +168,7 @@ class VariationalStyleEncoder(layers.Network):
     def call(self, x):
         x = self.head(x)
         for block in self.blocks:
-            x = block(x)
+            x = layers.remat(block, x)
         x = ops.mean(layers.leaky_relu(x, 0.2), axis=(1, 2))
         return ops.cast(self.mean(x), "float32"), ops.cast(self.log_variance(x), "float32")
 
@@ -200,7 +200,7 @@ class _Decoder(layers.Network):
 
     def enlarged(self, x, style):
         for up, norm in zip(self.ups, self.norms):
-            x = ops.relu(norm(up(_with_style(x, style) if self.added else x)))
+            x = layers.rectified(_with_style(x, style) if self.added else x, up, norm)
         return ops.tanh(ops.cast(self.tail(_with_style(x, style) if self.added else x), "float32"))
 
 

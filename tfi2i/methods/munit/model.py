@@ -113,7 +113,7 @@ class Decoder(layers.Network):
         for i, block in enumerate(self.blocks):
             x = layers.remat(block, x, *vectors[4 * i : 4 * i + 4])
         for enlarge, conv, norm in zip(self.enlarge, self.convs, self.norms):
-            x = ops.relu(norm(conv(enlarge(x))))
+            x = layers.rectified(x, enlarge, conv, norm)
         return ops.tanh(ops.cast(self.tail(x), "float32"))
 
     def offsets_and_factors(self, style):

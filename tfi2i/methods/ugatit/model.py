@@ -218,7 +218,7 @@ class Generator(_Network):
 
     def call(self, x, training=False, attention=False):
         for conv, norm in zip(self.down[::2], self.down[1::2]):
-            x = ops.relu(norm(conv(x), training=training))
+            x = layers.rectified(x, conv, norm, training=training)
         x = layers.in_turn(self.encoder, x, training=training)
         logits, heat = None, None
         if self.cam:
@@ -228,7 +228,7 @@ class Generator(_Network):
         gamma, beta = self.gamma_and_beta(x) if self.style else (None, None)
         x = layers.in_turn(self.decoder, x, gamma, beta)
         for enlarge, conv, norm in zip(self.up[::3], self.up[1::3], self.up[2::3]):
-            x = ops.relu(norm(conv(enlarge(x))))
+            x = layers.rectified(x, enlarge, conv, norm)
         y = ops.tanh(ops.cast(self.tail(x), "float32"))
         return (y, logits, heat) if attention else y
 

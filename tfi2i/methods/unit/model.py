@@ -115,8 +115,10 @@ class Encoder(_Network):
     def call(self, x, training=False, seeds=None):
         x = layers.leaky_relu(self.head(x), _SLOPE)
         for i, conv in enumerate(self.down):
-            x = conv(x)
-            x = ops.relu(self.down_norms[i](x, training=training)) if self.normed else layers.leaky_relu(x, _SLOPE)
+            if self.normed:
+                x = layers.rectified(x, conv, self.down_norms[i], training=training)
+            else:
+                x = layers.leaky_relu(conv(x), _SLOPE)
         return self.blocks(x, training=training, seeds=seeds)
 
 
@@ -143,8 +145,10 @@ class Decoder(_Network):
     def call(self, x, training=False, seeds=None):
         x = self.blocks(x, training=training, seeds=seeds)
         for i, conv in enumerate(self.up):
-            x = conv(x)
-            x = ops.relu(self.up_norms[i](x, training=training)) if self.normed else layers.leaky_relu(x, _SLOPE)
+            if self.normed:
+                x = layers.rectified(x, conv, self.up_norms[i], training=training)
+            else:
+                x = layers.leaky_relu(conv(x), _SLOPE)
         return ops.tanh(ops.cast(self.tail(x), "float32"))
 
 
@@ -234,7 +238,7 @@ class Encoder2018(layers.Network):
 
     def call(self, x, training=False, seeds=None):
         for conv, norm in zip(self.convs, self.norms):
-            x = ops.relu(norm(conv(x), training=training))
+            x = layers.rectified(x, conv, norm, training=training)
         for block in self.blocks:
             x = layers.remat(block, x, training=training)
         return x
@@ -264,7 +268,7 @@ class Decoder2018(layers.Network):
         for block in self.blocks:
             x = layers.remat(block, x, training=training)
         for enlarge, conv, norm in zip(self.enlarge, self.convs, self.norms):
-            x = ops.relu(norm(conv(enlarge(x))))
+            x = layers.rectified(x, enlarge, conv, norm, training=training)
         return ops.tanh(ops.cast(self.tail(x), "float32"))
 
 

@@ -207,9 +207,16 @@ class Generator(layers.Network):
             x = down(skips[-1])
         x, style = self.bottleneck(x)
         for enlarge, up, block in zip(self.enlarge, self.up, self.decoder):
-            x = ops.concatenate([up(enlarge(x)), skips.pop()], axis=-1)
-            x = layers.remat(block, x, style) if self.style else layers.remat(block, x, training=training)
+            level = (enlarge, up, block)
+            decode = functools.partial(self.decode, level, training=training)
+            x = layers.remat(decode, x, skips.pop(), style, of=level)
         return ops.sigmoid(ops.cast(self.tail(x), "float32"))
+
+    def decode(self, level, x, skip, style, training):
+        """One level on the way up: the map of the level below, and what the encoder left here."""
+        enlarge, up, block = level
+        x = ops.concatenate([up(enlarge(x)), skip], axis=-1)
+        return block(x, style) if self.style else block(x, training=training)
 
     def compute_output_shape(self, input_shape):
         return (*input_shape[:-1], self.tail.filters)
