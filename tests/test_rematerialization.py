@@ -8,8 +8,6 @@ from tensorflow.python.eager import context  # nothing public shows what became 
 
 from tests.test_alike import Block, Blocks, learned
 from tfi2i import layers
-from tfi2i.config import UserError
-from tfi2i.methods import METHODS
 
 
 class OneByOne(Blocks):
@@ -50,7 +48,7 @@ def test_gradients_by_hand_and_a_second_computation():
     with tf.GradientTape() as tape:
         tape.watch([x, w])
         with again([(block.w, w)]):
-            y = layers.remat(block, x)
+            y = layers.remat(block, x, training=True)
     assert (float(y), block.calls) == (36.0, 1)
     assert [float(g) for g in tape.gradient(y, [x, w])] == [24.0, 36.0]
     assert block.calls == 2
@@ -64,7 +62,7 @@ def test_a_part_of_several_layers_by_hand():
     with tf.GradientTape() as tape:
         tape.watch([x, v, w])
         with again([(first.w, v), (second.w, w)]):
-            y = layers.rectified(x, first, second)  # w² v⁴ x⁴
+            y = layers.rectified(x, first, second, training=True)  # w² v⁴ x⁴
     assert float(y) == 144.0
     assert [float(g) for g in tape.gradient(y, [x, v, w])] == [576.0, 288.0, 96.0]
     assert (first.calls, second.calls) == (2, 2)
@@ -78,7 +76,7 @@ def test_gradients_of_gradients_by_hand():
         outer.watch([x, w])
         with tf.GradientTape() as inner, again([(block.w, w)]):
             inner.watch(x)
-            y = layers.remat(block, x)
+            y = layers.remat(block, x, training=True)
         slope = inner.gradient(y, x)  # 2 w² x
     assert [float(g) for g in outer.gradient(slope, [x, w])] == [8.0, 24.0]
 
@@ -135,8 +133,47 @@ def test_outside_a_step_it_is_a_call():
     block = Square(dtype="float32")
     block.build(None)
     with tf.GradientTape() as tape:
-        y = layers.remat(block, tf.constant(3.0))
+        y = layers.remat(block, tf.constant(3.0), training=True)
     assert (float(y), float(tape.gradient(y, block.w.value)), block.calls) == (9.0, 18.0, 1)
+
+
+def in_a_step(part, *layers_of):
+    """What `remat` makes of a function of `layers_of`, all of which are built, in the scope of a step."""
+    values = [(v, tf.convert_to_tensor(v.value)) for layer in layers_of for v in layer.variables]
+    with again(values):
+        return layers.remat(part, tf.constant(3.0), training=True, of=layers_of[:1])
+
+
+def test_parts_that_would_lose_gradients_are_refused():
+    first, second = Square(dtype="float32"), Square(dtype="float32", name="forgotten")
+    for layer in (first, second):
+        layer.build(None)
+    with pytest.raises(ValueError, match="a part reads forgotten/w, which none of the layers `of` it has"):
+        in_a_step(lambda x, training: second(first(x)), first, second)
+    with pytest.raises(ValueError, match="a part gives tuple: expected one tensor"):
+        in_a_step(lambda x, training: (first(x), x), first)
+    with pytest.raises(ValueError, match="a part that is a function: expected the layers `of` it"):
+        layers.remat(lambda x, training: first(x), tf.constant(3.0), training=True)
+
+
+def test_state_keeps_its_precision():
+    """In mixed precision weights are cast where they are read; a state is given back as it was."""
+
+    class Counter(keras.layers.Layer):
+        def build(self, input_shape):
+            self.state = self.add_weight(shape=(), initializer="zeros", trainable=False, name="state")
+            self.built = True
+
+        def call(self, x):
+            return x
+
+    counter = Counter(dtype="mixed_bfloat16")
+    counter.build(None)
+    third = tf.constant(1 / 3)
+    with again([(counter.state, third)]) as scope:
+        layers.remat(counter, tf.constant(1.0, tf.bfloat16), training=True)
+    assert scope.get_current_value(counter.state).dtype == "float32"
+    assert scope.get_current_value(counter.state) == third
 
 
 def test_layers_of_another_dtype_are_refused():
@@ -145,10 +182,3 @@ def test_layers_of_another_dtype_are_refused():
     network.blocks[0].norm.dtype_policy = "mixed_bfloat16"
     with pytest.raises(ValueError, match="block_1 computes in bfloat16 and float32: expected one dtype"):
         learned(network, again)
-
-
-@pytest.mark.parametrize("name, own", [("pix2pix", {"generator": "unet_64"}), ("cogan", {})])
-def test_networks_without_blocks_are_refused(name, own):
-    model = METHODS[name].model_class(**own)
-    with pytest.raises(UserError, match=f"--remat: these networks of {name} have no blocks to compute again"):
-        model.compile(remat=True)

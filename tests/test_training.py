@@ -710,14 +710,18 @@ def test_a_step_that_does_not_fit_into_memory_says_what_to_give(monkeypatch, tmp
         raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor with shape [1]")
 
     monkeypatch.setattr(strategies, "distributed_step", lambda *_: step)
-    expected = (
-        "step 1 needs more memory than the device has: give --remat, with which this run can go on, or in a new "
-        "--run_dir --accumulate=2 or a smaller --crop than 16,16"
+    start, crop = (
+        "step 1 needs more memory than the device has: give ",
+        "a smaller --crop than 16,16 in a new --run_dir",
     )
-    with pytest.raises(UserError, match=f"^{expected}$"):
-        loop.train(configured(steps=1, batch_size=2), tmp_path / "run")
-    with pytest.raises(UserError, match="^step 1 needs more memory than the device has: give in a new --run_dir a sma"):
-        loop.train(configured(steps=1, remat=True), tmp_path / "run 2")
+    cases = [
+        ({"batch_size": 2}, "--remat, with which this run can go on, or --accumulate=2 in a new --run_dir, or " + crop),
+        ({"remat": True}, crop),
+        ({"remat": True, "batch_size": 6, "accumulate": 2}, f"--accumulate=3 in a new --run_dir, or {crop}"),
+    ]
+    for i, (given, expected) in enumerate(cases):
+        with pytest.raises(UserError, match=f"^{start}{expected}$"):
+            loop.train(configured(steps=1, **given), tmp_path / str(i))
 
 
 def test_durations():

@@ -351,8 +351,8 @@ class Training:
     )
     remat: bool = option(
         False,
-        "compute the inner maps of the networks' blocks again for their gradients, instead of keeping them: less "
-        "memory, longer steps",
+        "compute maps within the generators again for their gradients, instead of keeping them: less memory, longer "
+        "steps",
     )
     steps: int | None = option(
         None,

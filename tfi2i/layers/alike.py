@@ -24,13 +24,13 @@ class TracedOnce(StepScope):
         if id(block) not in self._functions:
             # Without the attribute TensorFlow would put a copy of the function in the place of each call.
             attributes = {"_noinline": True}
-            function = functools.partial(computed_with, block, (block,), again=self.remat)
+            function = functools.partial(computed_with, block, (block,), remat_inside=self.remat)
             self._functions[id(block)] = tf.function(function, autograph=False, experimental_attributes=attributes)
         return self._functions[id(block)]
 
 
-def in_turn(blocks, x, *others, **options):
-    """Layers that are alike, one after the other, each with its own weights: x ← block(x, *others, **options).
+def in_turn(blocks, x, *others, training):
+    """Layers that are alike, one after the other, each with its own weights: x ← block(x, *others).
 
     In a `TracedOnce` scope they are calls of one `tf.function`, which exists once in TensorFlow's graph too. It has one
     gradient function, which computes the gradients of all variables: for layers whose weights learn.
@@ -40,22 +40,22 @@ def in_turn(blocks, x, *others, **options):
             of has the dtype policy of the layer that calls this.
         x: a tensor, what the first one takes and all of them return.
         *others: tensors or None, what all of them take beside it.
-        **options: keyword arguments of all, such as `training`.
+        training: bool, that of the layer that calls this, for those that take it.
 
     Returns:
         What the last one returns; `x` where there is none.
 
     Raises:
-        ValueError: a block that is traced once has layers of several dtypes.
+        ValueError: a block that is traced once, or whose inner maps are computed again, has layers of several dtypes.
     """
     scope = open_scope()
     if not isinstance(scope, TracedOnce):
         for block in blocks:
-            x = remat(block, x, *others, **options)
+            x = remat(block, x, *others, training=training)
         return x
     for block in blocks:
         function = scope.function_of(blocks[0])
         # In mixed precision reading casts. Out here TensorFlow sees that several calls of a network need the same.
-        x, state = function(values_of([block]), x, *others, **options)
+        x, state = function(values_of([block]), x, *others, training=training)
         assign_state([block], state)
     return x

@@ -27,15 +27,19 @@ def open_scope():
 
 
 def values_of(layers):
-    """The values of all variables of some layers, as the layer that calls these reads them: in mixed precision cast.
+    """The values of all variables of some layers, as the layer that calls these reads them, in the open scope.
+
+    In mixed precision weights are cast; state, which is not trainable, is not.
 
     Raises:
-        ValueError: not all of them are to be cast alike, because the layers have several dtypes.
+        ValueError: not all weights are to be cast alike, because the layers have several dtypes.
     """
-    for layer in layers:
-        if len(dtypes := {inner.compute_dtype for inner in layer._flatten_layers()}) > 1:
-            raise ValueError(f"{layer.name} computes in {' and '.join(sorted(dtypes))}: expected one dtype")
-    return [v.value for layer in layers for v in layer.variables]
+    inner = [layer for outer in layers for layer in outer._flatten_layers()]
+    if len(dtypes := {layer.compute_dtype for layer in inner}) > 1:
+        names, found = " and ".join(layer.name for layer in layers), " and ".join(sorted(dtypes))
+        raise ValueError(f"{names} computes in {found}: expected one dtype")
+    scope = open_scope()
+    return [v.value if v.trainable else scope.get_current_value(v) for layer in layers for v in layer.variables]
 
 
 def with_gradient(function):

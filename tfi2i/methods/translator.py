@@ -71,8 +71,6 @@ class Translator(keras.Model):
     # Whether a step has operations that do not wait for each other, as those of two networks, see
     # `strategies.share_cores`.
     side_by_side = True
-    # Whether networks consist of blocks, whose inner maps `compile(remat=True)` computes again.
-    has_blocks = True
     # Whether weight decay leaves biases and norms out.
     decay_kernels_only = False
     # What to try when training shows a failure that `training.summaries.Alarms` knows, by its name there; "small crop";
@@ -276,15 +274,10 @@ class Translator(keras.Model):
             xla: compile the pure part of each phase with XLA.
             accumulate: compute each phase in this many parts of the batch, one after the other, and add up the
                 gradients. Statistics over samples, as of batch norm, are taken over a part.
-            remat: keep what goes into each block of the networks (residual, transformer, U-Net), and compute its inner
-                maps again for the gradients: less memory, longer steps.
+            remat: keep what goes into each part of the generators, such as a residual block, and compute the maps
+                within it again for the gradients: less memory, longer steps.
             **kwargs: for `keras.Model.compile`, e.g. `run_eagerly`.
-
-        Raises:
-            UserError: `remat`, and the networks have no blocks.
         """
-        if remat and not self.has_blocks:
-            raise UserError(f"--remat: these networks of {self.name} have no blocks to compute again: leave it out")
         optimizers = {role: kwargs.pop(f"{role}_optimizer", None) for role in self.roles}
         for name in ("optimizer", "loss", "jit_compile"):
             if name in kwargs:

@@ -45,22 +45,21 @@ def _without_pretraining(run, folder, why):
     ]
 
 
-def too_large(run, model, step, replicas):
+def too_large(run, step, replicas):
     """What to do where a step does not fit into the memory of the device, in one line.
 
     Args:
         run: `settings.Run`.
-        model: its `Translator`.
         step: the step's number.
         replicas: how many replicas share the batch.
     """
     t, crop = run.training, getattr(run.data, "crop", None)
-    parts = t.batch_size // replicas
-    ways = [f"--accumulate={parts}"] * (t.accumulate < parts)
-    ways.append(f"a smaller --crop than {','.join(map(str, crop))}" if crop else "a fixed, small --crop")
-    new = f"in a new --run_dir {' or '.join(ways)}"
-    now = "--remat, with which this run can go on, or " if model.has_blocks and not t.remat else ""
-    return f"step {step} needs more memory than the device has: give {now}{new}"
+    part = t.batch_size // replicas
+    finer = next((n for n in range(t.accumulate + 1, part + 1) if part % n == 0), None)
+    ways = ["--remat, with which this run can go on"] if not t.remat else []
+    ways += [f"--accumulate={finer} in a new --run_dir"] if finer else []
+    ways += [f"a smaller --crop than {','.join(map(str, crop))} in a new --run_dir"] if crop else []
+    return f"step {step} needs more memory than the device has: give {', or '.join(ways or ['smaller networks'])}"
 
 
 def finished(training, folder, step, open_ended):

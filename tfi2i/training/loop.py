@@ -275,7 +275,7 @@ def train(run, run_dir, dry_run=False, prepare=None, learned_from=None):
             except tf.errors.OpError as error:
                 stream.raise_error()
                 if isinstance(error, tf.errors.ResourceExhaustedError):
-                    raise UserError(advice.too_large(run, model, step + 1, replicas)) from error
+                    raise UserError(advice.too_large(run, step + 1, replicas)) from error
                 raise
             step += 1
             pending.append((losses, step))

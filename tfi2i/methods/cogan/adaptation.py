@@ -79,10 +79,15 @@ class Generator(DigitNetwork):
     def call(self, z, domains="ab", training=False):
         """The images of z in each of the `domains`: a list of float32 [N, 28, 28, C]."""
         x = ops.reshape(ops.cast(z, self.compute_dtype), (-1, 1, 1, z.shape[-1]))
-        for layer in self.shared:
-            x = layer(x, training=training) if isinstance(layer, layers.BatchNormalization) else layer(x)
+        for three in zip(self.shared[::3], self.shared[1::3], self.shared[2::3]):
+            x = layers.remat(functools.partial(_enlarge, three), x, training=training, of=three)
         paint = {"a": self.paint_a, "b": self.paint_b}
         return [ops.sigmoid(ops.cast(paint[domain](x), "float32")) for domain in domains]
+
+
+def _enlarge(three, x, training):
+    up, norm, slope = three
+    return slope(norm(up(x), training=training))
 
 
 class Discriminator(DigitNetwork):

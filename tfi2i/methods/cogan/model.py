@@ -94,10 +94,11 @@ class Generator(layers.Network):
         """The images of z in each of the `domains`: a list of float32 [N, side, side, C]."""
         x = ops.reshape(ops.cast(z, self.compute_dtype), (-1, 1, 1, z.shape[-1]))
         for block in self.shared:
-            x = block(x, training=training)
+            x = layers.remat(block, x, training=training)
         own = {"a": (self.leave_a, self.paint_a), "b": (self.leave_b, self.paint_b)}
         return [
-            ops.tanh(ops.cast(paint(leave(x, training=training)), "float32")) for leave, paint in map(own.get, domains)
+            ops.tanh(ops.cast(paint(layers.remat(leave, x, training=training)), "float32"))
+            for leave, paint in map(own.get, domains)
         ]
 
 
@@ -171,8 +172,6 @@ class CoupledGAN(Translator):
 
     A subclass makes `generator` and `discriminator`, and says in `judge` how the latter sees a batch.
     """
-
-    has_blocks = False
 
     @property
     def latent_size(self):

@@ -181,20 +181,28 @@ class UnetBlock(_Network):
     def call(self, x, training=False, seeds=None):
         slope = 0.3 if self.tensorflow else 0.2
         activated = x if self.place == "outermost" else layers.leaky_relu(x, slope)
-        y = self.down(activated)
-        if self.down_norm:
-            y = self.down_norm(y, training=training)
+        down, up = (tuple(filter(None, pair)) for pair in ((self.down, self.down_norm), (self.up, self.up_norm)))
+        y = layers.remat(self.shrink, activated, training=training, of=down)
         if self.inner:
             y = self.inner(y, training=training, seeds=seeds)
         elif self.tensorflow:
             y = layers.leaky_relu(y, slope)
-        y = self.up(y if self.tensorflow else ops.relu(y))
+        y = layers.remat(self.enlarge, y, training=training, of=up, seeds=seeds)
         if self.place == "outermost":
             return y
-        y = self.up_norm(y, training=training)
-        if self.drop:
-            y = self.drop(y, seeds)
         return ops.concatenate([ops.relu(y), activated] if self.tensorflow else [x, y], axis=-1)
+
+    def shrink(self, x, training):
+        """The way down, to half the side."""
+        y = self.down(x)
+        return self.down_norm(y, training=training) if self.down_norm else y
+
+    def enlarge(self, y, training, seeds):
+        """The way up, to twice the side."""
+        y = self.up(y if self.tensorflow else ops.relu(y))
+        if self.up_norm:
+            y = self.up_norm(y, training=training)
+        return self.drop(y, seeds) if self.drop else y
 
     def compute_output_shape(self, input_shape):
         n, h, w, c = input_shape
@@ -314,7 +322,6 @@ class CycleGAN(Translator):
             shared_d = shared | {"name": name}
             return Discriminator(c.discriminator, c.discriminator_layers, c.discriminator_width, **shared_d)
 
-        self.has_blocks = not c.generator.startswith("unet")
         self.generator_a2b = generator(channels_b, "generator_a2b")
         self.generator_b2a = generator(channels_a, "generator_b2a")
         self.discriminator_a = discriminator("discriminator_a")

@@ -165,10 +165,10 @@ class VariationalStyleEncoder(layers.Network):
         for dense in (self.mean, self.log_variance):
             dense.build((None, self.blocks[-1].conv_2.filters))
 
-    def call(self, x):
+    def call(self, x, training=False):
         x = self.head(x)
         for block in self.blocks:
-            x = layers.remat(block, x)
+            x = layers.remat(block, x, training=training)
         x = ops.mean(layers.leaky_relu(x, 0.2), axis=(1, 2))
         return ops.cast(self.mean(x), "float32"), ops.cast(self.log_variance(x), "float32")
 
@@ -198,9 +198,9 @@ class _Decoder(layers.Network):
         self.tail.build((*shape[:-1], shape[-1] + self.added))
         self.built = True
 
-    def enlarged(self, x, style):
+    def enlarged(self, x, style, training):
         for up, norm in zip(self.ups, self.norms):
-            x = layers.rectified(_with_style(x, style) if self.added else x, up, norm)
+            x = layers.rectified(_with_style(x, style) if self.added else x, up, norm, training=training)
         return ops.tanh(ops.cast(self.tail(_with_style(x, style) if self.added else x), "float32"))
 
 
@@ -227,7 +227,7 @@ class ConcatDecoder(_Decoder):
         x = _with_style(x, style)
         for block in self.blocks:
             x = layers.remat(block, x, training=training)
-        return self.enlarged(x, style)
+        return self.enlarged(x, style, training)
 
 
 class MixingBlock(layers.Network):
@@ -294,7 +294,7 @@ class FeatureWiseDecoder(_Decoder):
         features = last(ops.relu(second(ops.relu(first(style)))))
         for block, own in zip(self.blocks, ops.split(features, len(self.blocks), axis=-1)):
             x = layers.remat(block, x, own, training=training)
-        return self.enlarged(x, style)
+        return self.enlarged(x, style, training)
 
 
 class Discriminator(Discriminator2018):

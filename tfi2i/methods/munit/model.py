@@ -108,12 +108,12 @@ class Decoder(layers.Network):
             units = layer.units
         super().build(input_shape)
 
-    def call(self, content, style):
+    def call(self, content, style, training=False):
         x, vectors = content, self.offsets_and_factors(style)
         for i, block in enumerate(self.blocks):
-            x = layers.remat(block, x, *vectors[4 * i : 4 * i + 4])
+            x = layers.remat(block, x, *vectors[4 * i : 4 * i + 4], training=training)
         for enlarge, conv, norm in zip(self.enlarge, self.convs, self.norms):
-            x = layers.rectified(x, enlarge, conv, norm)
+            x = layers.rectified(x, enlarge, conv, norm, training=training)
         return ops.tanh(ops.cast(self.tail(x), "float32"))
 
     def offsets_and_factors(self, style):

@@ -102,7 +102,6 @@ class Pix2Pix(Translator):
         batch_norm = {"per_image": c.test_norm == "image"}
         shared_g = shared | {"dropout": c.dropout, "batch_norm": batch_norm, "name": f"generator_{c.direction}"}
         channels, width = self.channels_of(self.target), c.generator_width
-        self.has_blocks = c.generator not in DOWNS
         if c.generator in DOWNS:
             innermost = c.pix2pix_variant == "paper"
             self.generator = UnetGenerator(channels, width, DOWNS[c.generator], innermost, **shared_g)

@@ -226,9 +226,9 @@ class Generator(_Network):
             x = ops.relu(self.mixed(x))
             heat = ops.sum(ops.cast(x, "float32"), axis=-1, keepdims=True)
         gamma, beta = self.gamma_and_beta(x) if self.style else (None, None)
-        x = layers.in_turn(self.decoder, x, gamma, beta)
+        x = layers.in_turn(self.decoder, x, gamma, beta, training=training)
         for enlarge, conv, norm in zip(self.up[::3], self.up[1::3], self.up[2::3]):
-            x = layers.rectified(x, enlarge, conv, norm)
+            x = layers.rectified(x, enlarge, conv, norm, training=training)
         y = ops.tanh(ops.cast(self.tail(x), "float32"))
         return (y, logits, heat) if attention else y
 

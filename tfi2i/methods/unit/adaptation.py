@@ -110,13 +110,13 @@ class Generator(layers.Network):
         given = [(self.enter_a, a), (self.enter_b, b)]
         x = _joined([enter(self.locate(x), training=training) for enter, x in given if x is not None])
         for block in self.encoder:
-            x = block(x, training=training)
+            x = layers.remat(block, x, training=training)
         return ops.cast(self.mean(x), "float32"), ops.softplus(ops.cast(self.deviation(x), "float32"))
 
     def decode(self, z, domains="ab", training=False):
         """The images of the code `z` in each of the `domains`: a list of float32 [N, 32, 32, C] in [-1, 1]."""
         for block in self.decoder:
-            z = block(z, training=training)
+            z = layers.remat(block, z, training=training)
         painters = {"a": (self.leave_a, self.paint_a), "b": (self.leave_b, self.paint_b)}
         return [
             ops.tanh(ops.cast(paint(leave(z, training=training)), "float32"))
@@ -231,7 +231,6 @@ class Adaptation(DigitClassifier):
     """
 
     config_class = config.Adaptation
-    has_blocks = False
     sizes = Sizes(fixed=(SIDE, SIDE))
 
     def __init__(self, channels_a=1, channels_b=1, seed=0, name="adaptation", **kwargs):

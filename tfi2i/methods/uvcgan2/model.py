@@ -121,7 +121,7 @@ class PixelwiseViT(layers.Network):
             self.token = self.add_weight(shape=(1, 1, self.width), initializer=start, name="style_token")
         self.built = True
 
-    def call(self, x):
+    def call(self, x, training=False):
         _, h, w, channels = ops.shape(x)
         tokens = ops.reshape(x, (-1, channels))
         code = ops.sin(ops.cast(self.position(_positions(h, w)), "float32"))
@@ -136,7 +136,7 @@ class PixelwiseViT(layers.Network):
             known = ops.concatenate([known, token], axis=1)
             tokens = ops.pad(tokens, ((0, 0), (0, 1), (0, 0)))
         tokens = tokens + known
-        tokens = layers.in_turn(self.blocks, tokens)
+        tokens = layers.in_turn(self.blocks, tokens, training=training)
         style = None
         if self.style:
             # ops.slice: its gradient is a padding.
@@ -205,11 +205,11 @@ class Generator(layers.Network):
         for block, down in zip(self.encoder, self.down):
             skips.append(layers.remat(block, x, training=training))
             x = down(skips[-1])
-        x, style = self.bottleneck(x)
+        x, style = self.bottleneck(x, training=training)
         for enlarge, up, block in zip(self.enlarge, self.up, self.decoder):
             level = (enlarge, up, block)
-            decode = functools.partial(self.decode, level, training=training)
-            x = layers.remat(decode, x, skips.pop(), style, of=level)
+            decode = functools.partial(self.decode, level)
+            x = layers.remat(decode, x, skips.pop(), style, training=training, of=level)
         return ops.sigmoid(ops.cast(self.tail(x), "float32"))
 
     def decode(self, level, x, skip, style, training):
