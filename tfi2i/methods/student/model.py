@@ -89,7 +89,7 @@ class Generator(_Network):
         outer = self.down_1(x, quantized=quantized)
         y = self.down_2(outer, quantized=quantized)
         for block in self.blocks:
-            y = layers.remat(block, y, quantized=quantized)
+            y = layers.remat(block, y, training=training, quantized=quantized)
         y = self.up_1(y, quantized=quantized)
         y = ops.relu(layers.depth_to_space(y) + outer)
         y = self.up_2(layers.fake_quantize(y, axis=(1, 2, 3)) if quantized else y, quantized=quantized)
