@@ -29,6 +29,12 @@ class Square(keras.layers.Layer):
         return keras.ops.square(self.w * x)
 
 
+def square(**kwargs):
+    block = Square(dtype="float32", **kwargs)
+    block.build(None)
+    return block
+
+
 def plainly(state_mapping):
     return layers.StepScope(state_mapping)
 
@@ -42,8 +48,7 @@ def once_and_again(state_mapping):
 
 
 def test_gradients_by_hand_and_a_second_computation():
-    block = Square(dtype="float32")
-    block.build(None)
+    block = square()
     x, w = tf.constant(3.0), tf.constant(2.0)
     with tf.GradientTape() as tape:
         tape.watch([x, w])
@@ -55,9 +60,7 @@ def test_gradients_by_hand_and_a_second_computation():
 
 
 def test_a_part_of_several_layers_by_hand():
-    first, second = Square(dtype="float32"), Square(dtype="float32")
-    for layer in (first, second):
-        layer.build(None)
+    first, second = square(), square()
     x, v, w = tf.constant(1.0), tf.constant(2.0), tf.constant(3.0)
     with tf.GradientTape() as tape:
         tape.watch([x, v, w])
@@ -69,8 +72,7 @@ def test_a_part_of_several_layers_by_hand():
 
 
 def test_gradients_of_gradients_by_hand():
-    block = Square(dtype="float32")
-    block.build(None)
+    block = square()
     x, w = tf.constant(3.0), tf.constant(2.0)
     with tf.GradientTape() as outer:
         outer.watch([x, w])
@@ -130,8 +132,7 @@ def test_compilers_leave_the_second_computation(xla):
 
 
 def test_outside_a_step_it_is_a_call():
-    block = Square(dtype="float32")
-    block.build(None)
+    block = square()
     with tf.GradientTape() as tape:
         y = layers.remat(block, tf.constant(3.0), training=True)
     assert (float(y), float(tape.gradient(y, block.w.value)), block.calls) == (9.0, 18.0, 1)
@@ -145,9 +146,7 @@ def in_a_step(part, *layers_of):
 
 
 def test_parts_that_would_lose_gradients_are_refused():
-    first, second = Square(dtype="float32"), Square(dtype="float32", name="forgotten")
-    for layer in (first, second):
-        layer.build(None)
+    first, second = square(), square(name="forgotten")
     with pytest.raises(ValueError, match="a part reads forgotten/w, which none of the layers `of` it has"):
         in_a_step(lambda x, training: second(first(x)), first, second)
     with pytest.raises(ValueError, match="a part gives tuple: expected one tensor"):

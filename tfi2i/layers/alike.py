@@ -20,7 +20,7 @@ class TracedOnce(StepScope):
         self._functions = {}
 
     def function_of(self, block):
-        """(values of a block's variables, x, *others, **options) → (result, new values of what is not trainable)."""
+        """(values of a block's variables, x, *others, training) → (result, new values of what is not trainable)."""
         if id(block) not in self._functions:
             # Without the attribute TensorFlow would put a copy of the function in the place of each call.
             attributes = {"_noinline": True}

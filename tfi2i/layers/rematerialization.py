@@ -98,7 +98,7 @@ def computed_with(part, of, values, x, *others, remat_inside=False, **options):
     """
     variables = [v for layer in of for v in layer.variables]
     with _PartScope(list(zip(variables, values)), remat_inside) as scope:
-        result = remat(part, x, *others, of=of, **options) if remat_inside else part(x, *others, **options)
+        result = remat(part, x, *others, of=of, **options)
     return result, [scope.get_current_value(v) for layer in of for v in layer.non_trainable_variables]
 
 
