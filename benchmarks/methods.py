@@ -19,7 +19,7 @@ from absl import flags
 
 from benchmarks.common import python
 from tfi2i import command, run_directory
-from tfi2i.config import UserError
+from tfi2i.config import DIRECTIONS, UserError
 from tfi2i.methods import trained_by
 from tfi2i.metrics import columns, tables
 
@@ -30,7 +30,6 @@ STEPS = {"unit/emoji": 3900, "unit/emoji_2018": 2650, "ugatit/emoji": 2700, "uvc
 METRICS = ("kid", "l1", "pixel_accuracy")
 # One preparation for all rows: methods differ in the filter that their own code resizes with.
 PREPARATION = ("--size=64", "--filter=bicubic")
-DIRECTIONS = ("a2b", "b2a")
 
 
 def rows():

@@ -22,7 +22,7 @@ from absl import flags
 
 from benchmarks.common import python
 from tfi2i import command, machine, run_directory
-from tfi2i.config import UserError
+from tfi2i.config import DIRECTIONS, UserError
 from tfi2i.metrics import tables
 
 METRICS = ("l1", "kid")
@@ -32,7 +32,7 @@ PICTURES = 6
 def define_flags(values):
     """Declares the flags of this command."""
     flags.DEFINE_string("teacher", "runs/quickstart", "run directory of the teacher", flag_values=values)
-    flags.DEFINE_enum("direction", "a2b", ("a2b", "b2a"), "the teacher's direction", flag_values=values)
+    flags.DEFINE_enum("direction", "a2b", DIRECTIONS, "the teacher's direction", flag_values=values)
     flags.DEFINE_list(
         "student_macs", ["0.01", "0.02", "0.05", "0.1", "0.2"], "sizes, as of tfi2i distill", flag_values=values
     )

@@ -32,11 +32,10 @@ from absl import flags
 
 from benchmarks.common import python
 from tfi2i import command, files, machine, presets, run_directory, settings
-from tfi2i.config import UserError
+from tfi2i.config import DIRECTIONS, UserError
 from tfi2i.methods import METHODS
 from tfi2i.metrics import columns, tables
 
-DIRECTIONS = ("a2b", "b2a")
 SIDE, FILTER = 64, "bicubic"
 PREPARATION = (f"--resize={SIDE}", f"--crop={SIDE}", "--resize_mode=exact", f"--resize_filter={FILTER}", "--flip=0.5")
 PICTURES = 5  # of each direction

@@ -12,7 +12,7 @@ later export adds OUTPUT/2, OUTPUT/3 and so on.
 from absl import flags
 
 from tfi2i import command, machine, run_directory
-from tfi2i.config import UserError, size_flag
+from tfi2i.config import DIRECTIONS, UserError, size_flag
 
 from . import FLOORS, FORMATS, SAMPLE, USUAL, resolve_floors, web
 
@@ -123,8 +123,11 @@ def main(_):
             raise UserError(f"--{name}={values[name].value}: expected 1 or more")
     if values.data and (values.a or values.b) or bool(values.a) != bool(values.b):
         raise UserError("give --data=FOLDER, or both --a=FOLDER and --b=FOLDER")
-    ways = ("a2b", "b2a", SAMPLE)
-    direction = values.direction and run_directory.direction(values.direction, values.run_dir, canonical=ways)
+    direction = values.direction
+    if direction not in (None, *DIRECTIONS):
+        draws_pairs = hasattr(run_directory.read(values.run_dir).model, "latent_size")
+        ways = (*DIRECTIONS, SAMPLE) if draws_pairs else DIRECTIONS
+        direction = run_directory.direction(direction, values.run_dir, canonical=ways)
     from tfi2i.data import sources
 
     sources.check_named(data=values.data, a=values.a, b=values.b)  # which need not wait for TensorFlow

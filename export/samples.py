@@ -17,10 +17,9 @@ import tensorflow as tf
 
 import tfi2i
 from tfi2i import checkpoints, files, pictures
-from tfi2i.config import UserError
+from tfi2i.config import DIRECTIONS, UserError
 from tfi2i.data import images
 from tfi2i.levels import to_levels
-from tfi2i.methods.translator import DIRECTIONS
 
 from . import SAMPLE, image_bytes, quantization, verify
 

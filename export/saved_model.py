@@ -16,15 +16,40 @@ All raise InvalidArgumentError, which TF Serving passes on, on an input of anoth
 """
 
 import functools
+import math
 import pathlib
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tfi2i.levels import to_levels, to_range
 from tfi2i.methods import sizes
 
 from . import image_bytes, samples
+
+# Numbers in a weight up to which it is a constant of the graph: biases, and what norms, styles and positions have.
+_CONSTANT = 4096
+
+
+class _ConstantScope(keras.StatelessScope):
+    """While open, graphs hold small weights as constants.
+
+    TensorFlow then computes with them once, when it loads the graph, instead of at every call, and a call hands fewer
+    variables over. Kernels stay variables: each signature has constants of its own, and a graph at most 2 GB.
+
+    Args:
+        variables: list of `keras.Variable`.
+    """
+
+    def __init__(self, variables):
+        super().__init__()
+        small = [v for v in variables if math.prod(v.shape) <= _CONSTANT]
+        self._values = {id(v): np.asarray(v.value) for v in small}
+
+    def get_current_value(self, variable):
+        value = self._values.get(id(variable))
+        return super().get_current_value(variable) if value is None else tf.constant(value)
 
 
 def in_pixels(model, generate):
@@ -104,17 +129,18 @@ def write_saved_model(
     pixels = tf.TensorSpec([None, None, None, channels], tf.uint8, name="images")
     encoded = tf.TensorSpec([None], tf.string, name="image_bytes")
     style = [] if model.style_size is None else [tf.TensorSpec([None, model.style_size], tf.float32, name="style")]
-    archive.add_endpoint("serving_default", images, input_signature=[pixels, *style])
-    archive.add_endpoint("image_bytes", files, input_signature=[encoded, *style])
-    if style:
-        archive.add_endpoint(
-            "reference_bytes",
-            _by_reference(model, direction, translate_files, shared, size if fit == "resize" else None, filter),
-            input_signature=[encoded, tf.TensorSpec([None], tf.string, name="reference_bytes")],
-        )
     # Nobody trains what is served: gradients of the layers' own making are left out.
     options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
-    archive.write_out(str(folder), options=options, verbose=False)
+    with _ConstantScope(model.variables):
+        archive.add_endpoint("serving_default", images, input_signature=[pixels, *style])
+        archive.add_endpoint("image_bytes", files, input_signature=[encoded, *style])
+        if style:
+            archive.add_endpoint(
+                "reference_bytes",
+                _by_reference(model, direction, translate_files, shared, size if fit == "resize" else None, filter),
+                input_signature=[encoded, tf.TensorSpec([None], tf.string, name="reference_bytes")],
+            )
+        archive.write_out(str(folder), options=options, verbose=False)
 
 
 def _by_reference(model, direction, translate_files, shared, size, filter):

@@ -5,6 +5,7 @@ import hashlib
 import io
 import itertools
 import json
+import math
 import pathlib
 import re
 import struct
@@ -463,6 +464,23 @@ def test_serving_default_equals_translate_at_any_size(served, model, size):
     assert set(output) == {"images"} and output["images"].dtype == tf.uint8
     truth = np.concatenate([model.translate(x[None]) for x in batch])
     assert np.abs(output["images"].numpy().astype(int) - truth).max() <= 1
+
+
+def test_small_weights_are_constants_of_the_graph(simple, tmp_path, monkeypatch):
+    """Of kernels of 108 numbers and biases of 4 and 3, the biases; with averages, the averages' values."""
+    monkeypatch.setattr(saved_model, "_CONSTANT", 107)
+    averaged = Convolutions(ema_momentum=0.5)
+    for i, average in enumerate(averaged.averages["generator_a2b_average"].averages):
+        average.assign(np.random.default_rng(i).normal(0, 0.2, average.shape))
+    for name, model in (("plain", simple), ("averaged", averaged)):
+        saved_model.write_saved_model(model, tmp_path / name, "a2b")
+        served = tf.saved_model.load(str(tmp_path / name))
+        for signature in served.signatures.values():
+            assert [math.prod(v.shape) for v in signature.variables] == [108, 108]
+        x = picture(9, 14)[None]
+        output = served.signatures["serving_default"](images=tf.constant(x))["images"].numpy()
+        assert np.abs(output.astype(int) - model.translate(x)).max() <= 1
+    assert np.abs(simple.translate(x).astype(int) - averaged.translate(x)).max() > 10
 
 
 def test_image_bytes_of_mixed_sizes(served, model):

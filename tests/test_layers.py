@@ -314,25 +314,76 @@ def test_conv_with_few_filters_is_the_usual_one_with_its_gradients():
         np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=0.02)
 
 
-@pytest.mark.parametrize("strides", [(1, 1), (2, 1)])
-def test_large_conv_in_bfloat16_is_the_usual_one_with_its_gradients(strides):
+def with_gradients(convolution, *shapes, dtype="bfloat16"):
+    """A convolution of an image and weights of these shapes, and the gradients of a sum of half of it, in a step.
+
+    All are whole numbers so small that they are exact in bfloat16, and so are their products.
+    """
     draw = np.random.default_rng(0)
-    # Whole numbers this small are exact in bfloat16, and so are their products.
+    given = [tf.Variable(draw.integers(-1, 2, shape), dtype=dtype) for shape in shapes]
+    with layers.StepScope(), tf.GradientTape() as tape:
+        y = convolution(*(v.value() for v in given))
+        # Not tf.reduce_sum(y * …), whose sum is rounded.
+        loss = tf.reduce_sum(tf.cast(y * draw.integers(0, 2, y.shape), tf.float32))
+    return y, *tape.gradient(loss, given)
+
+
+@pytest.mark.parametrize("strides, dtype", [((1, 1), "bfloat16"), ((2, 1), "bfloat16"), ((2, 1), "float32")])
+def test_large_conv_is_the_usual_one_with_its_gradients(strides, dtype):
     shapes = ((2, 7, 6, 64), (3, 2, 64, 128), (128,))
-    x, kernel, bias = (tf.Variable(draw.integers(-1, 2, shape), dtype=tf.bfloat16) for shape in shapes)
-    weight = tf.constant(draw.integers(0, 2, (2, 3 if strides[0] == 2 else 5, 5, 128)), tf.bfloat16)
-
-    def compute(convolution):
-        with layers.StepScope(), tf.GradientTape() as tape:
-            y = convolution(x.value(), kernel.value(), bias.value())
-            # Not tf.reduce_sum(y * weight), whose sum is rounded.
-            loss = tf.reduce_sum(tf.cast(y * weight, tf.float32))
-        return y, *tape.gradient(loss, [x, kernel, bias])
-
-    ours = compute(lambda x, kernel, bias: convolve(x, kernel, bias, strides))
-    theirs = compute(lambda x, kernel, bias: tf.nn.conv2d(x, kernel, strides, "VALID") + bias)
-    for value, expected in zip(ours, theirs):
+    ours = with_gradients(lambda *of: convolve(*of, strides), *shapes, dtype=dtype)
+    usual = with_gradients(
+        lambda x, kernel, bias: tf.nn.conv2d(x, kernel, strides, "VALID") + bias, *shapes, dtype=dtype
+    )
+    for value, expected in zip(ours, usual, strict=True):
         np.testing.assert_array_equal(value, expected)
+
+
+@pytest.mark.parametrize("strides, dtype", [((1, 1), "bfloat16"), ((2, 1), "bfloat16"), ((2, 3), "float32")])
+def test_large_transposed_conv_is_the_usual_one_with_its_gradients(strides, dtype):
+    shapes = ((2, 4, 3, 128), (3, 2, 64, 128), (64,))
+    up = layers.Conv2DTranspose(64, (3, 2), strides, pad=1, dtype=dtype)
+    up.build((None, None, None, 128))
+
+    def ours(x, kernel, bias):
+        with layers.StepScope([(up.kernel, kernel), (up.bias, bias)]):
+            return up(x)
+
+    def usual(x, kernel, bias):
+        size = [(n - 1) * s + k for n, s, k in zip(x.shape[1:3], strides, kernel.shape)]
+        y = tf.nn.conv2d_transpose(x, kernel, (2, *size, 64), strides, "VALID") + bias
+        return y[:, 1:-1, 1:-1]
+
+    for value, expected in zip(
+        with_gradients(ours, *shapes, dtype=dtype), with_gradients(usual, *shapes, dtype=dtype), strict=True
+    ):
+        np.testing.assert_array_equal(value, expected)
+
+
+def test_which_gradients_of_kernels_come_from_patches():
+    """Those that oneDNN computes slowly; the float32 discriminators' 4×4 kernels are not among them."""
+
+    def gathers(layer, channels, dtype="float32"):
+        layer.build((None, None, None, channels))
+
+        @tf.function
+        def learn(x):
+            with layers.StepScope(), tf.GradientTape() as tape:
+                loss = tf.reduce_sum(tf.cast(layer(x), tf.float32))
+            return tape.gradient(loss, layer.kernel.value)
+
+        graph = learn.get_concrete_function(tf.TensorSpec((1, 8, 8, channels), dtype)).graph
+        return "GatherV2" in {op.type for op in graph.get_operations()}
+
+    assert gathers(layers.Conv2D(128, 3, 2, pad=1), 64)
+    assert gathers(layers.Conv2DTranspose(64, 3, 2, pad=1), 128)
+    assert gathers(layers.Conv2D(128, 3, pad=1, dtype="bfloat16"), 64, "bfloat16")
+    assert gathers(layers.Conv2DTranspose(64, 4, 2, pad=1, dtype="bfloat16"), 128, "bfloat16")
+    assert not gathers(layers.Conv2D(128, 3, pad=1), 64)
+    assert not gathers(layers.Conv2D(128, 4, 2, pad=1), 64)
+    assert not gathers(layers.Conv2DTranspose(64, 4, 2, pad=1), 128)
+    assert not gathers(layers.Conv2D(64, 3, 2, pad=1), 64)
+    assert not gathers(layers.Conv2DTranspose(32, 3, 2, pad=1), 128)
 
 
 def test_nothing_stands_between_a_large_conv_and_its_bias():

@@ -13,6 +13,9 @@ import os
 import re
 import typing
 
+# From domain A to domain B, and back.
+DIRECTIONS = ("a2b", "b2a")
+
 
 class UserError(ValueError):
     """Something the user can fix. Commands print it as one line, without a traceback."""
@@ -40,7 +43,7 @@ def averaging(default=0.0):
 
 def one_way(help):
     """The field `direction` of a method that learns one direction; `Translator` translates no other then."""
-    return option("a2b", help, ("a2b", "b2a"))
+    return option("a2b", help, DIRECTIONS)
 
 
 Size = tuple[int, int]

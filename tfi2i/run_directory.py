@@ -21,12 +21,11 @@ import pathlib
 import re
 
 from tfi2i import __version__, command_line, files, settings
-from tfi2i.config import UserError, did_you_mean
+from tfi2i.config import DIRECTIONS, UserError, did_you_mean
 from tfi2i.methods import METHODS
 
 # Rises with every change of what `description` has to translate.
 FORMAT = 1
-_DIRECTIONS = ("a2b", "b2a")
 
 
 def config_path(run_dir):
@@ -99,7 +98,7 @@ def read(run_dir):
         raise UserError(f"{config_path(run_dir)} cannot be read: {error}") from error
 
 
-def direction(text, *run_dirs, canonical=_DIRECTIONS):
+def direction(text, *run_dirs, canonical=DIRECTIONS):
     """The direction that a --direction names.
 
     Args:

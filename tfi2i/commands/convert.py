@@ -18,7 +18,7 @@ import dataclasses
 from absl import flags
 
 from tfi2i import command, machine
-from tfi2i.config import UserError, size_flag
+from tfi2i.config import DIRECTIONS, UserError, size_flag
 from tfi2i.methods import METHODS
 
 _PUBLISHED = {name: method for name, method in METHODS.items() if method.published}
@@ -51,7 +51,7 @@ def define_flags(values):
     flags.DEFINE_enum(
         "direction",
         None,
-        ("a2b", "b2a"),
+        DIRECTIONS,
         "which way a generator translates whose file name does not say [a2b]; with --export: which one [both]",
         flag_values=values,
     )

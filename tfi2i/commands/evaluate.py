@@ -21,7 +21,7 @@ import pathlib
 from absl import flags
 
 from tfi2i import command, machine, run_directory
-from tfi2i.config import UserError
+from tfi2i.config import DIRECTIONS, UserError
 from tfi2i.metrics import METRICS, TABLE_FORMS
 from tfi2i.metrics.protocols import DEFAULT_METRICS, NETWORKS, PRESETS, RESIZES
 
@@ -255,7 +255,7 @@ def work(values):
         return study.count_study(values.study, values.answers)
     if values.protocol:
         print(f"protocol {values.protocol}: {PRESETS[values.protocol].note}")
-    direction = run_directory.direction(values.direction, *(values.run_dir or ()), canonical=("both", "a2b", "b2a"))
+    direction = run_directory.direction(values.direction, *(values.run_dir or ()), canonical=("both", *DIRECTIONS))
     protocol = {name: values[name].value for name in _PROTOCOL if not values[name].using_default_value}
     data = (values.a, values.b) if values.a else values.data
     compared = {

@@ -15,7 +15,7 @@ import dataclasses
 
 import numpy as np
 
-from tfi2i.config import UserError
+from tfi2i.config import DIRECTIONS, UserError
 from tfi2i.conversion.torch_files import Tensor
 
 # torch.nn.Conv2d (out, in, h, w) and ConvTranspose2d (in, out, h, w) both become Keras' kernels so, without a flip.
@@ -90,7 +90,7 @@ class PublishedModel:
     options: dict
     channels: dict
     states: dict
-    directions: tuple = ("a2b", "b2a")
+    directions: tuple = DIRECTIONS
     facts: list = dataclasses.field(default_factory=list)
     unknown: list = dataclasses.field(default_factory=list)
     step: int | None = None

@@ -93,8 +93,16 @@ class Conv2DTranspose(keras.layers.Conv2DTranspose):
     def call(self, x):
         n, h, w, _ = ops.shape(x)
         corner, shape = (0, self.pad, self.pad, 0), (n, self._length(h, 0), self._length(w, 1), self.filters)
+        # Not ops.convert_to_tensor, which leaves a variable what it is: gradients of our own are of tensors.
+        kernel = tf.convert_to_tensor(self.kernel)
+        if self.dilation_rate == (1, 1) and _prefers_patches(x, kernel, self.strides):
+            bias = None if self.bias is None else tf.convert_to_tensor(self.bias)
+            y = _biased(_spread_with_patches(x, kernel, self.strides), bias)
+            y = y if self.activation is None else self.activation(y)
+        else:
+            y = super().call(x)
         # Not y[:, pad:…]: the gradient of ops.slice is a padding, which is many times faster than that of indexing.
-        return ops.slice(super().call(x), corner, shape)
+        return ops.slice(y, corner, shape)
 
     def compute_output_shape(self, input_shape):
         n, h, w, _ = input_shape
@@ -218,9 +226,7 @@ def convolve(x, kernel, bias=None, strides=(1, 1), pad=(0, 0), pad_mode="zeros")
     if _only_cpus():
         if filters <= 4 and rows > 2 and channels >= 16 and strides == (1, 1):
             return _biased(_convolve_by_rows(pad_image(x, pad, pad_mode), kernel), bias)
-        # Of larger kernels the patches, a map for each of their pixels, would take too much memory.
-        large = filters >= 128 and channels >= 64 and rows * columns <= 16
-        if large and x.dtype == tf.bfloat16 and None not in x.shape[1:3]:
+        if _prefers_patches(x, kernel, strides):
             return _convolve_with_patches(pad_image(x, pad, pad_mode), kernel, bias, strides)
     if pad_mode == "zeros" and all(
         _is_same(length, window, stride, pad) for length, window, stride in zip(x.shape[1:3], (rows, columns), strides)
@@ -258,18 +264,21 @@ def _convolve_by_rows(x, kernel):
     return ops.conv(y, ops.cast(add, y.dtype), 1, "valid")
 
 
-def _convolve_with_patches(x, kernel, bias, strides):
-    """`convolve` with the kernel's gradient as one product of matrices.
+def _prefers_patches(x, kernel, strides):
+    """Whether the gradient of a kernel [rows, columns, C, filters] takes less time from patches.
 
-    In bfloat16, oneDNN's gradient of a kernel takes 1.4 times as long as the convolution itself. Where there are many
-    filters, to copy the patches that the kernel sees and to multiply them takes less time.
+    That is so where there are many filters: in bfloat16, where oneDNN's gradient of a kernel takes 1.4 times as long as
+    the convolution itself, and in float32 of a kernel that passes over pixels, where on large maps it takes up to four
+    times as long.
     """
-    _, h, w, channels = x.shape
-    rows, columns, _, filters = kernel.shape
-    # The pixels of every patch, counted row by row: [H', W', rows, columns].
-    down = np.arange(0, h - rows + 1, strides[0])[:, None, None, None] + np.arange(rows)[:, None]
-    across = np.arange(0, w - columns + 1, strides[1])[:, None, None] + np.arange(columns)
-    seen = (down * w + across).astype(np.int32)
+    rows, columns, channels, filters = kernel.shape
+    # Of larger kernels the patches, a map for each of their pixels, would take too much memory.
+    large = filters >= 128 and channels >= 64 and rows * columns <= (16 if x.dtype == tf.bfloat16 else 9)
+    return large and (x.dtype == tf.bfloat16 or max(strides) > 1) and None not in x.shape[1:3] and _only_cpus()
+
+
+def _convolve_with_patches(x, kernel, bias, strides):
+    """`convolve` without padding, with the kernel's gradient as one product of matrices."""
 
     # The bias is added in here: TensorFlow fuses it with the convolution only if nothing stands between them.
     @with_gradient
@@ -277,16 +286,53 @@ def _convolve_with_patches(x, kernel, bias, strides):
         def gradient(upstream):
             # Wait for `upstream`. Otherwise the patches of all layers would be in memory at once.
             with tf.control_dependencies([upstream]):
-                patches = tf.gather(tf.reshape(x, (-1, h * w, channels)), seen, axis=1)
-            patches = tf.reshape(patches, (-1, rows * columns * channels))
-            of_kernel = tf.matmul(patches, tf.reshape(upstream, (-1, filters)), transpose_a=True)
+                of_kernel = _kernel_gradient(x, upstream, kernel.shape, strides)
             of_x = tf.nn.conv2d_transpose(upstream, kernel, tf.shape(x), strides, "VALID")
             of_bias = [tf.raw_ops.BiasAddGrad(out_backprop=upstream) for _ in bias]
-            return of_x, tf.reshape(of_kernel, kernel.shape), *of_bias
+            return of_x, of_kernel, *of_bias
 
         return _biased(tf.nn.conv2d(x, kernel, strides, "VALID"), *bias), gradient
 
     return convolution(x, kernel, *([] if bias is None else [bias]))
+
+
+def _spread_with_patches(x, kernel, strides):
+    """The transposed convolution without padding, whose kernel is [rows, columns, filters, C], in the same way.
+
+    It is the gradient of a convolution, so its gradients are that convolution and, of the kernel, what the kernel's
+    gradient is there, with `x` and what comes from above in each other's place.
+    """
+    n, *size, _ = ops.shape(x)
+    h, w = ((length - 1) * s + k for length, s, k in zip(size, strides, kernel.shape))
+
+    @with_gradient
+    def convolution(x, kernel):
+        def gradient(upstream):
+            of_x = tf.nn.conv2d(upstream, kernel, strides, "VALID")
+            return of_x, _kernel_gradient(upstream, x, kernel.shape, strides)
+
+        return tf.nn.conv2d_transpose(x, kernel, (n, h, w, kernel.shape[2]), strides, "VALID"), gradient
+
+    return convolution(x, kernel)
+
+
+def _kernel_gradient(x, upstream, shape, strides):
+    """The gradient of the kernel of a convolution without padding: patches ᵀ times upstream.
+
+    Args:
+        x: what the convolution saw, [N, H, W, C], H and W known.
+        upstream: the gradient of its result, [N, H', W', filters].
+        shape: of the kernel, (rows, columns, C, filters).
+        strides: two ints.
+    """
+    _, h, w, channels = x.shape
+    rows, columns, _, filters = shape
+    # The pixels of every patch, counted row by row: [H', W', rows, columns].
+    down = np.arange(0, h - rows + 1, strides[0])[:, None, None, None] + np.arange(rows)[:, None]
+    across = np.arange(0, w - columns + 1, strides[1])[:, None, None] + np.arange(columns)
+    seen = (down * w + across).astype(np.int32)
+    patches = tf.reshape(tf.gather(tf.reshape(x, (-1, h * w, channels)), seen, axis=1), (-1, rows * columns * channels))
+    return tf.reshape(tf.matmul(patches, tf.reshape(upstream, (-1, filters)), transpose_a=True), shape)
 
 
 def _check_convolution(layer, pad):

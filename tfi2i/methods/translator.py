@@ -17,14 +17,13 @@ import tensorflow as tf
 from keras import ops
 
 from tfi2i import layers, optim
-from tfi2i.config import UserError
+from tfi2i.config import DIRECTIONS, UserError
 from tfi2i.data.images import read_image, read_pil, to_channels
 from tfi2i.levels import to_levels, to_range
 from tfi2i.methods import fitting
 from tfi2i.methods.memory import FeatureCache, ImagePool
 from tfi2i.methods.sizes import Sizes, padded, resized
 
-DIRECTIONS = ("a2b", "b2a")
 # How many styles samples/ shows of a method that takes one.
 _STYLES_SHOWN = 3
 

@@ -6,9 +6,8 @@ import typing
 
 import numpy as np
 
-from tfi2i.config import UserError
+from tfi2i.config import DIRECTIONS, UserError
 from tfi2i.data import images, sources
-from tfi2i.methods.translator import DIRECTIONS
 from tfi2i.metrics.held_out import as_8_bits, read_image
 from tfi2i.metrics.pairs import match_names
 

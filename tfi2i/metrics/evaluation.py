@@ -11,10 +11,9 @@ import dataclasses
 import numpy as np
 
 from tfi2i import config
-from tfi2i.config import UserError
+from tfi2i.config import DIRECTIONS, UserError
 from tfi2i.data import sources
 from tfi2i.data.images import to_channels
-from tfi2i.methods.translator import DIRECTIONS
 from tfi2i.metrics import METRICS, faithfulness, held_out, realism
 from tfi2i.metrics.candidates import Candidate, of_pictures
 from tfi2i.metrics.pairs import find_pairs

@@ -8,9 +8,8 @@ import json
 import pathlib
 
 from tfi2i import checkpoints, config, files, run_directory
-from tfi2i.config import IMAGES, UserError, local_path
+from tfi2i.config import DIRECTIONS, IMAGES, UserError, local_path
 from tfi2i.data import images, pipeline, sources
-from tfi2i.methods.translator import DIRECTIONS
 from tfi2i.metrics import TABLE_FORMS, candidates, evaluation, gallery, held_out, report, tables
 from tfi2i.metrics import study as study_page
 from tfi2i.metrics.protocols import make_protocol

@@ -87,7 +87,8 @@ class Average(keras.layers.Layer):
 class AveragedScope(keras.StatelessScope):
     """While open, networks compute with averages of their variables; what they assign meanwhile is lost.
 
-    An average is read where its variable is: a graph that is traced in here holds those that it needs and no other.
+    An average is read where its variable is: a graph that is traced in here holds those that it needs and no other. If
+    a scope around this one has a value for the average, or for a variable without one, that is read.
 
     Args:
         averages: list of `Average`.
@@ -99,8 +100,11 @@ class AveragedScope(keras.StatelessScope):
 
     def get_current_value(self, variable):
         value = super().get_current_value(variable)
-        if value is None and id(variable) in self._average_of:
-            value = self._average_of[id(variable)].value
+        average = self._average_of.get(id(variable), variable)
+        if value is None and self.original_scope:
+            value = self.original_scope.get_current_value(average)
+        if value is None and average is not variable:
+            value = average.value
         return value
 
 

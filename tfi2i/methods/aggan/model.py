@@ -25,13 +25,12 @@ import keras
 from keras import ops
 
 from tfi2i import layers, optim
-from tfi2i.config import UserError
+from tfi2i.config import DIRECTIONS, UserError
 from tfi2i.methods.aggan import config
 from tfi2i.methods.attention import AttentiveTranslator
 from tfi2i.methods.losses import adversarial_loss, l1
 from tfi2i.methods.memory import ImagePool
 from tfi2i.methods.sizes import Sizes
-from tfi2i.methods.translator import DIRECTIONS
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Networks

@@ -27,10 +27,11 @@ import tensorflow as tf
 from keras import ops
 
 from tfi2i import layers
+from tfi2i.config import DIRECTIONS
 from tfi2i.methods.cogan import config
 from tfi2i.methods.losses import cross_entropy
 from tfi2i.methods.sizes import Sizes
-from tfi2i.methods.translator import DIRECTIONS, Translator
+from tfi2i.methods.translator import Translator
 
 # Rates from the third convolution of the discriminator on, and of its last hidden layer.
 _DROPOUT, _LAST_DROPOUT = (0.1, 0.3, 0.3, 0.5, 0.5), 0.5
