@@ -42,7 +42,7 @@ from tfi2i.export.graph import Graph
 import tfi2i
 from tests.marks import thorough
 from tests.own_flags import call
-from tfi2i import checkpoints, layers, pictures, settings, translation
+from tfi2i import checkpoints, layers, pictures, run_directory, settings, translation
 from tfi2i.config import Data, UserError
 from tfi2i.data import images, sources
 from tfi2i.methods.cyclegan import config
@@ -1328,6 +1328,13 @@ def test_command_claims_closeness_and_no_quality(monkeypatch, capsys):
         "exported step 3500 to out: close to the model (see README.md there); how good the model is, tfi2i evaluate "
         "says\n"
     )
+
+
+@pytest.mark.parametrize("method, expected", [("cyclegan", "a2b, b2a"), ("cogan", "a2b, b2a, sample")])
+def test_command_names_the_directions_that_the_method_has(method, expected, tmp_path):
+    run_directory.write(tmp_path / "run", settings.resolve(method, {"data": "emoji"}))
+    with pytest.raises(UserError, match=f"--direction=a2c: expected one of {expected}$"):
+        call(export_command, f"--run_dir={tmp_path / 'run'}", f"--output={tmp_path / 'out'}", "--direction=a2c")
 
 
 def test_command_exits_with_1_below_the_floor(tmp_path):
