@@ -124,10 +124,10 @@ def main(_):
     if values.data and (values.a or values.b) or bool(values.a) != bool(values.b):
         raise UserError("give --data=FOLDER, or both --a=FOLDER and --b=FOLDER")
     direction = values.direction
-    if direction not in (None, *DIRECTIONS):
-        draws_pairs = hasattr(run_directory.read(values.run_dir).model, "latent_size")
-        ways = (*DIRECTIONS, SAMPLE) if draws_pairs else DIRECTIONS
-        direction = run_directory.direction(direction, values.run_dir, canonical=ways)
+    if direction not in (None, SAMPLE, *DIRECTIONS):
+        # What draws pairs has no directions; `export` says so.
+        if not hasattr(run_directory.read(values.run_dir).model, "latent_size"):
+            direction = run_directory.direction(direction, values.run_dir)
     from tfi2i.data import sources
 
     sources.check_named(data=values.data, a=values.a, b=values.b)  # which need not wait for TensorFlow

@@ -48,8 +48,10 @@ class _ConstantScope(keras.StatelessScope):
         self._values = {id(v): np.asarray(v.value) for v in small}
 
     def get_current_value(self, variable):
-        value = self._values.get(id(variable))
-        return super().get_current_value(variable) if value is None else tf.constant(value)
+        value = super().get_current_value(variable)
+        if value is None and id(variable) in self._values:
+            value = tf.constant(self._values[id(variable)])
+        return value
 
 
 def in_pixels(model, generate):

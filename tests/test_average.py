@@ -51,10 +51,10 @@ def test_average_by_hand():
     with optim.AveragedScope([average]):
         assert float(network(tf.constant(2.0))) == 2 * 1.15625 + 1.3125 + 100
     assert [float(network.weight), float(network.mean)] == [-1, 0]
-    # What is around says what an average is, and a weight without one; a value of a weight that has one is not asked.
-    around = [(average.averages[0], 7.0), (network.mean, 100.0)]
+    # The scope around gives the values of averages, and of what has none; not of weights that have an average.
+    around = [(average.averages[0], 7.0), (network.mean, 100.0), (network.count, 5)]
     with keras.StatelessScope(around), optim.AveragedScope([average]):
-        assert [float(network.weight), float(network.mean)] == [7, 1.3125]
+        assert [float(v) for v in (network.weight, network.mean, network.count)] == [7, 1.3125, 5]
     average.restart()
     assert [float(v) for v in average.averages] == [-1, 0]
     average.averages[0].assign(5.0)

@@ -34,13 +34,13 @@ import pytest
 import tensorflow as tf
 from ai_edge_litert import interpreter
 from tensorflow.python.framework.func_graph import FuncGraph
-from tfi2i.export import litert, verify
+from tfi2i.export import litert, saved_model, verify
 
 import tfi2i
 from tests import doubles, marks
 from tfi2i import checkpoints, export, settings
 from tfi2i.data import images, pipeline, sources
-from tfi2i.layers import rematerialization
+from tfi2i.layers import convolution, rematerialization
 from tfi2i.methods import METHODS, trained_by
 from tfi2i.metrics import faithfulness
 from tfi2i.training import loop, strategies
@@ -457,7 +457,8 @@ def drawings(method, count, split="train"):
 
 
 @ways(EXPORTED)
-def test_saved_model_translates_pixels(method, direction, tmp_path):
+def test_saved_model_translates_pixels(method, direction, tmp_path, monkeypatch):
+    monkeypatch.setattr(saved_model, "_CONSTANT", 100)  # so that these small kernels are variables, as larger ones are
     model, _, _ = plain(method)
     export.write_saved_model(model, tmp_path, direction)
     signatures = tf.saved_model.load(str(tmp_path)).signatures
@@ -644,6 +645,14 @@ def test_accumulated_parts_equal_the_whole_batch_when_traced(method):
     own = hyperparameters(method, "SAMPLEWISE")
     parts = learn(method, batches(method, 1), compiled={"accumulate": 2}, **own)
     assert_same_step(plain(method, "SAMPLEWISE"), parts)
+
+
+@pytest.mark.parametrize("compiled", [{}, *thorough({"xla": True}, {"remat": True, "accumulate": 2})])
+def test_gradients_of_kernels_from_patches_change_no_step(compiled, monkeypatch):
+    wide = {"generator_width": 64, "residual_blocks": 1, "pool_size": 0}  # layers of 64 and 128 channels
+    fast = learn(FIRST[0], batches(FIRST[0], 1), compiled=compiled, **wide)
+    monkeypatch.setattr(convolution, "_PATCHES", 0)
+    assert_same_step(learn(FIRST[0], batches(FIRST[0], 1), compiled=compiled, **wide), fast)
 
 
 @pytest.mark.parametrize("method", thorough(*FIRST))

@@ -13,7 +13,7 @@ import tensorflow as tf
 from keras.src import testing
 
 from tfi2i import layers, optim
-from tfi2i.layers import addons
+from tfi2i.layers import addons, convolution
 from tfi2i.layers.convolution import convolve, pad_image
 
 
@@ -339,51 +339,77 @@ def test_large_conv_is_the_usual_one_with_its_gradients(strides, dtype):
         np.testing.assert_array_equal(value, expected)
 
 
-@pytest.mark.parametrize("strides, dtype", [((1, 1), "bfloat16"), ((2, 1), "bfloat16"), ((2, 3), "float32")])
-def test_large_transposed_conv_is_the_usual_one_with_its_gradients(strides, dtype):
+@pytest.mark.parametrize(
+    "strides, dtype, options",
+    [
+        ((1, 1), "bfloat16", {}),
+        ((2, 1), "bfloat16", {"activation": "relu"}),
+        ((3, 2), "float32", {"activation": "relu"}),
+        ((2, 1), "float16", {"use_bias": False}),
+        ((1, 1), "bfloat16", {"dilation_rate": 2}),
+    ],
+)
+def test_large_transposed_conv_is_the_usual_one_with_its_gradients(strides, dtype, options):
     shapes = ((2, 4, 3, 128), (3, 2, 64, 128), (64,))
-    up = layers.Conv2DTranspose(64, (3, 2), strides, pad=1, dtype=dtype)
-    up.build((None, None, None, 128))
+    up = layers.Conv2DTranspose(64, (3, 2), strides, pad=1, dtype=dtype, **options)
+    usual = keras.layers.Conv2DTranspose(64, (3, 2), strides, dtype=dtype, **options)
 
-    def ours(x, kernel, bias):
-        with layers.StepScope([(up.kernel, kernel), (up.bias, bias)]):
-            return up(x)
+    def of(layer, x, kernel, bias):
+        layer.build(x.shape)
+        given = [(layer.kernel, kernel)] + ([(layer.bias, bias)] if layer.use_bias else [])
+        with layers.StepScope(given):
+            return layer(x) + (0 if layer.use_bias else bias)
 
-    def usual(x, kernel, bias):
-        size = [(n - 1) * s + k for n, s, k in zip(x.shape[1:3], strides, kernel.shape)]
-        y = tf.nn.conv2d_transpose(x, kernel, (2, *size, 64), strides, "VALID") + bias
-        return y[:, 1:-1, 1:-1]
-
-    for value, expected in zip(
-        with_gradients(ours, *shapes, dtype=dtype), with_gradients(usual, *shapes, dtype=dtype), strict=True
-    ):
+    ours = with_gradients(functools.partial(of, up), *shapes, dtype=dtype)
+    theirs = with_gradients(lambda *given: of(usual, *given)[:, 1:-1, 1:-1], *shapes, dtype=dtype)
+    for value, expected in zip(ours, theirs, strict=True):
         np.testing.assert_array_equal(value, expected)
 
 
-def test_which_gradients_of_kernels_come_from_patches():
-    """Those that oneDNN computes slowly; the float32 discriminators' 4×4 kernels are not among them."""
+def reads_patches(layer, shape, dtype="float32", scope=layers.StepScope):
+    """Whether the gradient of a layer's kernel gathers patches of an image of this shape."""
+    if not layer.built:
+        layer.build(shape)
 
-    def gathers(layer, channels, dtype="float32"):
-        layer.build((None, None, None, channels))
+    @tf.function
+    def learn(x):
+        with scope(), tf.GradientTape() as tape:
+            loss = tf.reduce_sum(tf.cast(layer(x), tf.float32))
+        return tape.gradient(loss, layer.kernel.value)
 
-        @tf.function
-        def learn(x):
-            with layers.StepScope(), tf.GradientTape() as tape:
-                loss = tf.reduce_sum(tf.cast(layer(x), tf.float32))
-            return tape.gradient(loss, layer.kernel.value)
+    graph = learn.get_concrete_function(tf.TensorSpec(shape, dtype)).graph
+    return "GatherV2" in {op.type for op in graph.get_operations()}
 
-        graph = learn.get_concrete_function(tf.TensorSpec((1, 8, 8, channels), dtype)).graph
-        return "GatherV2" in {op.type for op in graph.get_operations()}
 
-    assert gathers(layers.Conv2D(128, 3, 2, pad=1), 64)
-    assert gathers(layers.Conv2DTranspose(64, 3, 2, pad=1), 128)
-    assert gathers(layers.Conv2D(128, 3, pad=1, dtype="bfloat16"), 64, "bfloat16")
-    assert gathers(layers.Conv2DTranspose(64, 4, 2, pad=1, dtype="bfloat16"), 128, "bfloat16")
-    assert not gathers(layers.Conv2D(128, 3, pad=1), 64)
-    assert not gathers(layers.Conv2D(128, 4, 2, pad=1), 64)
-    assert not gathers(layers.Conv2DTranspose(64, 4, 2, pad=1), 128)
-    assert not gathers(layers.Conv2D(64, 3, 2, pad=1), 64)
-    assert not gathers(layers.Conv2DTranspose(32, 3, 2, pad=1), 128)
+@pytest.mark.parametrize(
+    "layer, channels, read",
+    [
+        (layers.Conv2D(128, 3, 2, pad=1), 64, True),
+        (layers.Conv2DTranspose(64, 3, 2, pad=1), 128, True),
+        (layers.Conv2D(128, 3, pad=1, dtype="bfloat16"), 64, True),
+        (layers.Conv2D(128, 3, 2, pad=1, dtype="float16"), 64, True),
+        (layers.Conv2DTranspose(64, 4, 2, pad=1, dtype="bfloat16"), 128, True),
+        (layers.Conv2D(128, 3, pad=1), 64, False),
+        (layers.Conv2D(128, 4, 2, pad=1), 64, False),
+        (layers.Conv2DTranspose(64, 4, 2, pad=1), 128, False),
+        (layers.Conv2D(64, 3, 2, pad=1), 64, False),
+        (layers.Conv2DTranspose(32, 3, 2, pad=1), 128, False),
+    ],
+)
+def test_gradients_of_kernels_that_come_from_patches(layer, channels, read):
+    """On a machine without GPUs, those that oneDNN computes slowly; of images in any number, but of a known size."""
+    dtype = layer.compute_dtype
+    assert reads_patches(layer, (None, 8, 8, channels), dtype) == read
+    assert not reads_patches(layer, (1, None, 8, channels), dtype)
+    assert not reads_patches(layer, (1, 8, 8, channels), dtype, scope=contextlib.nullcontext)
+
+
+def test_patches_that_would_take_too_much_memory(monkeypatch):
+    """Of 3 images, 4·4 patches of 3·3 pixels of 64 channels of 4 bytes."""
+    monkeypatch.setattr(convolution, "_PATCHES", 3 * 16 * 9 * 64 * 4)
+    for layer, size, channels in ((layers.Conv2D(128, 3, 2, pad=1), 8, 64), (layers.Conv2DTranspose(64, 3, 2), 4, 128)):
+        assert reads_patches(layer, (3, size, size, channels))
+        assert not reads_patches(layer, (4, size, size, channels))
 
 
 def test_nothing_stands_between_a_large_conv_and_its_bias():

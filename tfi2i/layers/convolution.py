@@ -1,11 +1,17 @@
 """Convolutions that are padded as PyTorch pads them, and their initialisers."""
 
+import math
+
 import keras
 import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from tfi2i.layers.scope import with_gradient
+from tfi2i.layers.scope import StepScope, open_scope, with_gradient
+
+# Bytes that the patches of a convolution may take. Those of two convolutions can be in memory at once, or of more with
+# more cores.
+_PATCHES = 1 << 29
 
 
 @keras.saving.register_keras_serializable(package="tfi2i")
@@ -93,11 +99,9 @@ class Conv2DTranspose(keras.layers.Conv2DTranspose):
     def call(self, x):
         n, h, w, _ = ops.shape(x)
         corner, shape = (0, self.pad, self.pad, 0), (n, self._length(h, 0), self._length(w, 1), self.filters)
-        # Not ops.convert_to_tensor, which leaves a variable what it is: gradients of our own are of tensors.
         kernel = tf.convert_to_tensor(self.kernel)
-        if self.dilation_rate == (1, 1) and _prefers_patches(x, kernel, self.strides):
-            bias = None if self.bias is None else tf.convert_to_tensor(self.bias)
-            y = _biased(_spread_with_patches(x, kernel, self.strides), bias)
+        if self.dilation_rate == (1, 1) and _prefers_patches(kernel, self.strides, x.shape[:3]):
+            y = _biased(_transposed_with_patches(x, kernel, self.strides), self.bias)
             y = y if self.activation is None else self.activation(y)
         else:
             y = super().call(x)
@@ -226,7 +230,9 @@ def convolve(x, kernel, bias=None, strides=(1, 1), pad=(0, 0), pad_mode="zeros")
     if _only_cpus():
         if filters <= 4 and rows > 2 and channels >= 16 and strides == (1, 1):
             return _biased(_convolve_by_rows(pad_image(x, pad, pad_mode), kernel), bias)
-        if _prefers_patches(x, kernel, strides):
+        sizes = zip(x.shape[1:3], (rows, columns), strides)
+        positions = [length and (length + sum(pad) - window) // stride + 1 for length, window, stride in sizes]
+        if _prefers_patches(kernel, strides, (x.shape[0], *positions)):
             return _convolve_with_patches(pad_image(x, pad, pad_mode), kernel, bias, strides)
     if pad_mode == "zeros" and all(
         _is_same(length, window, stride, pad) for length, window, stride in zip(x.shape[1:3], (rows, columns), strides)
@@ -264,24 +270,33 @@ def _convolve_by_rows(x, kernel):
     return ops.conv(y, ops.cast(add, y.dtype), 1, "valid")
 
 
-def _prefers_patches(x, kernel, strides):
-    """Whether the gradient of a kernel [rows, columns, C, filters] takes less time from patches.
+def _prefers_patches(kernel, strides, positions):
+    """Whether a training step takes the gradient of a kernel from patches, because a CPU computes that faster.
 
-    That is so where there are many filters: in bfloat16, where oneDNN's gradient of a kernel takes 1.4 times as long as
-    the convolution itself, and in float32 of a kernel that passes over pixels, where on large maps it takes up to four
-    times as long.
+    That is so with many filters: in bfloat16, where oneDNN's gradient of a kernel takes 1.4 times as long as the
+    convolution itself, and in other dtypes with a stride above 1, where it takes up to four times as long on large
+    maps. With the 4×4 kernels of discriminators both take as long in float32.
+
+    Args:
+        kernel: tensor [rows, columns, C, filters] of a convolution. That of a transposed convolution is the kernel of
+            the convolution whose gradient it is: its C are what the layer calls filters.
+        strides: two ints.
+        positions: (N, H', W') of the convolution's result, which has a patch at each pixel; None where unknown.
     """
+    if not isinstance(open_scope(), StepScope) or not _only_cpus() or None in positions[1:]:
+        return False
     rows, columns, channels, filters = kernel.shape
-    # Of larger kernels the patches, a map for each of their pixels, would take too much memory.
-    large = filters >= 128 and channels >= 64 and rows * columns <= (16 if x.dtype == tf.bfloat16 else 9)
-    return large and (x.dtype == tf.bfloat16 or max(strides) > 1) and None not in x.shape[1:3] and _only_cpus()
+    half = kernel.dtype == tf.bfloat16
+    faster = filters >= 128 and channels >= 64 and (half or max(strides) > 1) and rows * columns <= (16 if half else 9)
+    patches = math.prod(n or 1 for n in positions) * rows * columns * channels * kernel.dtype.size
+    return faster and patches <= _PATCHES
 
 
 def _convolve_with_patches(x, kernel, bias, strides):
     """`convolve` without padding, with the kernel's gradient as one product of matrices."""
 
     # The bias is added in here: TensorFlow fuses it with the convolution only if nothing stands between them.
-    @with_gradient
+    @tf.custom_gradient
     def convolution(x, kernel, *bias):
         def gradient(upstream):
             # Wait for `upstream`. Otherwise the patches of all layers would be in memory at once.
@@ -296,18 +311,25 @@ def _convolve_with_patches(x, kernel, bias, strides):
     return convolution(x, kernel, *([] if bias is None else [bias]))
 
 
-def _spread_with_patches(x, kernel, strides):
-    """The transposed convolution without padding, whose kernel is [rows, columns, filters, C], in the same way.
+def _transposed_with_patches(x, kernel, strides):
+    """A transposed convolution without padding, with the kernel's gradient as one product of matrices.
 
-    It is the gradient of a convolution, so its gradients are that convolution and, of the kernel, what the kernel's
-    gradient is there, with `x` and what comes from above in each other's place.
+    It is the gradient of a convolution. So the gradient of `x` is that convolution, and the kernel has the gradient
+    that it has there, with `x` and `upstream` in each other's place.
+
+    Args:
+        x: float tensor [N, H, W, C], H and W known.
+        kernel: tensor [rows, columns, filters, C] of the same dtype.
+        strides: two ints.
     """
     n, *size, _ = ops.shape(x)
     h, w = ((length - 1) * s + k for length, s, k in zip(size, strides, kernel.shape))
 
-    @with_gradient
+    @tf.custom_gradient
     def convolution(x, kernel):
         def gradient(upstream):
+            # Where N is unknown, the gradient of a slice has forgotten the other sizes too.
+            upstream = tf.ensure_shape(upstream, (None, h, w, kernel.shape[2]))
             of_x = tf.nn.conv2d(upstream, kernel, strides, "VALID")
             return of_x, _kernel_gradient(upstream, x, kernel.shape, strides)
 
@@ -327,10 +349,11 @@ def _kernel_gradient(x, upstream, shape, strides):
     """
     _, h, w, channels = x.shape
     rows, columns, _, filters = shape
-    # The pixels of every patch, counted row by row: [H', W', rows, columns].
-    down = np.arange(0, h - rows + 1, strides[0])[:, None, None, None] + np.arange(rows)[:, None]
-    across = np.arange(0, w - columns + 1, strides[1])[:, None, None] + np.arange(columns)
-    seen = (down * w + across).astype(np.int32)
+    down = np.arange(0, h - rows + 1, strides[0], dtype=np.int32)[:, None, None, None] + np.arange(rows)[:, None]
+    across = np.arange(0, w - columns + 1, strides[1], dtype=np.int32)[:, None, None] + np.arange(columns)
+    # The pixels of every patch, counted row by row: [H', W', rows, columns]. Added up in the graph, where it would be a
+    # constant of many MiB.
+    seen = tf.constant(down * w, tf.int32) + tf.constant(across, tf.int32)
     patches = tf.reshape(tf.gather(tf.reshape(x, (-1, h * w, channels)), seen, axis=1), (-1, rows * columns * channels))
     return tf.reshape(tf.matmul(patches, tf.reshape(upstream, (-1, filters)), transpose_a=True), shape)
 

@@ -101,7 +101,7 @@ class AveragedScope(keras.StatelessScope):
     def get_current_value(self, variable):
         value = super().get_current_value(variable)
         average = self._average_of.get(id(variable), variable)
-        if value is None and self.original_scope:
+        if value is None and self.original_scope is not None:
             value = self.original_scope.get_current_value(average)
         if value is None and average is not variable:
             value = average.value
