@@ -133,6 +133,7 @@ def main(_):
     sources.check_named(data=values.data, a=values.a, b=values.b)  # which need not wait for TensorFlow
     machine.import_tensorflow()
     import tfi2i
+    from tfi2i import checkpoints
 
     from .exporter import export
 
@@ -160,6 +161,9 @@ def main(_):
         f"exported step {model.checkpoint_step} to {values.output}: close to the model (see README.md there); "
         "how good the model is, tfi2i evaluate says"
     )
+    best = checkpoints.best(values.run_dir)
+    if values.checkpoint is None and best and best["step"] != model.checkpoint_step:
+        print(f"note: the best step by {best['metric']} is {best['step']}, which --checkpoint=best exports")
 
 
 def parse_floors(texts):

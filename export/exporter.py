@@ -314,7 +314,7 @@ class _Export:
                 self.data.resize_filter or "bicubic",
                 self.max_side,
             )
-            self.log("SavedModel written")
+            self.log(f"SavedModel written as version {self.version}")
         calibrated = [kind for kind in kinds if kind in quantization.CALIBRATED]
         if calibrated:
             self.equalised, values, few = self._calibrate(

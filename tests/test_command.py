@@ -56,6 +56,7 @@ def test_versions():
         (["train", "--run_dir=x", "--data=x", "--lr_schedule=Linear"], "did you mean linear?"),
         (["train", "--run_dir=x", "--data=x", "--direction=b2a"], "to --method=pix2pix, simgan, cartoongan; its own"),
         (["train", "--run_dir=x", "data"], "'data' is not a flag: flags are written --name=value, and values with sp"),
+        (["train", "--run_dir=x", "--remat=yes"], "--remat=yes: expected no value: write --remat, or --noremat"),
         (["evaluate", "--run_dir=x", "--data=nowhere"], "--data=nowhere does not exist: expected a folder of pictures"),
         (["export", "--run_dir=x", "--output=y", "--a=tests", "--b=nowhere"], "--b=nowhere does not exist"),
         (["evaluate", "--split=Test"], "--split=Test: expected one of test, val; did you mean test?"),
@@ -91,6 +92,21 @@ def test_flags_of_other_codes_lead_to_ours(flag, words, monkeypatch, capsys):
 def test_names_of_other_codes_are_no_flags_of_ours():
     ours = {field.name for field in command_line._fields()}
     assert not ours & set(command_line.known_elsewhere())
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["export"], "--run_dir is missing: did you mean --run_dir={run}?"),
+        (["evaluate"], "'{run}' is not a flag; did you mean --run_dir={run}?"),
+        (["distill", "--run_dir=x"], "'{run}' is not a flag; did you mean --teacher={run}?"),
+        (["distill"], "--run_dir is missing: folder of the run"),  # a new one
+    ],
+)
+def test_a_run_alone_is_asked_about(arguments, words, tmp_path, monkeypatch, capsys):
+    (tmp_path / "config.json").touch()
+    name, *others = arguments
+    assert f"error: {words.format(run=tmp_path)}" in said(monkeypatch, capsys, name, str(tmp_path), *others)[2]
 
 
 def test_a_pattern_that_the_shell_replaced(monkeypatch, capsys, tmp_path):

@@ -366,7 +366,7 @@ def test_parse_size_refuses(text):
         ({"eval_metrics": "kid,fdi"}, "--eval_metrics=kid,fdi: 'fdi' is none of fid, kid"),
         ({"best_metric": "l1"}, "--best_metric=l1: expected one of kid"),
         ({"batch_size": 0}, "--batch_size=0: expected 1 or more"),
-        ({"batch_size": 3, "accumulate": 2}, "--batch_size=3 cannot be split into --accumulate=2 equal parts"),
+        ({"batch_size": 3, "accumulate": 2}, "cannot be split into --accumulate=2 equal parts: give --batch_size=4,"),
         ({"decay_fraction": 1.5}, "--decay_fraction=1.5: expected 0 to 1"),
         ({"precision": "int8"}, "--precision=int8: expected one of auto, float32, mixed_bfloat16"),
         ({"data": "a", "tfds": "b"}, "--data and --tfds both name the images"),

@@ -49,12 +49,12 @@ def folder(tmp_path):
     return tmp_path
 
 
-def run(folder, model=None, *, data=None, batch_size=8, rows=6, **options):
+def run(folder, model=None, *, data=None, batch_size=8, rows=6, active=False, **options):
     model, data = model or Constant(), data or config.Data(data=str(folder))
     compared = {"model": candidates.of_model(model, batch_size)}
     compared |= candidates.baselines(data, {"a": model.channels_a, "b": model.channels_b})
     protocol = Protocol(**options)
-    return evaluation.evaluate(compared, data, protocol, batch_size=batch_size, active=False, rows=rows)
+    return evaluation.evaluate(compared, data, protocol, batch_size=batch_size, active=active, rows=rows)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 8])
@@ -186,7 +186,7 @@ def test_names_of_tfds_are_no_pairs():
 def test_images_of_one_name_need_not_be_pairs(folder):
     found = run(folder, metrics=("l1",), pairs=False)[0]["a2b"]["model"]
     assert (found["n"], found["input_l1"]) == (5, 10) and "l1" not in found
-    with pytest.raises(UserError, match="are no pairs"):
+    with pytest.raises(UserError, match="^--nopairs leaves no truth to compare with"):
         run(folder, pairs=False)
 
 
@@ -202,6 +202,14 @@ def test_images_of_one_name_need_not_be_pairs(folder):
 def test_what_cannot_be_measured_is_said_before_it_is_tried(folder, metrics, options, message):
     with pytest.raises(UserError, match=message):
         run(folder, metrics=metrics, **{"network": Levels(), "feature_cache": "", **options})
+
+
+@pytest.mark.parametrize("kind, doubtful", [(config.Data, True), (config.PairedData, False)])
+def test_equal_names_in_two_folders_may_be_no_pairs(folder, kind, doubtful, capsys):
+    data = kind(a=str(folder / "testA"), b=str(folder / "testB"), holdout=0.4, resize=(8, 8), crop=(8, 8))
+    run(folder, data=data, metrics=("l1",), active=True)
+    said = "3 pairs of equal names among 3 and 3 test images; add --nopairs if the names are equal by coincidence\n"
+    assert capsys.readouterr().out.startswith(said) == doubtful
 
 
 def test_no_pairs_are_an_error(folder):

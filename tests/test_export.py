@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from google.protobuf import text_format
-from PIL import Image, ImageColor
+from PIL import Image, ImageColor, ImageOps
 from tensorflow.core.protobuf import config_pb2
 from tfi2i.export import (
     FLOORS,
@@ -795,9 +795,10 @@ def test_every_format_says_what_it_is_for():
         for kind in EIGHT:
             row = f"| `{reporting.file_name(kind, 3)}` | {reporting.USES[kind]} | 1.00 | 45.7 | 36.0 | 2.0 |"
             assert (row in readme) == (kind in kinds)
-        litert = kinds != ["saved_model"]
-        shown = {language: bool(code(readme, language)) for language in ("kotlin", "swift", "python", "bash")}
-        assert shown == {"kotlin": litert, "swift": litert, "python": litert, "bash": "saved_model" in kinds}
+        litert, served = kinds != ["saved_model"], "saved_model" in kinds
+        shown = {language: len(code(readme, language)) for language in ("kotlin", "swift", "python", "bash")}
+        assert shown == {"kotlin": litert, "swift": litert, "python": litert + served, "bash": 2 * served}
+        assert ("The Kotlin and Swift above" in readme) == litert
         assert "\n\n\n" not in readme
 
 
@@ -814,7 +815,8 @@ def test_examples_fit_the_ends_of_the_files():
     assert not code(ints, "js") and "for code of your own there, add `gpu`" in ints
     (block,) = code(floats, "js")
     assert "new Tensor(pixels, [1, 16, 20, 3])" in block and "/dynamic.tflite" in block
-    assert "16 * 20 * 1: the grey of each pixel" in grey and 'convert("L").resize((20, 16))' in grey
+    assert "The Kotlin, Swift and JavaScript above" in floats
+    assert "16 * 20 * 1: the grey of each pixel" in grey and "ImageOps.fit(picture, (20, 16))" in grey
     floats = {"dtype": "float32", "quantization": None}
     (block,) = code(said(["int8", "gpu"], files={"gpu.tflite": {"input": floats, "output": floats}}), "js")
     assert "/gpu.tflite" in block
@@ -852,6 +854,7 @@ def test_examples_give_the_style():
         ("kotlin", "inputs[1].writeFloat(style)"),
         ("swift", "try inputs[1].write(style)"),
         ("python", "translate(images=pixels, style=style.astype(np.float32))"),
+        ("python", "style=tf.random.normal((1, 8))"),
         ("js", "model.run([input, new Tensor(style, [1, 8])])"),
         ("bash", '"style": [0, 0, 0, 0, 0, 0, 0, 0]}'),
     ):
@@ -898,11 +901,22 @@ def test_python_of_the_readme_runs(calibrated, kind, io, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     exec(block.replace("photo.jpg", "photo.png"), {})
     with Image.open("photo.png") as photo:
-        pixels = np.asarray(photo.resize((20, 16)))
+        assert photo.size == (50, 40)
+        pixels = np.asarray(ImageOps.fit(photo, (20, 16)))
     expected = np.rint(np.clip(verify.LiteRT(file)(pixels[None])[0], 0, 255))
     np.testing.assert_array_equal(images.read_image("translated.png"), expected)
     truth = np.clip(verify.LiteRT(float32)(pixels[None])[0], 0, 255)
     assert np.abs(expected - truth).mean() < 5
+
+
+def test_python_of_the_readme_calls_the_saved_model(exported, model, tmp_path, monkeypatch):
+    (block,) = (b for b in code((exported[0] / "README.md").read_text(), "python") if "saved_model" in b)
+    images.write_image(tmp_path / "photo.png", picture(9, 21))
+    (tmp_path / "1").symlink_to(exported[0] / "1")
+    monkeypatch.chdir(tmp_path)
+    exec(block.replace("photo.jpg", "photo.png"), {})
+    difference = images.read_image("translated.png").astype(int) - model.translate(picture(9, 21))
+    assert np.abs(difference).max() <= 1
 
 
 def test_curl_of_the_readme_asks_for_what_the_saved_model_gives(exported, served, tmp_path):
@@ -1323,11 +1337,16 @@ def test_command_claims_closeness_and_no_quality(monkeypatch, capsys):
     model = types.SimpleNamespace(checkpoint_step=3500)
     monkeypatch.setattr("tfi2i.load", lambda *_, **__: model, raising=False)
     monkeypatch.setattr("tfi2i.export.exporter.export", lambda *_, **__: None)
-    call(export_command, "--run_dir=run", "--output=out", "--direction=a2b")
-    assert capsys.readouterr().out == (
+    exported = (
         "exported step 3500 to out: close to the model (see README.md there); how good the model is, tfi2i evaluate "
         "says\n"
     )
+    note = "note: the best step by kid is 2000, which --checkpoint=best exports\n"
+    for best, checkpoint, said in ((2000, [], exported + note), (3500, [], exported), (2000, ["best"], exported)):
+        monkeypatch.setattr(checkpoints, "best", lambda _, step=best: {"step": step, "metric": "kid"})
+        given = [f"--checkpoint={name}" for name in checkpoint]
+        call(export_command, "--run_dir=run", "--output=out", "--direction=a2b", *given)
+        assert capsys.readouterr().out == said
 
 
 def test_command_names_the_directions_of_a_run(tmp_path):

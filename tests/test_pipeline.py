@@ -181,6 +181,14 @@ def test_a_bad_file_is_replaced_by_the_next_of_the_permutation(folder, caplog):
     assert colours(take(resumed.dataset(start_step=5), 9))[0] == expected[5:]
 
 
+def test_a_bad_file_whose_name_both_domains_have_is_named_with_its_domain(folder):
+    (folder / "trainB" / "3.png").write_bytes(b"x")
+    data = Data(a=str(folder / "trainA"), b=str(folder / "trainB"), holdout=0.0, **PLAIN)
+    stream = pipeline.TrainingStream(*sources.open_domains(data), data, value_range=(0, 255), seed=0, batch_size=1)
+    take(stream.dataset(), 14)
+    assert [path for path, _ in stream.bad_files] == ["3.png of B"]
+
+
 def test_too_many_bad_files_stop_with_the_list(folder):
     for i in (1, 4, 5):
         (folder / "trainA" / f"{i}.png").write_bytes(b"x")

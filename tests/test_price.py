@@ -76,7 +76,7 @@ def test_the_price_in_time(monkeypatch):
         "12 s a step: 7200 steps take 1d00h, until Sat 16 Jan 2027 08:40; evaluations take further time"
     )
     assert price.of_time(0.5, 7200, complete=False).endswith(
-        "; later steps, of another kind that is not timed yet, take more or less"
+        "; later steps, of another kind that is not timed yet, may take longer or shorter"
     )
     assert [price.is_long(12, n) for n in (7200, 7201)] == [False, True]
     monkeypatch.undo()

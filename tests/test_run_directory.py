@@ -185,16 +185,17 @@ def test_home_is_home(monkeypatch, tmp_path):
 def test_the_run_that_was_meant_is_named(tmp_path):
     for name in ("mine", "other"):
         run_directory.write(tmp_path / name, settings.resolve("cyclegan", {"data": "emoji"}), fingerprints={})
-    hints = {
-        "mien": f"; did you mean {tmp_path}/mine?",
-        "mine/best": f"; {tmp_path}/mine is one",
-        "": "; it holds mine, other",
-        "xyzzy": "",
+    said = {
+        "mien": f"is missing; did you mean {tmp_path}/mine?",
+        "mine/best": f"is missing; {tmp_path}/mine is one",
+        "": "has no config.json; it holds mine, other",
+        "xyzzy": "is missing",
+        "mine/flags.txt": f"is a file; {tmp_path}/mine is one",
     }
-    for given, hint in hints.items():
+    for given, words in said.items():
         with pytest.raises(UserError) as refused:
             run_directory.read(tmp_path / given)
-        assert str(refused.value).endswith(f" is not a run directory: it has no config.json{hint}")
+        assert str(refused.value).endswith(f" is not a run directory: it {words}")
 
 
 @pytest.mark.parametrize("refused", [

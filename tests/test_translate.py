@@ -1,7 +1,9 @@
 """Translating files: what comes out has the name, size, depth and transparency of what went in."""
 
+import dataclasses
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import types
@@ -9,6 +11,7 @@ import types
 import numpy as np
 import pytest
 
+import tfi2i
 from tfi2i import config, settings, tiling, translation
 from tfi2i.config import UserError
 from tfi2i.data import images
@@ -52,6 +55,21 @@ def save(path, pixels, alpha=None):
 
 def run(input, output, model=None, **options):
     return translation.translate_files(model or Negative(), str(input), str(output), active=False, **options)
+
+
+def test_directions_by_the_names_of_folders(run_dir, tmp_path):
+    """A loaded model knows them, as the commands do."""
+    run = shutil.copytree(run_dir, tmp_path / "run")
+    chosen = settings.Run.from_json((run / "config.json").read_text())
+    data = dataclasses.replace(chosen.data, data=None, a="x/photos", b="x/paintings")
+    (run / "config.json").write_text(dataclasses.replace(chosen, data=data).to_json())
+    model, picture = tfi2i.load(run), np.zeros((8, 8, 3), np.uint8)
+    np.testing.assert_array_equal(model.translate(picture, "paintings2photos"), model.translate(picture, "b2a"))
+    expected = "direction='AtoB': expected one of a2b, b2a, photos2paintings, paintings2photos"
+    with pytest.raises(UserError, match=expected):
+        model.translate(picture, "AtoB")
+    with pytest.raises(UserError, match="nowhere.png: No such file"):
+        model.translate(tmp_path / "nowhere.png")
 
 
 @pytest.fixture(scope="module")
@@ -505,6 +523,7 @@ def test_command_translates_with_a_trained_model(tmp_path, run_dir):
     "flags, message",
     [
         (["--input=nowhere.png"], "error: nowhere.png does not exist"),
+        (["--output=r.mp4"], "error: --output=r.mp4: films are not read or written: take the frames out, as pictures"),
         (["--output=r.avif"], "error: --output=r.avif: pictures are not written as .avif: use .bmp, .gif"),
         (["--output=gs://bucket/out"], "error: --output=gs://bucket/out is a URL: copy it to this machine"),
         (["--size=12,ab"], "error: --size=12,ab: '12,ab' is not a size"),

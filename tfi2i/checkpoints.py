@@ -353,6 +353,7 @@ def load(run_dir, checkpoint=None, dtype="float32"):
     if origin:
         model.directions = tuple(origin["directions"])
     model.run = run
+    model.named_directions = run_directory.domain_names(run.data)
     model.run_dir = str(run_dir)
     model.licenses = described.get("licenses")
     model.checkpoint_step = _manifest(folder)["step"]

@@ -39,7 +39,7 @@ _ELSEWHERE = {
     **dict.fromkeys(("num_threads", "num_workers"), "the number of reading threads is chosen by itself"),
     "phase": "tfi2i train learns, tfi2i translate translates",
 }
-_EXAMPLES = {"run_dir": "runs/mine", "input": "photos", "output": "translated"}
+_EXAMPLES = {"run_dir": "runs/mine", "input": "photos"}
 
 
 class _Worded(standard_logging.Formatter):
@@ -78,7 +78,7 @@ def run(main, positional=False):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(CLOSED)
     except flags.Error as error:
-        fail(_explained(error, module, flags.FLAGS), USAGE)
+        fail(_explained(error, module, flags.FLAGS, sys.argv[1:]), USAGE)
     except (UserError, FloatingPointError) as error:
         # Every command looks at its flags before it imports TensorFlow, and works after that.
         fail(str(error), FAILED if "tensorflow" in sys.modules else USAGE)
@@ -165,23 +165,39 @@ def _no_flags(arguments):
             f"{arguments[0]} and {len(arguments) - 1} more are no flags: the shell has replaced a pattern by files; "
             "put it in quotes, as in --input='photos/*.jpg'"
         )
+    name = _flag_of_runs(flags.FLAGS)
+    if name and _is_run(arguments[0]):
+        return f"'{arguments[0]}' is not a flag; did you mean --{name}={arguments[0]}?"
     return f"'{arguments[0]}' is not a flag: flags are written --name=value, and values with spaces in quotes"
 
 
-def _explained(error, module, values):
-    """What a user can do about an error of absl."""
+def _flag_of_runs(values):
+    """The flag that a run is meant for if it is given alone: --run_dir of distill is a new one. None: there is none."""
+    return next((name for name in ("teacher", "run_dir") if name in values), None)
+
+
+def _is_run(argument):
+    return os.path.isfile(os.path.join(argument, "config.json"))
+
+
+def _explained(error, module, values, arguments=()):
+    """What a user can do about an error of absl; `arguments` are those of the command line."""
     if isinstance(error, flags.UnrecognizedFlagError):
         own = values.get_key_flags_for_module(module)
         return _unknown(error.flagname, [f.name for f in own] + [f"no{f.name}" for f in own if f.boolean])
     missing = re.search(r"Flag --(\w+) must have a value other than None", str(error))
     if missing:
         name = missing[1]
+        if name == _flag_of_runs(values) and (run := next(filter(_is_run, arguments), None)):
+            return f"--{name} is missing: did you mean --{name}={run}?"
         example = f", e.g. --{name}={_EXAMPLES[name]}" if name in _EXAMPLES else ""
         return f"--{name} is missing: {values[name].help}{example}"
     illegal = re.match(r"flag --(\w+)=(.*?): ", str(error), re.DOTALL)
     if illegal:
         name, value = illegal.groups()
         choices = getattr(values[name].parser, "enum_values", None)
+        if values[name].boolean:
+            return f"--{name}={value}: expected no value: write --{name}, or --no{name}"
         if choices:
             return f"--{name}={value}: expected one of {', '.join(choices)}{did_you_mean(value, choices)}"
         expected = values[name].parser.syntactic_help

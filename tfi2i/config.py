@@ -9,6 +9,7 @@ Nothing here imports TensorFlow, so that `--help` answers at once.
 
 import dataclasses
 import difflib
+import math
 import os
 import re
 import typing
@@ -453,7 +454,9 @@ class Training:
             raise UserError(f"--max_hours={self.max_hours}: expected more than 0")
         if self.batch_size and self.batch_size % self.accumulate:
             raise UserError(
-                f"--batch_size={self.batch_size} cannot be split into --accumulate={self.accumulate} equal parts"
+                f"--batch_size={self.batch_size} cannot be split into --accumulate={self.accumulate} equal parts: give "
+                f"--batch_size={self.accumulate * math.ceil(self.batch_size / self.accumulate)}, or leave --accumulate "
+                "out"
             )
         starts = [n for n in ("init_from", "pretrained") if getattr(self, n)]
         if len(starts) > 1:

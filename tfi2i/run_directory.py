@@ -66,7 +66,10 @@ def description(run_dir):
             )
         return _of_0_1(content) if "format" not in content else content
     except OSError:
-        raise UserError(f"{run_dir} is not a run directory: it has no config.json{_near(path.parent)}") from None
+        lacks = (
+            "has no config.json" if os.path.isdir(run_dir) else "is a file" if os.path.exists(run_dir) else "is missing"
+        )
+        raise UserError(f"{run_dir} is not a run directory: it {lacks}{_near(path.parent)}") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, UserError):
             raise

@@ -346,6 +346,9 @@ def plan(input, output, heatmaps=False, discriminator_heatmaps=False, overwrite=
             there already.
     """
     input, output = local_path(input, "input"), local_path(output, "output")
+    for flag, path in (("input", input), ("output", output)):
+        if pathlib.Path(path).suffix.lower() in images.FILMS and not os.path.isdir(path):
+            raise UserError(f"--{flag}={path}: films are not read or written: take the frames out, as pictures")
     kind = pathlib.Path(output).suffix.lower()
     if kind in images.OTHER_PICTURES and not os.path.isdir(output):
         raise UserError(f"--output={output}: pictures are not written as {kind}: use {', '.join(images.EXTENSIONS)}")

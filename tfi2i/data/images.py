@@ -25,6 +25,7 @@ OTHER_PICTURES = (
     ".arw", ".avif", ".cr2", ".cr3", ".dng", ".exr", ".hdr", ".heic", ".heif", ".ico", ".j2k", ".jp2", ".jxl", ".nef",
     ".orf", ".pfm", ".psd", ".raf", ".raw", ".svg", ".tga",
 )  # fmt: skip
+FILMS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv")
 # What disk stations and other systems keep of their own in users' folders: thumbnails, deleted files.
 _SYSTEM_FOLDERS = (
     "@eadir",
@@ -47,7 +48,7 @@ _LONGEST_SIDE = {**dict.fromkeys(_JPEG, 65500), ".webp": 16383}
 _said = set()
 
 
-class BadImage(ValueError):
+class BadImage(UserError):
     """An image that cannot be read, with its `path` and the `reason`."""
 
     def __init__(self, path, reason):

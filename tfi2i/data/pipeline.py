@@ -263,12 +263,15 @@ class TrainingStream:
 
     def _count(self, domain, index, bad):
         key = (self._drawn_with(domain), index)
+        # Names are those within a folder, of which both domains may have the same.
+        alike = any(bad.path in source.names for i, source in enumerate(self._sources) if i != domain)
+        path = f"{bad.path} of {'AB'[domain]}" if alike else bad.path
         with self._lock:  # several threads may meet the same file
             if key not in self._bad:
                 # In this order: who passes over a known bad file finds it counted.
-                self.bad_files.append((bad.path, bad.reason))
+                self.bad_files.append((path, bad.reason))
                 self._bad.add(key)
-                logging.warning("skipped an image that cannot be read: %s (%s)", bad.path, bad.reason)
+                logging.warning("skipped an image that cannot be read: %s (%s)", path, bad.reason)
         self._check_bad_files()
 
     def _check_bad_files(self):

@@ -8,6 +8,7 @@ one replica, because XLA then reads a variable of another device.
 import contextlib
 import dataclasses
 import os
+import types
 import zlib
 
 import keras
@@ -56,6 +57,8 @@ class Translator(keras.Model):
     sizes = Sizes()
     # Which ways it can translate; a published generator may have come alone.
     directions = DIRECTIONS
+    # dict of a direction by the names of its folders, such as "photos2paintings" → "a2b"; `tfi2i.load` knows them.
+    named_directions = types.MappingProxyType({})
     # Whose weights learn together, each with an optimizer of its own. A network whose name begins with one of the later
     # roles belongs to that role, every other network to the first.
     roles = ("generator", "discriminator")
@@ -617,14 +620,18 @@ class Translator(keras.Model):
     def resolve_direction(self, direction):
         """A direction that this model translates: the given one, or for None its first.
 
+        A model that was loaded from a run knows directions by the names of its folders too, see `named_directions`.
+
         Raises:
-            ValueError: no direction at all.
-            UserError: the model has no generator of that direction.
+            UserError: no direction at all, or the model has no generator of it.
         """
         if direction is None:
             return self.directions[0]
         if direction not in DIRECTIONS:
-            raise ValueError(f"direction='{direction}': expected one of {', '.join(DIRECTIONS)}")
+            if direction not in self.named_directions:
+                expected = ", ".join([*DIRECTIONS, *self.named_directions])
+                raise UserError(f"direction='{direction}': expected one of {expected}")
+            direction = self.named_directions[direction]
         if direction not in self.directions:
             raise UserError(f"--direction={direction}: this model translates {', '.join(self.directions)} only")
         return direction

@@ -191,6 +191,8 @@ def _prepare(candidates, domains, data, protocol, direction, active, rows):
     pairs = find_pairs(source, target) if protocol.pairs else []
     if not pairs and protocol.metrics is None:
         a, b = domains["a"], domains["b"]
+        if not protocol.pairs:
+            raise UserError("--nopairs leaves no truth to compare with: --metrics=kid,il2,cycle measures without")
         raise UserError(
             f"the {protocol.split} images are no pairs: none of {len(a)} names in A ({a.names[0]}, …) is among "
             f"the {len(b)} of B ({b.names[0]}, …), so there is no truth to compare with: --metrics=kid,il2,cycle "
@@ -228,12 +230,14 @@ def _prepare(candidates, domains, data, protocol, direction, active, rows):
 
 
 def _print_partners(task):
+    """Says which images are compared with a truth, where that is not sure: two folders may have names in common."""
     pairs, images = len(task.partners), (len(task.source), len(task.target))
-    if task.needs_truth and not task.protocol.limit and pairs < max(images):
-        print(
-            f"{pairs} pairs among {images[0]} and {images[1]} {task.protocol.split} images: the other images have no "
-            "partner"
-        )
+    others = "; the other images have no partner" if pairs < max(images) and not task.protocol.limit else ""
+    doubtful = task.data.a and not isinstance(task.data, config.PairedData)
+    doubt = "; add --nopairs if the names are equal by coincidence" if doubtful else ""
+    if task.needs_truth and (others or doubt):
+        counted = f"{images[0]} and {images[1]} {task.protocol.split} images"
+        print(f"{pairs} pairs of equal names among {counted}{others}{doubt}")
 
 
 def _batches(task, batch_size, active):

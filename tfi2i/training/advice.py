@@ -27,7 +27,9 @@ def before(run, folder, model, validation):
             "changed)"
         )
     if validation and validation.split == "test":
-        lines.append("note: there are no val images, best/ is chosen on the test images: report figures on others")
+        lines.append(
+            "note: there are no val images, so best/ is chosen on the test images, which then look better than others"
+        )
     if training.task == "translate" and METHODS[run.method].pretraining:
         if not training.pretrained and not training.init_from:
             lines += _without_pretraining(run, folder, model.advice.get("no pre-training"))

@@ -257,6 +257,8 @@ def train(run, run_dir, dry_run=False, prepare=None, learned_from=None):
             _check_weights(model, step)
             checkpoints.save_best(folder, model, step, validation.metric, value)
             progress.note(f"step {step}: best {validation.metric} so far, {value:.4g}, kept in best/")
+        else:
+            progress.note(f"step {step}: {validation.metric} {value:.4g}, an earlier step stays in best/")
 
     def say_price():
         left = total - (begun if dry_run else step)

@@ -60,7 +60,7 @@ def of_time(seconds, left, evaluations=False, complete=True):
     end = time.strftime("%a %d %b %Y %H:%M", time.localtime(time.time() + seconds * left))
     more = "; evaluations take further time" if evaluations else ""
     if not complete:
-        more += "; later steps, of another kind that is not timed yet, take more or less"
+        more += "; later steps, of another kind that is not timed yet, may take longer or shorter"
     return f"{seconds:.2g} s a step: {left} steps take {duration(seconds * left)}, until {end}{more}"
 
 
