@@ -59,6 +59,7 @@ def test_versions():
         (["train", "--run_dir=x", "--remat=yes"], "--remat=yes: expected no value: write --remat, or --noremat"),
         (["evaluate", "--run_dir=x", "--data=nowhere"], "--data=nowhere does not exist: expected a folder of pictures"),
         (["export", "--run_dir=x", "--output=y", "--a=tests", "--b=nowhere"], "--b=nowhere does not exist"),
+        (["export", "--run_dir=x", "--remat"], "--remat is a flag of tfi2i train, and not of this command"),
         (["evaluate", "--split=Test"], "--split=Test: expected one of test, val; did you mean test?"),
     ],
 )  # fmt: skip

@@ -212,6 +212,8 @@ def _unknown(name, known):
     plain = name.replace("-", "_")
     elsewhere = command_line.known_elsewhere() | _ELSEWHERE
     ours = plain if plain in known else elsewhere.get(plain, elsewhere.get(plain.lower()))
+    if ours is None and command_line.is_of_training(plain):
+        return f"--{name} is a flag of tfi2i train, and not of this command"
     if ours is None:
         return f"--{name} is not a flag of this command{did_you_mean(plain, known, '--') or '; --help lists them'}"
     if plain.startswith("no_") and f"no{ours}" in known:

@@ -86,6 +86,11 @@ def known_elsewhere():
     return {name: field.name for field in _fields() for name in field.metadata["known_as"]}
 
 
+def is_of_training(name):
+    """Whether `tfi2i train` has a flag of this name, for some method."""
+    return name in {field.name for field in _fields()}
+
+
 def flags_text(method, given):
     """A flagfile that gives the same run again.
 
