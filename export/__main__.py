@@ -161,8 +161,8 @@ def main(_):
         f"exported step {model.checkpoint_step} to {values.output}: close to the model (see README.md there); "
         "how good the model is, tfi2i evaluate says"
     )
-    best = checkpoints.best(values.run_dir)
-    if values.checkpoint is None and best and best["step"] != model.checkpoint_step:
+    best = checkpoints.best(values.run_dir) if values.checkpoint is None else None
+    if best and best["step"] != model.checkpoint_step:
         print(f"note: the best step by {best['metric']} is {best['step']}, which --checkpoint=best exports")
 
 

@@ -314,7 +314,7 @@ def test_conv_with_few_filters_is_the_usual_one_with_its_gradients():
         np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=0.02)
 
 
-def with_gradients(convolution, *shapes, dtype="bfloat16"):
+def with_gradients(compute, *shapes, dtype):
     """A convolution of an image and weights of these shapes, and the gradients of a sum of half of it, in a step.
 
     All are whole numbers so small that they are exact in bfloat16, and so are their products.
@@ -322,7 +322,7 @@ def with_gradients(convolution, *shapes, dtype="bfloat16"):
     draw = np.random.default_rng(0)
     given = [tf.Variable(draw.integers(-1, 2, shape), dtype=dtype) for shape in shapes]
     with layers.StepScope(), tf.GradientTape() as tape:
-        y = convolution(*(v.value() for v in given))
+        y = compute(*(v.value() for v in given))
         # Not tf.reduce_sum(y * …), whose sum is rounded.
         loss = tf.reduce_sum(tf.cast(y * draw.integers(0, 2, y.shape), tf.float32))
     return y, *tape.gradient(loss, given)

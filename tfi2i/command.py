@@ -177,7 +177,9 @@ def _flag_of_runs(values):
 
 
 def _is_run(argument):
-    return os.path.isfile(os.path.join(argument, "config.json"))
+    from tfi2i import run_directory
+
+    return os.path.isfile(run_directory.config_path(argument))  # Path.is_file raises of a word that is too long
 
 
 def _explained(error, module, values, arguments=()):

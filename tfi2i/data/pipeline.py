@@ -263,11 +263,10 @@ class TrainingStream:
 
     def _count(self, domain, index, bad):
         key = (self._drawn_with(domain), index)
-        # Names are those within a folder, of which both domains may have the same.
-        alike = any(bad.path in source.names for i, source in enumerate(self._sources) if i != domain)
-        path = f"{bad.path} of {'AB'[domain]}" if alike else bad.path
         with self._lock:  # several threads may meet the same file
             if key not in self._bad:
+                # Names are those within a folder, and both domains may have the same.
+                path = f"{bad.path} of {'AB'[domain]}" if bad.path in self._sources[1 - domain].names else bad.path
                 # In this order: who passes over a known bad file finds it counted.
                 self.bad_files.append((path, bad.reason))
                 self._bad.add(key)

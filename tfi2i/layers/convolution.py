@@ -99,9 +99,8 @@ class Conv2DTranspose(keras.layers.Conv2DTranspose):
     def call(self, x):
         n, h, w, _ = ops.shape(x)
         corner, shape = (0, self.pad, self.pad, 0), (n, self._length(h, 0), self._length(w, 1), self.filters)
-        kernel = tf.convert_to_tensor(self.kernel)
-        if self.dilation_rate == (1, 1) and _prefers_patches(kernel, self.strides, x.shape[:3]):
-            y = _biased(_transposed_with_patches(x, kernel, self.strides), self.bias)
+        if self.dilation_rate == (1, 1) and _prefers_patches(x.dtype, self.kernel.shape, self.strides, x.shape[:3]):
+            y = _biased(_transposed_with_patches(x, tf.convert_to_tensor(self.kernel), self.strides), self.bias)
             y = y if self.activation is None else self.activation(y)
         else:
             y = super().call(x)
@@ -227,16 +226,13 @@ def convolve(x, kernel, bias=None, strides=(1, 1), pad=(0, 0), pad_mode="zeros")
         ValueError: as `pad_image`.
     """
     rows, columns, channels, filters = kernel.shape
-    if _only_cpus():
-        if filters <= 4 and rows > 2 and channels >= 16 and strides == (1, 1):
-            return _biased(_convolve_by_rows(pad_image(x, pad, pad_mode), kernel), bias)
-        sizes = zip(x.shape[1:3], (rows, columns), strides)
-        positions = [length and (length + sum(pad) - window) // stride + 1 for length, window, stride in sizes]
-        if _prefers_patches(kernel, strides, (x.shape[0], *positions)):
-            return _convolve_with_patches(pad_image(x, pad, pad_mode), kernel, bias, strides)
-    if pad_mode == "zeros" and all(
-        _is_same(length, window, stride, pad) for length, window, stride in zip(x.shape[1:3], (rows, columns), strides)
-    ):
+    if filters <= 4 and rows > 2 and channels >= 16 and strides == (1, 1) and _only_cpus():
+        return _biased(_convolve_by_rows(pad_image(x, pad, pad_mode), kernel), bias)
+    axes = [*zip(x.shape[1:3], (rows, columns), strides)]
+    made = [length and (length + sum(pad) - window) // stride + 1 for length, window, stride in axes]
+    if _prefers_patches(x.dtype, kernel.shape, strides, (x.shape[0], *made)):
+        return _convolve_with_patches(pad_image(x, pad, pad_mode), kernel, bias, strides)
+    if pad_mode == "zeros" and all(_is_same(length, window, stride, pad) for length, window, stride in axes):
         # No copy of the map, which the gradient of the kernel would keep.
         return _biased(ops.conv(x, kernel, strides, "same"), bias)
     return _biased(ops.conv(pad_image(x, pad, pad_mode), kernel, strides, "valid"), bias)
@@ -270,7 +266,7 @@ def _convolve_by_rows(x, kernel):
     return ops.conv(y, ops.cast(add, y.dtype), 1, "valid")
 
 
-def _prefers_patches(kernel, strides, positions):
+def _prefers_patches(dtype, shape, strides, positions):
     """Whether a training step takes the gradient of a kernel from patches, because a CPU computes that faster.
 
     That is so with many filters: in bfloat16, where oneDNN's gradient of a kernel takes 1.4 times as long as the
@@ -278,17 +274,18 @@ def _prefers_patches(kernel, strides, positions):
     maps. With the 4×4 kernels of discriminators both take as long in float32.
 
     Args:
-        kernel: tensor [rows, columns, C, filters] of a convolution. That of a transposed convolution is the kernel of
+        dtype: `tf.DType` of the map and the kernel.
+        shape: (rows, columns, C, filters) of a convolution's kernel. That of a transposed convolution is the kernel of
             the convolution whose gradient it is: its C are what the layer calls filters.
         strides: two ints.
         positions: (N, H', W') of the convolution's result, which has a patch at each pixel; None where unknown.
     """
     if not isinstance(open_scope(), StepScope) or not _only_cpus() or None in positions[1:]:
         return False
-    rows, columns, channels, filters = kernel.shape
-    half = kernel.dtype == tf.bfloat16
+    rows, columns, channels, filters = shape
+    half = dtype == tf.bfloat16
     faster = filters >= 128 and channels >= 64 and (half or max(strides) > 1) and rows * columns <= (16 if half else 9)
-    patches = math.prod(n or 1 for n in positions) * rows * columns * channels * kernel.dtype.size
+    patches = math.prod(n or 1 for n in positions) * rows * columns * channels * dtype.size
     return faster and patches <= _PATCHES
 
 

@@ -190,9 +190,9 @@ def _prepare(candidates, domains, data, protocol, direction, active, rows):
     source, target = domains[direction[0]], domains[direction[2]]
     pairs = find_pairs(source, target) if protocol.pairs else []
     if not pairs and protocol.metrics is None:
-        a, b = domains["a"], domains["b"]
         if not protocol.pairs:
             raise UserError("--nopairs leaves no truth to compare with: --metrics=kid,il2,cycle measures without")
+        a, b = domains["a"], domains["b"]
         raise UserError(
             f"the {protocol.split} images are no pairs: none of {len(a)} names in A ({a.names[0]}, …) is among "
             f"the {len(b)} of B ({b.names[0]}, …), so there is no truth to compare with: --metrics=kid,il2,cycle "
